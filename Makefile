@@ -1,0 +1,43 @@
+# Everything one can do here. Set-up happens by itself, once.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PY := .venv/bin/python
+.PHONY: help setup demo test check lint types imports format bench lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv with the locked packages (done once; every other target does it too)
+	@sh scripts/setup.sh
+
+demo: setup ## protect a database under load, destroy it, bring it back, prove that nothing is lost
+	@$(PY) -m ballast.demo
+
+test: setup ## run the tests (real servers, real kills; about ten minutes)
+	@$(PY) -m pytest -q -n 2 --dist loadfile
+
+check: setup lint types imports test ## what CI runs: lint, types, import rules, tests
+
+lint: setup ## ruff: rules and format
+	@$(PY) -m ruff check src tests bench
+	@$(PY) -m ruff format --check src tests bench
+
+types: setup ## mypy, strict
+	@$(PY) -m mypy
+
+imports: setup ## who may import whom
+	@.venv/bin/lint-imports
+
+format: setup ## format the code
+	@$(PY) -m ruff check --fix -q src tests bench || true
+	@$(PY) -m ruff format src tests bench
+
+bench: setup ## measure; prints tables, writes bench/results
+	@$(PY) -m bench
+
+lock: setup ## renew requirements.lock from pyproject.toml
+	@$(PY) -m pip install -q uv
+	@.venv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra dev pyproject.toml -o requirements.lock
+
+clean: ## remove .venv and caches
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build src/*.egg-info

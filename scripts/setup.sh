@@ -1,0 +1,54 @@
+#!/bin/sh
+# Makes .venv with exactly what requirements.lock names. Done once for each lock: the stamp remembers which.
+set -eu
+cd "$(dirname "$0")/.."
+stamp=".venv/.ready-$(cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)"
+[ -e "$stamp" ] && exit 0
+
+die() { echo "setup: $1" >&2; exit 1; }
+
+python=""
+for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11; do
+    if [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 &&
+        "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        python="$candidate"
+        break
+    fi
+done
+[ -n "$python" ] || die "no Python of version 3.11 or newer found. Install one (Debian: apt-get install python3) or name it: PYTHON=/path make …"
+
+# Debian ships venv without ensurepip in a package of its own; without it `-m venv` leaves a .venv that has no pip.
+make_venv() {
+    rm -rf .venv
+    "$python" -m venv .venv >/dev/null 2>&1 && return 0
+    rm -rf .venv
+    return 1
+}
+
+if ! [ -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    echo "setup: making .venv with $("$python" --version)"
+    if ! make_venv; then
+        if "$python" -m virtualenv --version >/dev/null 2>&1; then
+            "$python" -m virtualenv -q .venv
+        elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+            echo "setup: installing python3-venv"
+            version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+            { apt-get install -y -q python3-venv "python$version-venv" || { apt-get update -q && apt-get install -y -q python3-venv "python$version-venv"; }; } \
+                >/tmp/ballast-setup-apt.log 2>&1 || die "apt-get could not install python3-venv: see /tmp/ballast-setup-apt.log"
+            make_venv || die "$python -m venv still fails; run it by hand to see why"
+        elif "$python" -m pip --version >/dev/null 2>&1 && "$python" -m venv --without-pip .venv; then
+            "$python" -m pip --python .venv/bin/python install -q pip || die "pip could not be installed into .venv"
+        else
+            die "$python cannot make virtual environments. Ask an administrator for: apt-get install python3-venv"
+        fi
+    fi
+fi
+
+echo "setup: installing the locked packages and compiling kernels (once)"
+log=.venv/setup.log
+.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock >"$log" 2>&1 &&
+    .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . >>"$log" 2>&1 ||
+    { tail -n 20 "$log" >&2; die "the packages could not be installed; the whole log is in $log. Run the same command again when the cause is mended."; }
+.venv/bin/python -m ballast.vault.warm >>"$log" 2>&1 || die "the kernels could not be compiled; see $log"
+rm -f .venv/.ready-*
+touch "$stamp"

@@ -1,0 +1,73 @@
+"""The command line's entry: collects the commands and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import psycopg
+import typer
+
+from ballast import __version__
+from ballast.cli import history, protect, record, restore, status, verify
+from ballast.cli.output import err, show_error
+from ballast.cli.unforeseen import put_into_words
+from ballast.errors import BallastError
+from ballast.vault.durable import keep_private
+
+app = typer.Typer(
+    name="ballast",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Ballast keeps every committed change of a multi-tenant PostgreSQL database by tenant, "
+    "so that any tenant, or all of them, comes back as of any moment.",
+    epilog="A first tour: `ballast protect`, `ballast record`, `ballast status`, then `ballast restore`. "
+    "Each command's --help has an example.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ballast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What holds for every command."""
+
+
+app.command("protect")(protect.protect)
+app.command("unprotect")(protect.unprotect)
+app.command("record")(record.record)
+app.command("status")(status.status)
+app.command("restore")(restore.restore)
+app.command("history")(history.history)
+app.command("verify")(verify.verify)
+
+
+def main() -> None:
+    """Runs the command line. Exit code 0: done; 1: not done, with a message; 2: a wrong call; 130: interrupted."""
+    as_json = "--json" in sys.argv
+    keep_private()
+    try:
+        app()
+    except BallastError as error:
+        show_error(error, as_json=as_json)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("interrupted: what was committed stays, and the same command goes on from there")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; Python must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (psycopg.Error, OSError) as error:
+        show_error(put_into_words(error, sys.argv[1:]), as_json=as_json)
+        sys.exit(1)

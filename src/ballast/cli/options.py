@@ -1,0 +1,56 @@
+"""Options that several commands share, declared once so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ballast.vault import config as configuration
+
+VaultUrl = Annotated[
+    str,
+    typer.Option(
+        "--vault",
+        envvar="BALLAST_VAULT",
+        help="The vault: a folder, or s3://bucket/prefix (endpoint and credentials from AWS_… in the environment).",
+        show_default=False,
+    ),
+]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        help="A time (ISO 8601, with zone or local) or a position ([timeline/]X/Y). Default: the newest recorded.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+ConfigFile = Annotated[
+    Path, typer.Option("--config", "-c", envvar="BALLAST_CONFIG", help="The settings that `ballast protect` wrote.")
+]
+PinningConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="BALLAST_CONFIG",
+        help="The settings that `ballast protect` wrote: they name the key that the vault must be signed by.",
+        show_default=False,
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key", help="The vault's public key (hex); a vault signed by another is refused.", show_default=False
+    ),
+]
+DEFAULT_CONFIG = Path("ballast.toml")
+
+
+def pinned(key: str | None, config: Path | None) -> str:
+    """The key that the vault must be signed by: the one given, else that of the settings; "" where neither says."""
+    if key is not None:
+        return key.strip().lower()
+    return configuration.load(config).key if config is not None else ""

@@ -1,0 +1,21 @@
+"""`ballast record`."""
+
+from __future__ import annotations
+
+from ballast.cli import options
+
+
+def record(config: options.ConfigFile = options.DEFAULT_CONFIG) -> None:
+    """Record every committed change, until told to stop (SIGTERM, Ctrl-C).
+
+    One JSON object a line on standard error for each event worth knowing. Killed at any moment it goes on at the next start
+    without losing or doubling a change. `ballast status` tells how it is.
+
+    [bold]Example[/bold]
+
+      ballast record --config ballast.toml
+    """
+    # Imported here: the receiving process stays small, and the other commands need not wait for it.
+    from ballast.vault.recorder import Recorder
+
+    Recorder(config).run()

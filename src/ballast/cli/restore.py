@@ -1,0 +1,96 @@
+"""`ballast restore`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ballast import recovery
+from ballast.cli import options
+from ballast.cli.output import Bars, out, show_json, show_table
+from ballast.vault import Vault
+
+
+def restore(
+    vault_url: options.VaultUrl,
+    into: Annotated[str, typer.Option("--into", help="DSN of the database to write into.", show_default=False)],
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option("--tenant", help="Only this tenant; may be given several times.", show_default=False),
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option("--table", help="Only this table (name or schema.name); several times.", show_default=False),
+    ] = None,
+    at: options.At = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the rows of those tenants that the target holds.")
+    ] = False,
+    inexact: Annotated[
+        bool,
+        typer.Option("--inexact", help="Go on where the record has a gap at that moment; the report names the tables."),
+    ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Connections at work.")] = 2,
+    config: options.PinningConfig = None,
+    key: options.Key = None,
+    as_json: options.Json = False,
+) -> None:
+    """Put tenants back as of a moment, and prove it.
+
+    Into an empty database the structure (roles, types, tables, keys, indexes, triggers, policies) comes with the
+    rows. Into a database that has the tables, each tenant is one transaction; other tenants are not touched.
+    Interrupted, the same command goes on where it stopped.
+
+    [bold]Example[/bold]
+
+      ballast restore --vault ./vault --into postgresql:///shop --tenant 42 --at '2026-03-01 18:55:00+08'
+    """
+    pinned = options.pinned(key, config)
+    vault = Vault.open(vault_url, key=pinned)
+    if not pinned and not as_json:
+        out.print(f"the vault's key is {vault.index.genesis.public_key[:16]}: pin it with --key or --config")
+    request = recovery.Request(
+        tenants=tuple(tenant) if tenant else None,
+        tables=tuple(table) if table else None,
+        replace=replace,
+        inexact=inexact,
+        jobs=jobs,
+    )
+    # "The newest" has moved on since an interrupted restore began: it goes on at its own moment.
+    resolved = vault.resolve(at or recovery.begun(vault, into, request))
+    if not as_json:
+        out.print(f"as of {resolved.how}")
+    with Bars(quiet=as_json or not out.is_terminal) as bars:
+        report = recovery.restore(vault, resolved, into, request, bars)
+    if as_json:
+        show_json({"proven": report.proven, "report": report})
+    else:
+        _show(report)
+    if not report.proven:
+        raise typer.Exit(1)
+
+
+def _show(report: recovery.Report) -> None:
+    show_table(
+        "read back and compared with the record",
+        ("table", "rows", "checksum", ""),
+        [
+            (
+                proof.table,
+                f"{proof.restored.rows:,}",
+                f"{proof.restored.checksum:016x}",
+                "equal" if proof.equal else "DIFFERS",
+            )
+            for proof in report.tables
+        ],
+    )
+    for warning in report.warnings:
+        out.print(f"warning: {warning}", markup=False)
+    for key in report.broken_foreign_keys:
+        out.print(f"broken foreign key: {key}", markup=False)
+    if report.inexact:
+        out.print(f"not exact at that moment: {', '.join(report.inexact)}", markup=False)
+    out.print(
+        f"{report.rows:,} rows in {report.elapsed_s:.2f} s: " + ("proven equal" if report.proven else "NOT PROVEN")
+    )

@@ -1,0 +1,64 @@
+"""What a restore asks of the record besides rows: structure, sequences, and how much there is."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ballast.errors import RestoreError
+from ballast.recovery.adjust import Adjustment, adjust
+from ballast.vault import Vault
+from ballast.vault.records import SHARED_BUCKET, Cut, SequenceState
+
+
+class Structure(msgspec.Struct, frozen=True):
+    """The recorded scripts, and what leads from the structure that they make to that of the moment."""
+
+    roles: str
+    pre_data: str
+    post_data: str
+    server_version: int
+    adjustment: Adjustment
+
+
+def structure_at(vault: Vault, cut: Cut) -> Structure:
+    """The structure at `cut`. RestoreError if none was ever dumped."""
+    dump = vault.index.dump_at(cut)
+    if dump is None:
+        raise RestoreError(
+            "the vault has no dump of the structure for that moment",
+            "Create the tables in the target by hand, then run the same command again.",
+        )
+    roles, pre_data, post_data = (
+        vault.read_object(ref).decode() for ref in (dump.roles, dump.pre_data, dump.post_data)
+    )
+    now = vault.index.schema_at(cut).version
+    adjustment = Adjustment()
+    if dump.version != now:
+        adjustment = adjust(vault.schema(dump.version), vault.schema(now), sequences_at(vault, cut))
+    return Structure(roles, pre_data, post_data, dump.server_version, adjustment)
+
+
+def sequences_at(vault: Vault, cut: Cut) -> list[SequenceState]:
+    """The last value that the record saw of each sequence, on the way to `cut`."""
+    seen: dict[tuple[str, str], SequenceState] = {}
+    for part in vault.index.chain(cut):
+        noted = [
+            (image.lsn, image.sequences)
+            for image in vault.index.images
+            if image.timeline == part.timeline and image.lsn <= part.to_lsn
+        ]
+        noted += [
+            (segment.last_lsn, segment.sequences)
+            for segment in vault.index.segments_of(part.timeline)
+            if segment.first_lsn < part.to_lsn
+        ]
+        for _, states in sorted(noted, key=lambda note: note[0]):
+            seen.update({(state.schema, state.name): state for state in states})
+    return list(seen.values())
+
+
+def rows_estimate(vault: Vault, cut: Cut) -> int:
+    """About how many rows the whole database has at `cut`: those of the images that it is read from."""
+    buckets = [SHARED_BUCKET, *range(vault.index.genesis.buckets)]
+    runs = {base.run.object.name: base.run for bucket in buckets for base in vault.plan(cut, bucket).bases}
+    return sum(run.rows for run in runs.values())

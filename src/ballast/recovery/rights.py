@@ -1,0 +1,107 @@
+"""What the role of a restore must be allowed on the target, asked before anything is written."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+
+import psycopg
+from psycopg import sql
+
+from ballast.errors import RestoreError
+from ballast.postgres import Catalog
+from ballast.recovery.copying import Ask, converse
+
+_ROLE = (
+    "SELECT quote_ident(current_user), quote_ident(current_database()),"
+    " has_parameter_privilege('session_replication_role', 'SET'),"
+    " has_database_privilege(current_database(), 'CREATE')"
+)
+_SCHEMA = sql.SQL("SELECT {kind}, {name}, {right}, has_schema_privilege({plain}, {right})")
+_TABLE = sql.SQL("SELECT {kind}, {name}, {right}, has_table_privilege({oid}::oid, {right})")
+_SEQUENCE = sql.SQL("SELECT {kind}, {name}, {right}, has_sequence_privilege({oid}::oid, {right})")
+_HIDDEN = sql.SQL("SELECT 'hidden', {name}, '', NOT row_security_active({oid}::oid)")
+
+
+class Needs:
+    """Rights by oid of the table or sequence."""
+
+    def __init__(self) -> None:
+        self.tables: defaultdict[int, set[str]] = defaultdict(set)
+        self.sequences: defaultdict[int, set[str]] = defaultdict(set)
+
+    def on_tables(self, oids: Collection[int], *rights: str) -> None:
+        """Adds rights on tables."""
+        for oid in oids:
+            self.tables[oid].update(rights)
+
+    def on_sequences(self, oids: Collection[int], *rights: str) -> None:
+        """Adds rights on sequences."""
+        for oid in oids:
+            self.sequences[oid].update(rights)
+
+
+def require_rights(
+    conn: psycopg.Connection[tuple[object, ...]], catalog: Catalog | None, needs: Needs, *, create: bool
+) -> None:
+    """RestoreError that lists the statements that would give what is missing, and nothing else."""
+    questions = _questions(catalog, needs) if catalog is not None else []
+    steps = [Ask(_ROLE)]
+    if questions:
+        steps.append(Ask(sql.SQL(" UNION ALL ").join(questions).as_string(None)))
+    answers = converse(conn, steps)
+    role, database, silence, may_create = answers[0][0]
+    grants = [] if silence == "t" else [f"GRANT SET ON PARAMETER session_replication_role TO {role}"]
+    if create and may_create != "t":
+        grants.append(f"GRANT CREATE ON DATABASE {database} TO {role}")
+    lacking: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for kind, name, right, has in answers[1] if questions else []:
+        if has != "t":
+            lacking[kind, name].append(right)
+    hidden = [name for kind, name in lacking if kind == "hidden"]
+    alike: defaultdict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for (kind, name), rights in lacking.items():
+        if kind != "hidden":
+            alike[kind, tuple(rights)].append(name)
+    grants += [
+        f"GRANT {', '.join(rights)} ON {kind} {', '.join(names)} TO {role}" for (kind, rights), names in alike.items()
+    ]
+    if hidden:
+        grants.append(f"ALTER ROLE {role} BYPASSRLS")
+    if grants:
+        raise RestoreError(
+            f"the role {role} may not restore here: it lacks rights"
+            + (f", and row-level security hides rows of {', '.join(hidden[:5])} from it" if hidden else ""),
+            "Restore as a superuser, or have one run: " + "; ".join(grants) + ".",
+        )
+
+
+def _questions(catalog: Catalog, needs: Needs) -> list[sql.Composed]:
+    """Kind, name, right, whether the role has it."""
+    tables = sorted((t for t in catalog.tables if t.oid in needs.tables), key=lambda t: (t.schema, t.name))
+    sequences = sorted((s for s in catalog.sequences if s.oid in needs.sequences), key=lambda s: (s.schema, s.name))
+    schemas = sorted({table.schema for table in tables} | {sequence.schema for sequence in sequences})
+    questions = [
+        _SCHEMA.format(
+            kind=sql.Literal("SCHEMA"),
+            name=sql.Literal(sql.Identifier(schema).as_string(None)),
+            plain=sql.Literal(schema),
+            right=sql.Literal("USAGE"),
+        )
+        for schema in schemas
+    ]
+    for table in tables:
+        name = sql.Literal(sql.Identifier(table.schema, table.name).as_string(None))
+        questions += _each(_TABLE, "TABLE", name, table.oid, needs.tables[table.oid])
+        questions.append(_HIDDEN.format(name=name, oid=sql.Literal(table.oid)))
+    for sequence in sequences:
+        name = sql.Literal(sql.Identifier(sequence.schema, sequence.name).as_string(None))
+        questions += _each(_SEQUENCE, "SEQUENCE", name, sequence.oid, needs.sequences[sequence.oid])
+    return questions
+
+
+def _each(question: sql.SQL, kind: str, name: sql.Literal, oid: int, rights: Collection[str]) -> list[sql.Composed]:
+    return [
+        question.format(kind=sql.Literal(kind), name=name, oid=sql.Literal(oid), right=sql.Literal(right))
+        for right in sorted(rights)
+    ]

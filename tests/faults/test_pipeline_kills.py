@@ -1,0 +1,161 @@
+"""Recorder, sealer, imager and merge are killed, at named instants and at any, under load: nothing is lost or doubled.
+
+The oracle stands outside: each client writes down an id when its commit was acknowledged, production says how all rows
+stand in the end, and `verify` walks the vault. `BALLAST_KILLS=1000` asks for more random kills than the 112 of a usual run.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+
+from ballast.vault import wish
+from ballast.vault.config import Config
+from tests.fix_pipeline import Pipeline
+from tests.fix_postgres import Database
+
+New = Callable[..., Pipeline]
+
+SEALER = ["sealer.decoded", "sealer.run_put", "sealer.ledger", "sealer.spool_dropped"]
+RECEIVER = ["receiver.received", "receiver.written", "receiver.synced", "receiver.acknowledged"]
+IMAGER = ["imager.taken", "imager.ledger"]
+MERGE = ["merge.read", "merge.put", "merge.ledger"]
+ROUNDS = 8
+KILLS = int(os.environ.get("BALLAST_KILLS", "112"))
+"""In all rounds together."""
+
+
+def ask_for_image(config: Config, timeline: int) -> None:
+    """So that the imager has something to do."""
+    wish.leave(config.state_dir, "image", timeline, "a test wishes for one")
+
+
+def in_the_end(pipeline: Pipeline, acknowledged: set[int]) -> None:
+    """All promises, with the recorder running and after its orderly end."""
+    pipeline.check(acknowledged)
+    pipeline.wishes_granted()
+    pipeline.stop()
+    pipeline.check_nothing_is_left()
+    pipeline.verified()
+
+
+def killed_sealing(pg: Database, new_pipeline: New, instant: str) -> None:
+    pipeline = new_pipeline(pg)
+    pipeline.start(fail=f"{instant}:1")
+    clients = pipeline.clients()
+    pipeline.until(lambda: pipeline.deaths("sealer") == 2, "the sealer to die twice")
+    pipeline.kill()
+    pipeline.start(fail=f"{instant}:3", armed=False)
+    pipeline.until(lambda: pipeline.deaths("sealer") == 3, "the sealer to die again")
+    pipeline.kill()
+    pipeline.start()
+    in_the_end(pipeline, clients.stop())
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("instant", SEALER)
+def test_the_sealer_is_killed_at_a_named_instant(pg18: Database, new_pipeline: New, instant: str) -> None:
+    killed_sealing(pg18, new_pipeline, instant)
+
+
+@pytest.mark.timeout(180)
+def test_the_sealer_is_killed_on_16(pg16: Database, new_pipeline: New) -> None:
+    killed_sealing(pg16, new_pipeline, "sealer.run_put")
+
+
+@pytest.mark.timeout(180)
+def test_the_sealer_is_killed_between_a_new_structure_and_its_rows(pg18: Database, new_pipeline: New) -> None:
+    pipeline = new_pipeline(pg18)
+    pipeline.start(fail="sealer.run_put:1")
+    clients = pipeline.clients()
+    with pipeline.session() as conn:
+        for n in range(3):
+            conn.execute(f"ALTER TABLE item ADD COLUMN extra_{n} int DEFAULT {n}".encode())
+            conn.execute(f"CREATE TABLE made_{n} (shop int, id int, PRIMARY KEY (shop, id))".encode())
+            conn.execute(f"INSERT INTO made_{n} SELECT g % 3, g FROM generate_series(1, 20) g".encode())
+            pipeline.until(lambda n=n: pipeline.deaths("sealer") > n, "the sealer to die")  # type: ignore[misc]
+    pipeline.kill()
+    pipeline.start(fail="sealer.ledger:1", armed=False)
+    pipeline.until(lambda: pipeline.deaths("sealer") == 4, "the sealer to die again")
+    pipeline.kill()
+    pipeline.start()
+    in_the_end(pipeline, clients.stop())
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("instant", RECEIVER)
+def test_the_recorder_is_killed_at_a_named_instant_while_it_seals(
+    pg18: Database, new_pipeline: New, instant: str
+) -> None:
+    pipeline = new_pipeline(pg18, seal_after_s=0.1)
+    pipeline.start()
+    clients = pipeline.clients()
+    pipeline.kill()
+    for nth in (1, 20, 200):
+        pipeline.start(fail=f"{instant}:{nth}", armed=False)
+        assert pipeline.process is not None
+        assert pipeline.process.wait(60) == -9
+    pipeline.start()
+    time.sleep(0.3)
+    in_the_end(pipeline, clients.stop())
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("instant", IMAGER)
+def test_the_imager_is_killed_at_a_named_instant(pg18: Database, new_pipeline: New, instant: str) -> None:
+    pipeline = new_pipeline(pg18)
+    pipeline.start(fail=f"{instant}:1")
+    clients = pipeline.clients()
+    ask_for_image(pipeline.config, pipeline.timeline)
+    pipeline.until(lambda: pipeline.deaths("imager") == 1, "the imager to die", 90)
+    pipeline.kill()
+    pipeline.start()
+    pipeline.wishes_granted()
+    assert len(pipeline.vault().index.images) >= 2
+    in_the_end(pipeline, clients.stop())
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("instant", MERGE)
+def test_the_merge_is_killed_at_a_named_instant(pg18: Database, new_pipeline: New, instant: str) -> None:
+    pipeline = new_pipeline(pg18, seal_after_s=0.1, merge_every_s=1.0)
+    pipeline.start(fail=f"{instant}:1")
+    clients = pipeline.clients()
+    pipeline.until(lambda: pipeline.deaths("merge") == 2, "the merge to die twice", 90)
+    pipeline.kill()
+    pipeline.start()
+    pipeline.until(lambda: pipeline.lines(event="merged"), "a merge", 60)
+    in_the_end(pipeline, clients.stop())
+
+
+@pytest.mark.timeout(120 + KILLS)
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_anything_is_killed_at_any_moment(pg18: Database, new_pipeline: New, seed: int) -> None:
+    dice = random.Random(seed)
+    # Small files: many segments, and so many instants between what is put and what is told.
+    pipeline = new_pipeline(pg18, seal_after_s=0.1, seal_bytes=128 << 10, merge_every_s=1.0, check_every_s=0.5)
+    timeline = pipeline.timeline
+    pipeline.start()
+    clients = pipeline.clients(2)
+    kills = 0
+    while kills < KILLS / ROUNDS:
+        # A while in which only children die; then the recorder does, and with it those that live.
+        until = time.monotonic() + dice.uniform(0.2, 9.0)
+        while (left := until - time.monotonic()) > 0:
+            if dice.random() < 0.3:
+                ask_for_image(pipeline.config, timeline)
+            victim = dice.choice(["sealer", "sealer", "merge", "imager"])
+            if dice.random() < 0.7:
+                pipeline.at_work(victim, min(left, 3.0))
+                time.sleep(dice.uniform(0.0, 0.1))
+            else:
+                time.sleep(min(left, dice.uniform(0.05, 1.5)))
+            kills += pipeline.kill_child(victim)
+        pipeline.kill()
+        kills += 1
+        pipeline.start(armed=False)
+    pipeline.until(lambda: pipeline.health.state == "recording" and pipeline.health.armed, "the recorder to be back")
+    time.sleep(0.5)
+    in_the_end(pipeline, clients.stop())
