@@ -129,6 +129,19 @@ def _named(descriptor: int) -> str:
     return path[path.rfind("vault") :] if "vault" in path else path
 
 
+def test_nothing_is_put_where_the_folder_was_unmounted(folder_place: Place) -> None:
+    """Not even by a store that was opened before, and puts now for the first time."""
+    folder_place.store.put("ledger/1", b"x")
+    opened = open_store(folder_place.url)
+    root = Path(folder_place.url)
+    root.rename(root.with_name("unmounted"))
+    root.mkdir()
+    for store in (opened, folder_place.store):
+        with pytest.raises(StoreError, match="another folder than before"):
+            store.put("ledger/2", b"x")
+    assert not list(root.iterdir())
+
+
 @pytest.mark.parametrize("name", ["../outside", "a//b", ".staging/x", "", "/etc/passwd"])
 def test_a_name_cannot_lead_out_of_the_folder(folder_place: Place, name: str) -> None:
     with pytest.raises(StoreError):

@@ -141,12 +141,14 @@ class FolderStore(Store):
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._identity: tuple[int, int] | None = None
+        # From the beginning: else what is unmounted before the first put would be taken for the vault.
+        self._identity = self._identity_now() if root.is_dir() else None
         super().__init__(str(root), None)
 
     def begin(self) -> None:
         with self._explained("make", ""):
             make_folder(self.root)
+            self._identity = self._identity_now()
 
     def put(self, name: str, data: bytes) -> None:
         with self._explained("put", name), self._staged(name) as stream:
@@ -219,11 +221,14 @@ class FolderStore(Store):
 
     def _see_that_it_is_there(self) -> None:
         """Never make it anew: what is written where a disk was unmounted is lost under it when the disk is back."""
-        found = self.root.stat()
-        identity = (found.st_dev, found.st_ino)
+        identity = self._identity_now()
         if self._identity not in (None, identity):
             raise OSError(f"{self.root} is another folder than before")
         self._identity = identity
+
+    def _identity_now(self) -> tuple[int, int]:
+        found = self.root.stat()
+        return found.st_dev, found.st_ino
 
     def _is_missing(self, error: Exception) -> bool:
         return not self.root.is_dir()
