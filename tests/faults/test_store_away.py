@@ -85,8 +85,8 @@ def store_goes_and_comes(pipeline: Pipeline, store: FolderAway | BucketAway) -> 
     clients = pipeline.clients(3)
     time.sleep(1.0)
     store.away()
-    pipeline.until(lambda: sealer_says(pipeline.config) == "store_away", "the sealer to notice", 90)
     went_on = len(clients.acknowledged)
+    pipeline.until(lambda: sealer_says(pipeline.config) == "store_away", "the sealer to notice", 90)
     said = status(pipeline.config)
     pipeline.until(lambda: pipeline.health.state == "spool_full", "the limit", 120)
     assert said.verdict.protected or "spool is full" in said.verdict.headline

@@ -143,7 +143,7 @@ class Reader:
         }  # fmt: skip
         section = READMES[0].read_text(encoding="utf-8").split("\n## Protect your own database\n")[1].split("\n## ")[0]
         self.steps = dict(zip(
-            ("set up", "variables", "look", "protect", "record", "status", "restore", "history", "verify", "undo"),
+            ("set up", "variables", "playground", "look", "protect", "record", "status", "restore", "history", "verify", "undo"),
             re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL),
             strict=True,
         ))  # fmt: skip
@@ -186,6 +186,20 @@ def reader(pg18: Database, open_folder: Path) -> Iterator[Reader]:
     reader = Reader(pg18, pg18.another(), open_folder)
     yield reader
     reader.end()
+
+
+def test_the_playground_is_a_server_that_can_be_protected(reader: Reader) -> None:
+    command = ["bash", "-euc", f"exec {reader.steps['playground']}"]
+    with subprocess.Popen(command, cwd=reader.folder, env=reader.env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            with psycopg.connect(process.stdout.readline().strip()) as conn:
+                assert conn.execute("SHOW wal_level").fetchone() == ("logical",)
+            process.send_signal(signal.SIGINT)  # Ctrl-C
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert not (reader.folder / "playground/pgdata/postmaster.pid").exists()
 
 
 @pytest.mark.slow
