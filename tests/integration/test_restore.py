@@ -111,6 +111,14 @@ def test_everything_comes_back_into_an_empty_database(kept: Kept) -> None:
     )
 
 
+def test_a_restored_database_has_statistics_at_once(kept: Kept) -> None:
+    to = kept.db.another()
+    bring(kept, to)
+    filled = {table.rpartition(".")[2] for table, rows in contents(to).items() if rows}
+    assert filled
+    assert filled <= {name for (name,) in to.query("SELECT tablename FROM pg_stats")}
+
+
 def test_a_database_of_16_comes_back_on_18(
     fresh_database: Callable[[int], object], pg16: Database, open_folder: Path
 ) -> None:

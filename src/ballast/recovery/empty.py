@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from ballast.errors import RestoreError
-from ballast.recovery import everything, progress, rebuild, record
+from ballast.recovery import everything, progress, rebuild, record, statistics
 from ballast.recovery.choice import Choice, Request
 from ballast.recovery.copying import Ask, converse
 from ballast.recovery.foreign_keys import all_orphans, described
@@ -112,8 +112,10 @@ class IntoEmpty:
         tasks = [*proving.tasks(), *(afterwards.keys_and_indexes() if afterwards is not None else ())]
         # The largest tables first, so that all connections end at about the same time.
         tasks.sort(key=lambda task: -proving.size(task.table))
-        work_off(tasks, jobs, afterwards.connection if afterwards is not None else partial(connect_target, self._dsn))
+        connection = afterwards.connection if afterwards is not None else partial(connect_target, self._dsn)
+        work_off(tasks, jobs, connection)
         reach("restore.proven")
+        work_off(statistics.analyze(target.places.values()), jobs, connection)
         titles = {number: relation.qualified for number, relation in self._choice.chosen.items()}
         return proving.proofs(recorded, titles)
 

@@ -28,7 +28,7 @@ _VALIDATE = re.compile(r'(ALTER TABLE[^;]*?) ADD( CONSTRAINT (?:"(?:[^"]|"")+"|[
 _GONE = ("42P01", "42703", "42704", "42883", "3F000")
 """Undefined table, column, object, function, schema."""
 # Index builds are what takes long here, and the target serves nobody yet.
-_BUILD_SETTINGS = "SET maintenance_work_mem = '512MB'; SET synchronous_commit = off;"
+_BUILD_SETTINGS = "SET maintenance_work_mem = '512MB'; SET synchronous_commit = off; SET jit = off;"
 _OWNER = re.compile(r"ALTER .+ OWNER TO .+;", re.DOTALL)
 _EXTENSION = re.compile(r'extension "([^"]+)" is not available')
 
@@ -176,7 +176,7 @@ class Afterwards:
                 run_statement(conn, statement)
             run_script(conn, _BUILD_SETTINGS)
             if self._jobs > 1:
-                run_script(conn, "SET max_parallel_maintenance_workers = 0")
+                run_script(conn, "SET max_parallel_maintenance_workers = 0; SET max_parallel_workers_per_gather = 0")
             yield conn
 
     def _of(self, phase: Phase) -> list[Part]:
