@@ -630,6 +630,16 @@ def test_contradictions_between_the_file_and_the_options(site18: Site) -> None:
     assert "--slot says ballast_2" in site18.refused("protect", site18.db.dsn, "--slot", "ballast_2")
 
 
+def test_an_address_that_no_vault_can_have_is_said_anew_without_ado(site18: Site) -> None:
+    (site18.folder / "file").write_text("in the way")
+    assert "file/vault" in site18.refused(*site18.call("--vault", "file/vault"))
+    assert "no address" in site18.refused(*site18.call("--vault", "s3:/vault"))
+    assert not (site18.folder / "s3:").exists()
+    assert not site18.config_path.exists()
+    site18.protect()
+    site18.sound()
+
+
 def test_rows_of_a_subscription_are_named_as_not_recorded(pg18: Database) -> None:
     pg18.run(
         "CREATE SUBSCRIPTION elsewhere CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false, slot_name = NONE)"

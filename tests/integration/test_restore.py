@@ -119,6 +119,26 @@ def test_a_restored_database_has_statistics_at_once(kept: Kept) -> None:
     assert filled <= {name for (name,) in to.query("SELECT tablename FROM pg_stats")}
 
 
+def test_materialized_views_come_back_by_their_query(pg: Database, open_folder: Path) -> None:
+    pg.run(
+        "CREATE TABLE sale (tenant text, id int, fen int, PRIMARY KEY (tenant, id))",
+        "INSERT INTO sale VALUES ('t1', 1, 5), ('t1', 2, 6), ('t2', 1, 7)",
+        "CREATE FUNCTION wanted() RETURNS bool LANGUAGE sql STABLE AS $$SELECT 1 / count(*) = 1 FROM pg_class WHERE relname = 'here'$$",
+        "CREATE TEMP TABLE here (n int)",
+        "CREATE MATERIALIZED VIEW by_tenant AS SELECT tenant, sum(fen) AS fen FROM sale GROUP BY 1",
+        "CREATE MATERIALIZED VIEW all_together AS SELECT sum(fen) AS fen FROM by_tenant",  # comes first by name
+        "CREATE MATERIALIZED VIEW cannot AS SELECT 1 AS n WHERE wanted()",
+    )
+    kept, to = Kept(pg, open_folder), pg.another()
+    kept.look()
+    report = bring(kept, to)
+    assert report.proven
+    assert to.query("SELECT fen FROM all_together") == [(18,)]
+    assert to.query("SELECT * FROM by_tenant ORDER BY 1") == [("t1", 11), ("t2", 7)]
+    assert any("cannot was not made" in line and "division by zero" in line for line in report.warnings)
+    assert any("public.cannot is empty" in line for line in report.warnings)
+
+
 def test_a_database_of_16_comes_back_on_18(
     fresh_database: Callable[[int], object], pg16: Database, open_folder: Path
 ) -> None:

@@ -177,7 +177,9 @@ def test_plain_http_is_for_this_machine_alone(monkeypatch: pytest.MonkeyPatch) -
         open_store("s3://bucket")
 
 
-@pytest.mark.parametrize("url", ["s3://", "ftp://host/x", "https://host/bucket"])
+@pytest.mark.parametrize(
+    "url", ["s3://", "ftp://host/x", "https://host/bucket", "s3:/bucket", "s3:bucket", "s4://bucket"]
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
         open_store(url)

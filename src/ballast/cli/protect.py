@@ -18,7 +18,7 @@ from ballast.postgres.session import complaint
 from ballast.vault import config
 from ballast.vault import protect as protecting
 from ballast.vault import unprotect as unprotecting
-from ballast.vault.config import Config, Record, Tenants
+from ballast.vault.config import Config, Record, Tenants, is_address
 from ballast.vault.examine import Report, examine
 from ballast.vault.protect import Outcome, foresee
 from ballast.vault.settle import wanted_of
@@ -226,7 +226,7 @@ def without_password(dsn: str) -> str:
 
 
 def _place(url: str) -> str:
-    return url if "://" in url else str(Path(url).expanduser().absolute())
+    return url if is_address(url) else str(Path(url).expanduser().absolute())
 
 
 class _Shown:

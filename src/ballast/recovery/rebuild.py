@@ -217,7 +217,8 @@ class Afterwards:
         what = f"{part.type.lower()} {part.name} was not made: {refused.what}"
         # An index of a partition that was detached since the dump has nowhere to be attached either.
         is_past = self._adjustment and (refused.sqlstate in _GONE or part.phase == Phase.ATTACH)
-        if part.phase == Phase.RIGHTS or is_past:
+        # A materialized view's rows are no record's; a query that fails today may have failed for years.
+        if part.phase == Phase.RIGHTS or part.type == "MATERIALIZED VIEW DATA" or is_past:
             return what
         raise ServerRefused(what, refused.do, refused.sqlstate) from refused
 

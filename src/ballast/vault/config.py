@@ -297,7 +297,8 @@ def _checks(config: Config) -> dict[str, bool]:
     via = [v for v in tenants.via.values() if isinstance(v, ViaColumns)]
     return {
         "dsn": bool(config.dsn.strip()) and not has_password(config.dsn),
-        "vault": bool(config.vault) and ("://" not in config.vault or config.vault.startswith(("s3://", "file:///"))),
+        "vault": bool(config.vault)
+        and (not is_address(config.vault) or config.vault.startswith(("s3://", "file:///"))),
         "slot": _SLOT.fullmatch(config.slot) is not None,
         "publication": _PUBLICATION.fullmatch(config.publication) is not None,
         "key": re.fullmatch(r"([0-9a-f]{64})?", config.key) is not None,
@@ -354,6 +355,11 @@ def _explain(message: str, name: str) -> ConfigError:
     return ConfigError(found, f"Allowed is {_KEYS[base].allowed}." if base else "")
 
 
+def is_address(text: str) -> bool:
+    """Whether this is to be an address with a scheme (`s3://…`, and what is mistyped as `s3:/…`), not a folder's path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", text) is not None
+
+
 def _path(value: Any, folder: Path) -> Path:
     if not isinstance(value, str) or not value:
         raise ValueError("expected the name of a folder")
@@ -361,12 +367,12 @@ def _path(value: Any, folder: Path) -> Path:
 
 
 def _absolute_url(url: str, folder: Path) -> str:
-    return str(_path(url, folder)) if url and "://" not in url else url
+    return str(_path(url, folder)) if url and not is_address(url) else url
 
 
 def _relative(path: str, folder: Path) -> str:
     with contextlib.suppress(ValueError):
-        return path if "://" in path else str(Path(path).relative_to(folder))
+        return path if is_address(path) else str(Path(path).relative_to(folder))
     return path
 
 

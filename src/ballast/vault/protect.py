@@ -157,12 +157,15 @@ class _Run:
     def run(self) -> Outcome:
         looked = examine.examine(self.dsn, self.settings.tenants, wanted_of(self.settings))
         looked.refuse()
-        self.write_config()
         make_folder(self.state_dir)
         if health.is_held(self.state_dir):
+            self.write_config()
             return self.beside_recorder(looked)
         with health.only_one(self.state_dir):
+            # The file is written once there is a vault: an address that was wrong can be said anew then.
             vault = self.open_vault()
+            self.write_config()
+            self.pin_key(vault)
             self.finish_begun(vault)
             with examine.session(self.dsn) as conn:
                 situation, identity = situation_of(vault, self.settings, self.dsn, conn)
@@ -191,6 +194,11 @@ class _Run:
         config.write(self.settings, path)
         self.watch.say(f"{path} written")
 
+    def pin_key(self, vault: Vault) -> None:
+        """The vault's key into the file: from now on a vault that another key signed is refused."""
+        if vault.index.genesis.public_key != self.settings.key:
+            self.settings = config.pin(self.settings, self.config_path, vault.index.genesis.public_key)
+
     def open_vault(self) -> Vault:
         """The vault of this state folder, begun if need be; ConfigError for one with another key."""
         where, key_file = self.settings.vault, self.state_dir / KEY_FILE
@@ -213,8 +221,6 @@ class _Run:
                 f"The vault at {where} is signed with another key than the one in {self.state_dir}.",
                 "Use the state folder that belongs to it (--state-dir), or choose an empty place for a new vault.",
             )
-        if vault.index.genesis.public_key != self.settings.key:
-            self.settings = config.pin(self.settings, self.config_path, vault.index.genesis.public_key)
         return vault
 
     def create_vault(self, key_file: Path) -> None:

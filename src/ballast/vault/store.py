@@ -33,6 +33,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, S3Store
 
 from ballast.errors import AlreadyExists, ConfigError, NotFound, StoreError
+from ballast.vault.config import is_address
 from ballast.vault.durable import make_folder, sync_folder
 
 SINGLE_PUT_BYTES = 64 << 20
@@ -315,12 +316,15 @@ def open_store(url: str | Path) -> Store:
     plain http only to this machine itself."""
     text = str(url)
     parts = urlsplit(text)
-    if parts.scheme == "s3":
+    if text.startswith("s3://"):
         return _open_s3(text, parts.netloc, parts.path.strip("/"))
-    if parts.scheme == "file":
+    if text.startswith("file:///"):
         return FolderStore(Path(unquote(parts.path)).absolute())
-    if "://" in text:
-        raise ConfigError(f"{text} is no address that a vault can have.", "Use a folder's path or s3://bucket/prefix.")
+    if is_address(text):
+        raise ConfigError(
+            f"{text} is no address that a vault can have.",
+            "Write s3://bucket/prefix, or a folder's path (one with a colon begins with ./).",
+        )
     return FolderStore(Path(text).expanduser().absolute())
 
 
