@@ -39,6 +39,10 @@ class NotFound(StoreError):
     """No object of that name."""
 
 
+class EmptyStore(StoreError):
+    """A store that is there and holds nothing, where this recorder has written a vault."""
+
+
 class FormatError(BallastError):
     """Something stored is written in a format that this version does not read."""
 

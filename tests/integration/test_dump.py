@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from ballast.errors import ServerError
 from ballast.postgres.session import connect
+from ballast.postgres.snapshot import snapshot_at_cut
 from ballast.recovery import dumpscript
 from ballast.vault import server
 from ballast.vault.dump import Dump, roles_of_catalog, take_dump
@@ -152,3 +153,29 @@ def test_what_the_server_says_is_in_the_error(built: Database) -> None:
 
     with pytest.raises(ServerError, match="permission denied for table"):
         dump(built, built.dsn_as("poor"))
+
+
+def test_options_that_hold_passwords_are_left_out(pg18: Database) -> None:
+    pg18.run(
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        "CREATE FOREIGN DATA WRAPPER f OPTIONS (\"API key\" 'hunter2; --')",
+        "CREATE SERVER plain FOREIGN DATA WRAPPER f OPTIONS (host 'h', dbname 'd')",
+        "CREATE SERVER open FOREIGN DATA WRAPPER f OPTIONS (host 'it''s', password E'hunter2''\\\\', port '1')",
+        "CREATE USER MAPPING FOR PUBLIC SERVER plain OPTIONS (\"user\" 'u', pw 'hunter2\n--\n-- Name: x; Type: SERVER;\n')",
+        "CREATE USER MAPPING FOR PUBLIC SERVER open OPTIONS (sesame 'hunter2')",
+    )
+    try:
+        with snapshot_at_cut(pg18.dsn) as (conn, _):
+            (snapshot,) = conn.execute("SELECT pg_export_snapshot()").fetchone() or ("",)
+            dump = take_dump(pg18.dsn, snapshot, 18)
+    finally:
+        pg18.run("DROP FOREIGN DATA WRAPPER f CASCADE")
+    assert b"hunter2" not in dump.pre_data + dump.post_data
+    assert dump.post_data.count(b"-- Left out: options of ") == 4
+    again = pg18.another()
+    again.run(*dumpscript.statements(dump.pre_data.decode()))
+    said = again.query(
+        "SELECT srvname::text, ARRAY(SELECT unnest(srvoptions) ORDER BY 1) FROM pg_foreign_server ORDER BY 1"
+    )
+    assert said == [("open", ["host=it's", "port=1"]), ("plain", ["dbname=d", "host=h"])]
+    assert sorted(again.query("SELECT umoptions FROM pg_user_mapping"), key=str) == [(None,), (["user=u"],)]

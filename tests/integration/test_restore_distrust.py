@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,8 @@ from typer.testing import CliRunner
 from ballast.cli.app import app
 from ballast.errors import IntegrityError, RestoreError
 from ballast.recovery import Report, Request, adjust, restore
-from ballast.vault import Vault
+from ballast.vault import Vault, config
+from ballast.vault.config import Config, Record, Tenants
 from ballast.vault.history import history
 from ballast.vault.records import Column
 from ballast.vault.run import write_run
@@ -206,3 +208,93 @@ def test_a_vault_of_another_key_is_refused(kept: Kept, tmp_path: Path) -> None:
     assert unpinned.exit_code == 0, unpinned.output
     said = f"the vault's key is {other.vault.index.genesis.public_key[:16]}: pin it with --key or --config"
     assert said in unpinned.output.replace("\n", " ")
+
+
+@pytest.fixture
+def mallory(pg: Database) -> Iterator[str]:
+    """A role that may log in, and own what it makes."""
+    role = f"mallory_{pg.name}"[:60]
+    pg.run(f"CREATE ROLE {role} LOGIN", f"GRANT CREATE ON SCHEMA public TO {role}")
+    yield role
+    pg.run(f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
+
+
+def is_superuser(db: Database, role: str) -> bool:
+    return bool(db.query("SELECT rolsuper FROM pg_roles WHERE rolname = %s", role)[0][0])
+
+
+@pytest.mark.parametrize("awake", ["ALWAYS TRIGGER", "REPLICA TRIGGER", "ALWAYS RULE"])
+def test_what_fires_whatever_happens_is_not_fired_with_our_rights(
+    pg: Database, open_folder: Path, mallory: str, awake: str
+) -> None:
+    pg.run(*SHOP, f"ALTER TABLE shop OWNER TO {mallory}")
+    kept = Kept(pg, open_folder)
+    kept.look()
+    pg.run(
+        f"CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN ALTER ROLE {mallory} SUPERUSER; RETURN NEW; END$$",
+        f"ALTER FUNCTION f() OWNER TO {mallory}",
+        "CREATE TRIGGER evil BEFORE INSERT ON shop FOR EACH ROW EXECUTE FUNCTION f()",
+        "CREATE RULE evil AS ON DELETE TO shop DO ALSO NOTIFY evil",
+        f"ALTER TABLE shop ENABLE {awake} evil",
+        "UPDATE shop SET name = 'x'",
+    )
+    before = contents(pg)
+    with pytest.raises(RestoreError, match=rf"evil on public\.shop.* belongs to {mallory}"):
+        restore(kept.vault, kept.vault.resolve(None), pg.dsn, Request(tenants=("t3",), replace=True))
+    assert not is_superuser(pg, mallory)
+    assert contents(pg) == before
+    pg.run(f"ALTER TABLE shop DISABLE {awake.split()[1]} evil")
+    assert restore(kept.vault, kept.vault.resolve(None), pg.dsn, Request(tenants=("t3",), replace=True)).proven
+
+
+def test_a_cast_of_somebodys_type_is_not_called(pg: Database, open_folder: Path, mallory: str) -> None:
+    cast = f"BEGIN ALTER ROLE {mallory} SUPERUSER; RETURN 't3'; END"
+    pg.run(
+        "CREATE TYPE shopname AS ENUM ('t1', 't2', 't3')",
+        "CREATE TABLE shop (tenant shopname PRIMARY KEY, name text)",
+        "CREATE TABLE item (tenant shopname REFERENCES shop, id int, PRIMARY KEY (tenant, id))",
+        "INSERT INTO shop VALUES ('t1', 'one'), ('t3', 'three')",
+        "INSERT INTO item VALUES ('t1', 1), ('t3', 1), ('t3', 2)",
+    )
+    kept = Kept(pg, open_folder)
+    kept.look()
+    before = contents(pg)
+    for kind in ("shopname", "item", "shop"):
+        pg.run(
+            f"CREATE FUNCTION castf(x {kind}) RETURNS text LANGUAGE plpgsql AS $$ {cast} $$",
+            f"CREATE CAST ({kind} AS text) WITH FUNCTION castf({kind})",
+        )
+    pg.run("DELETE FROM item WHERE id = 2", "UPDATE shop SET name = 'x' WHERE name = 'three'")
+    report = restore(kept.vault, kept.vault.resolve(None), pg.dsn, Request(tenants=("t3",), replace=True))
+    assert report.proven
+    with pytest.raises(RestoreError, match="no parent for"):  # names the row, as text
+        pg.run("DELETE FROM item; DELETE FROM shop")
+        restore(kept.vault, kept.vault.resolve(None), pg.dsn, Request(tenants=("t3",), tables=("item",)))
+    assert not is_superuser(pg, mallory)
+    assert restore(kept.vault, kept.vault.resolve(None), pg.dsn, Request()).proven
+    assert contents(pg) == before
+
+
+def test_a_tail_that_was_cut_off_is_noticed_where_the_settings_are(kept_with_settings: Kept) -> None:
+    kept, cli = kept_with_settings, CliRunner()
+    arguments = ["--vault", kept.url, "--tenant", "t1"]
+    config = ["--config", str(Path(kept.url).parent / "ballast.toml")]
+    assert cli.invoke(app, ["history", *arguments, *config, "shop", "t1"]).exit_code == 0
+    sorted(Path(kept.url, "ledger").glob("*.json"))[-1].unlink()
+    for command in (["restore", *arguments, "--into", kept.db.dsn], ["history", *arguments, "shop", "t1"]):
+        refused = cli.invoke(app, [*command, *config])
+        assert refused.exit_code != 0
+        assert "tail was removed" in str(refused.exception)
+
+
+@pytest.fixture
+def kept_with_settings(pg18: Database, open_folder: Path) -> Kept:
+    pg18.run(*SHOP)
+    kept = Kept(pg18, open_folder)
+    kept.look()
+    settings = Config(
+        dsn=pg18.dsn, vault=kept.url, state_dir=kept.state, slot="ballast", publication="ballast",
+        tenants=Tenants(column="tenant"), record=Record(), key=kept.vault.index.genesis.public_key,
+    )  # fmt: skip
+    config.write(settings, open_folder / "ballast.toml")
+    return kept

@@ -1,6 +1,7 @@
 """What `ballast status` says of a real recorder, a real production and a real vault, each there or away."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -129,6 +130,22 @@ def test_what_is_not_protected_is_named(pg18: Database, new_recording: New) -> N
     assert "large objects" in parts
 
 
+def test_not_protected_when_the_vault_was_emptied(pg18: Database, new_recording: New) -> None:
+    recording = new_recording(pg18)
+    recording.start()
+    recording.armed()
+    vault = recording.folder / "vault"
+    shutil.move(vault, recording.folder / "elsewhere")
+    vault.mkdir()
+    found = look(recording)
+    assert found.verdict.headline.startswith("NOT PROTECTED: the vault cannot be restored from: "), found.verdict
+    assert "holds nothing" in found.verdict.headline
+    vault.rmdir()
+    assert look(recording).protected  # away, as for a moment any store can be
+    shutil.move(recording.folder / "elsewhere", vault)
+    assert look(recording).protected
+
+
 def test_production_and_store_may_be_away(own_server: NewServer, new_recording: New) -> None:
     server = own_server()
     server.start()
@@ -143,7 +160,7 @@ def test_production_and_store_may_be_away(own_server: NewServer, new_recording: 
     assert found.production is None
     assert found.production_unknown
     assert found.vault is None
-    assert "There is no vault at" in found.vault_unknown
+    assert "holds nothing" in found.vault_unknown
     shown = ballast("status", "--config", str(recording.config_path))
     assert shown.returncode == 1
     assert "unknown, since production does not answer" in shown.stdout

@@ -65,7 +65,7 @@ class Recorded:
         self.read += 1
         return self.tables[segment.transactions.name] if segment.transactions else None
 
-    def resolve(self, at: str | None, now: datetime = NOON) -> Resolved:
+    def resolve(self, at: str | None, now: datetime = NOON + timedelta(days=2)) -> Resolved:
         return resolve(self.index, self.transactions, at, now=now)
 
 
@@ -103,8 +103,22 @@ def test_a_time_is_cut_at_the_first_commit_past_it(
 
 
 def test_nothing_means_the_newest(vault: Recorded) -> None:
-    for at in (None, "", "newest", " latest "):
+    for at in (None, "newest", " latest "):
         assert vault.resolve(at).cut == Cut(1, 60)
+
+
+@pytest.mark.parametrize("at", ["", "  "])
+def test_an_empty_moment_is_none(vault: Recorded, at: str) -> None:
+    with pytest.raises(ConfigError, match="empty"):  # "$MOMENT" of a variable that nobody has set
+        vault.resolve(at)
+
+
+@pytest.mark.parametrize("now", [NOON, NOON.replace(tzinfo=None)])
+def test_a_moment_that_has_not_come_is_refused(vault: Recorded, now: datetime) -> None:
+    at = now.astimezone(UTC)
+    assert vault.resolve((at + timedelta(minutes=1)).isoformat(), now).cut == Cut(1, 60)  # production's clock is ahead
+    with pytest.raises(ConfigError, match="has not come yet"):
+        vault.resolve((at + timedelta(minutes=10)).isoformat(), now)
 
 
 def test_a_time_past_the_last_commit_says_so(vault: Recorded) -> None:

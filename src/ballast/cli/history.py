@@ -11,7 +11,6 @@ from rich.text import Text
 
 from ballast.cli import options
 from ballast.cli.output import out, show_json
-from ballast.vault import Vault
 from ballast.vault.history import History
 from ballast.vault.history import history as versions_of
 from ballast.vault.story import Changed, RowVersion
@@ -67,7 +66,7 @@ def history(
 
       ballast history --vault ./vault --tenant 42 order_lines 1001,3 --limit 5
     """
-    vault = Vault.open(vault_url, key=options.pinned(pin, config))
+    vault = options.opened(vault_url, pin, config)
     found = versions_of(vault, table, key, tenant=tenant, timeline=timeline, limit=limit)
     if as_json:
         show_json(found)

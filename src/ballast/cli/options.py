@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ballast.vault import Vault
 from ballast.vault import config as configuration
+from ballast.vault.store import open_store
 
 VaultUrl = Annotated[
     str,
@@ -54,3 +56,11 @@ def pinned(key: str | None, config: Path | None) -> str:
     if key is not None:
         return key.strip().lower()
     return configuration.load(config).key if config is not None else ""
+
+
+def opened(vault_url: str, key: str | None, config: Path | None) -> Vault:
+    """The vault, signed by the key that is pinned; where it is the one of the settings, it must also have all that its
+    recorder has written."""
+    settings = configuration.load(config) if config is not None else None
+    own = settings is not None and open_store(vault_url).url == open_store(settings.vault).url
+    return Vault.open(vault_url, key=pinned(key, config), anchor_dir=settings.state_dir if settings and own else None)

@@ -9,7 +9,6 @@ import typer
 from ballast import recovery
 from ballast.cli import options
 from ballast.cli.output import Bars, out, show_json, show_table
-from ballast.vault import Vault
 
 
 def restore(
@@ -47,7 +46,7 @@ def restore(
       ballast restore --vault ./vault --into postgresql:///shop --tenant 42 --at '2026-03-01 18:55:00+08'
     """
     pinned = options.pinned(key, config)
-    vault = Vault.open(vault_url, key=pinned)
+    vault = options.opened(vault_url, key, config)
     if not pinned and not as_json:
         out.print(f"the vault's key is {vault.index.genesis.public_key[:16]}: pin it with --key or --config")
     request = recovery.Request(
@@ -58,7 +57,7 @@ def restore(
         jobs=jobs,
     )
     # "The newest" has moved on since an interrupted restore began: it goes on at its own moment.
-    resolved = vault.resolve(at or recovery.begun(vault, into, request))
+    resolved = vault.resolve(at if at is not None else recovery.begun(vault, into, request))
     if not as_json:
         out.print(f"as of {resolved.how}")
     with Bars(quiet=as_json or not out.is_terminal) as bars:

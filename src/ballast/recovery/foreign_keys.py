@@ -67,7 +67,7 @@ def _binds(key: ForeignKey) -> bool:
 
 def _question(target: Target, key: ForeignKey, condition: sql.Composable) -> sql.Composed:
     child, parent = target.tables[key.table_oid], target.tables[key.ref_table_oid]
-    return sql.SQL("(SELECT {table}, {name}, child::text, {above} {orphaned} LIMIT 1)").format(
+    return sql.SQL("(SELECT {table}, {name}, pg_catalog.concat(child), {above} {orphaned} LIMIT 1)").format(
         table=sql.Literal(f"{child.schema}.{child.name}"),
         name=sql.Literal(key.name),
         above=sql.Literal(f"{parent.schema}.{parent.name}"),
@@ -78,7 +78,9 @@ def _question(target: Target, key: ForeignKey, condition: sql.Composable) -> sql
 def _statement(target: Target, key: ForeignKey, condition: sql.Composable) -> sql.Composed:
     child = target.tables[key.table_oid]
     columns = [child.column_name(attnum) for attnum in key.columns]
-    values = [sql.SQL("quote_literal({}::text)").format(sql.Identifier("child", column)) for column in columns]
+    values = [
+        sql.SQL("quote_literal(pg_catalog.concat({}))").format(sql.Identifier("child", column)) for column in columns
+    ]
     begin = sql.SQL("DELETE FROM {} WHERE ({}) IN (").format(
         sql.Identifier(child.schema, child.name), sql.SQL(", ").join(map(sql.Identifier, columns))
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import psycopg
 from psycopg import sql
@@ -20,6 +20,16 @@ _ROLE = (
 _SCHEMA = sql.SQL("SELECT {kind}, {name}, {right}, has_schema_privilege({plain}, {right})")
 _TABLE = sql.SQL("SELECT {kind}, {name}, {right}, has_table_privilege({oid}::oid, {right})")
 _SEQUENCE = sql.SQL("SELECT {kind}, {name}, {right}, has_sequence_privilege({oid}::oid, {right})")
+# Triggers and rules that fire under session_replication_role = replica as well, of owners who have not our rights anyway.
+_AWAKE = sql.SQL(
+    "SELECT what, quote_ident(whose.rolname) FROM ("
+    " SELECT format('trigger %I on %s, which calls %s,', g.tgname, g.tgrelid::regclass, g.tgfoid::regprocedure) AS what,"
+    " p.proowner AS owner FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid"
+    " WHERE g.tgenabled IN ('A', 'R') AND NOT g.tgisinternal AND g.tgrelid IN ({oids})"
+    " UNION ALL SELECT format('rule %I on %s', r.rulename, r.ev_class::regclass), c.relowner FROM pg_rewrite r"
+    " JOIN pg_class c ON c.oid = r.ev_class WHERE r.ev_enabled IN ('A', 'R') AND r.ev_class IN ({oids})) AS awake"
+    " JOIN pg_roles whose ON whose.oid = owner WHERE NOT whose.rolsuper AND whose.rolname <> current_user ORDER BY 1 LIMIT 1"
+)
 _HIDDEN = sql.SQL("SELECT 'hidden', {name}, '', NOT row_security_active({oid}::oid)")
 
 
@@ -49,7 +59,12 @@ def require_rights(
     steps = [Ask(_ROLE)]
     if questions:
         steps.append(Ask(sql.SQL(" UNION ALL ").join(questions).as_string(None)))
+    if needs.tables:
+        oids = sql.SQL(", ").join(map(sql.Literal, sorted(needs.tables)))
+        steps.append(Ask(_AWAKE.format(oids=oids).as_string(None)))
     answers = converse(conn, steps)
+    if needs.tables:
+        _refuse_awake(answers[-1])
     role, database, silence, may_create = answers[0][0]
     grants = [] if silence == "t" else [f"GRANT SET ON PARAMETER session_replication_role TO {role}"]
     if create and may_create != "t":
@@ -73,6 +88,15 @@ def require_rights(
             f"the role {role} may not restore here: it lacks rights"
             + (f", and row-level security hides rows of {', '.join(hidden[:5])} from it" if hidden else ""),
             "Restore as a superuser, or have one run: " + "; ".join(grants) + ".",
+        )
+
+
+def _refuse_awake(found: Collection[Sequence[object]]) -> None:
+    for what, owner in found:
+        raise RestoreError(
+            f"{what} is to fire even while rows are put back (ENABLE ALWAYS or REPLICA), and belongs to {owner}: it would run"
+            " with the rights of this restore",
+            f"Look at what it does. Then disable it meanwhile (ALTER TABLE … DISABLE …), or restore as {owner}.",
         )
 
 

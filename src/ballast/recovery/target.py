@@ -172,14 +172,15 @@ class Target:
     def _is_tenant(self, relation: Relation, attnum: int, column: sql.Composable) -> sql.Composable:
         hole = sql.SQL(HOLE)
         if self._by_text:
-            return sql.SQL("{}::text = {}").format(column, hole)
+            return sql.SQL("({} IS NOT NULL AND pg_catalog.concat({}) = {})").format(column, column, hole)
         table = self.table_of(relation)
         name = _column_name(relation, attnum)
         held = next((c for c in table.columns if c.name == name), None) if table else None
         plain = held is not None and held.collation is None and held.base_type.split("(")[0] in _PRINTED_AS_COMPARED
         equal = sql.SQL("{} = {}").format(column, hole)
-        # Tenants are told apart by the text of their name, 1.0 from 1.00 and Ada from ada.
-        return equal if plain else sql.SQL("({} AND {}::text = {})").format(equal, column, hole)
+        # Tenants are told apart by the text of their name, 1.0 from 1.00 and Ada from ada. Not by a cast, which the owner of
+        # a type can give a function that would run with our rights.
+        return equal if plain else sql.SQL("({} AND pg_catalog.concat({}) = {})").format(equal, column, hole)
 
     def parents(self, relation: Relation) -> list[Relation]:
         """Through which the relation finds its tenant, the nearest first."""

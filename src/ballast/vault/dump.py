@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -55,6 +56,18 @@ _ITS_COMMENT = re.compile(
     re.MULTILINE | re.VERBOSE,
 )
 
+_STRING = rb"(?:E'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*')"
+_WORD = rb'(?:\w+|"(?:[^"]|"")+")'
+_OPTION = re.compile(rb"(?P<name>%b) %b" % (_WORD, _STRING), re.DOTALL)
+_WITH_OPTIONS = re.compile(
+    rb"""^CREATE\ (?P<what>(?:SERVER|USER\ MAPPING|FOREIGN\ DATA\ WRAPPER)\ (?:[^';"]|"[^"]*"|%(string)b)*?)
+    \ OPTIONS\ \(\s*(?P<options>%(word)b\ %(string)b(?:,\s*%(word)b\ %(string)b)*)\s*\);"""
+    % {b"word": _WORD, b"string": _STRING},
+    re.MULTILINE | re.DOTALL | re.VERBOSE,
+)
+_SECRET = re.compile(rb"pass|pw|secret|token|key|cred", re.IGNORECASE)
+_NO_SECRET_OF_A_USER = frozenset((b"user", b"username", b'"user"'))
+
 
 class Dump(msgspec.Struct, frozen=True):
     """SQL scripts in UTF-8."""
@@ -71,7 +84,8 @@ def take_dump(dsn: str, snapshot: str, server_major: int, *, publication: str = 
 
     ServerError with what the server said."""
     pre, post = (_section(dsn, snapshot, server_major, name) for name in ("pre-data", "post-data"))
-    post = _ITS_COMMENT.sub(b"", _OUR_TRIGGER.sub(b"", post)) + _left_out(dsn, publication)
+    pre, secrets = without_secrets(pre)
+    post = _ITS_COMMENT.sub(b"", _OUR_TRIGGER.sub(b"", post)) + _left_out(dsn, publication, secrets)
     return Dump(pre, post, _roles(dsn, server_major))
 
 
@@ -89,10 +103,35 @@ def _section(dsn: str, snapshot: str, server_major: int, section: str) -> bytes:
     )
 
 
-def _left_out(dsn: str, publication: str) -> bytes:
-    """Lines for the end of post-data: what of the owner's a restore must not bring to life by itself. `publication` is ours."""
+def without_secrets(script: bytes) -> tuple[bytes, list[str]]:
+    """pg_dump's script without the options of foreign servers and user mappings that may hold secrets; and whose they
+    were."""
+    found: list[str] = []
+
+    def cleaned(statement: re.Match[bytes]) -> bytes:
+        what = statement["what"]
+        options = list(_OPTION.finditer(statement["options"]))
+        of_user = what.startswith(b"USER MAPPING")
+        kept = [
+            option[0]
+            for option in options
+            if (option["name"] in _NO_SECRET_OF_A_USER if of_user else not _SECRET.search(option["name"]))
+        ]
+        if len(kept) == len(options):
+            return statement[0]
+        found.append(f"options of {' '.join(what.decode().split()).lower()} that may be passwords")
+        rest = b" OPTIONS (\n    %b\n)" % b",\n    ".join(kept) if kept else b""
+        return b"CREATE %b%b;" % (what, rest)
+
+    return _WITH_OPTIONS.sub(cleaned, script), found
+
+
+def _left_out(dsn: str, publication: str, secrets: Sequence[str]) -> bytes:
+    """Lines for the end of post-data: what of the owner's a restore must not bring to life by itself, and `secrets`.
+    `publication` is ours."""
     with connect(dsn) as conn, conn.cursor(row_factory=tuple_row) as cursor:
         names = [" ".join(what.split()) for (what,) in cursor.execute(_LEFT_OUT.encode(), [publication])]
+        names += secrets
         return "".join(f"-- Left out: {name}\n" for name in names).encode()
 
 

@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ import msgspec
 from ballast.errors import (
     AlreadyExists,
     ConfigError,
+    EmptyStore,
     FencedError,
     FormatError,
     IntegrityError,
@@ -45,6 +47,7 @@ _LOCK_FILE = "ledger.lock"
 _WRITER_FILE = "writer"
 _CONCURRENT_GETS = 16
 _LOOKED_AT_AFTER_A_HOLE = 16
+_LOOK_EVERY_S = 5.0
 _NAME = re.compile(r"ledger/(\d{12})\.json")
 
 _encoder = msgspec.json.Encoder()
@@ -122,6 +125,7 @@ class Ledger:
         self._public = ""
         self._writer = ""
         self._unsure: Entry | None = None
+        self._looked_at = float("-inf")
         self._strays: set[str] = set()
 
     @property
@@ -158,7 +162,7 @@ class Ledger:
         anchor = self._anchor()  # before listing: siblings put first and anchor afterwards
         names = [name for name, _ in self._store.list(PREFIX, after=entry_name(after))]
         if anchor is not None and anchor.number and not names and not after:
-            raise StoreError(
+            raise (EmptyStore if self._store.is_there() else StoreError)(
                 f"{self._store.url} holds nothing, and this recorder has written {anchor.number} entries of its ledger.",
                 "Is it mounted, and is it the right address? If all of it was removed, bring it back from a copy.",
             )
@@ -257,6 +261,7 @@ class Ledger:
             while True:
                 head = self._at()
                 self._mind_the_key(key)
+                self._mind_the_tail(head)
                 if number is not None and self._unsure is None and head.number != number - 1:
                     raise Overtaken(f"Entry {number} is to come next, and the ledger has {head.number}.", "")
                 entry = self._unsure or self._sign(key, head, body)
@@ -288,6 +293,28 @@ class Ledger:
                 f"The signing key of this state folder is not the key of the vault {self._store.url}.",
                 "Use the state folder that belongs to this vault.",
             )
+
+    def _mind_the_tail(self, head: Head) -> None:
+        """IntegrityError where the last entry is gone: one written over the hole could never be read. Looked at now and
+        then, since commits may wait for what is written here."""
+        if head.number == 0 or time.monotonic() - self._looked_at < _LOOK_EVERY_S:
+            return
+        try:
+            found = sha256(self._store.get(entry_name(head.number)))
+        except NotFound:
+            if not self._store.list(PREFIX):
+                raise EmptyStore(
+                    f"{self._store.url} holds nothing, and {head.number} entries of its ledger were written.",
+                    "Is it mounted? If all of it was removed, bring it back from a copy.",
+                ) from None
+            found = ""
+        if found != head.sha256:
+            raise IntegrityError(
+                f"{entry_name(head.number)} in {self._store.url}, the last entry of its ledger, was"
+                f" {'changed' if found else 'removed'}.",
+                "Run `ballast verify`; bring the missing objects back from a copy of the vault, then recording goes on.",
+            )
+        self._looked_at = time.monotonic()
 
     def _settle(self, unsure: Entry) -> None:
         """Find out whether the entry whose put brought no answer is there."""

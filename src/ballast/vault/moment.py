@@ -21,6 +21,8 @@ from ballast.vault.index import VaultIndex
 from ballast.vault.plan import Stretch
 from ballast.vault.records import Cut, Gap, Segment
 
+_AHEAD = timedelta(minutes=5)
+"""So far production's clock may be ahead of ours."""
 _BACKWARDS = timedelta(seconds=10)
 """A segment is skipped only if its latest commit is this much before the time asked for: far more than the
 milliseconds by which timestamps were seen to run backwards (a stepped server clock can exceed it)."""
@@ -54,14 +56,22 @@ def resolve(index: VaultIndex, read: ReadTransactions, at: str | None, *, now: d
 
     `now` says what today is and which zone is local: a naive one means the system's. ConfigError for what cannot be
     understood, GapError for a moment that the vault does not hold."""
-    if at is None or at.strip().lower() in ("", "newest", "latest"):
+    if at is None or at.strip().lower() in ("newest", "latest"):
         timeline = index.newest_timeline
         cut = Cut(timeline, _until(index, timeline))
         return _resolved(index, read, cut, f"the newest that is recorded: {show(cut)}")
     text = at.strip()
+    if not text:
+        raise ConfigError("The moment is empty.", 'Name a time or a position, or "newest".')
     if position := _POSITION.fullmatch(text):
         return _at_position(index, read, position[1], position[2])
-    return _at_time(index, read, _understand(text, now), text)
+    time = _understand(text, now)
+    if time > (now if now.tzinfo is not None else now.astimezone()) + _AHEAD:
+        raise ConfigError(
+            f"{time.isoformat(sep=' ')} has not come yet: it is {now.isoformat(sep=' ', timespec='seconds')}.",
+            'Say which moment is meant, with its zone; "newest" is all that is recorded.',
+        )
+    return _at_time(index, read, time, text)
 
 
 def show(cut: Cut) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import psycopg
 
-from ballast.errors import BallastError, GapError
+from ballast.errors import BallastError, ConfigError, EmptyStore, FormatError, GapError, IntegrityError
 from ballast.postgres import read_catalog
 from ballast.postgres.catalog import count_large_objects
 from ballast.postgres.lsn import format_lsn
@@ -109,8 +109,8 @@ def status(config: Config, *, tenants: bool = False) -> Status:
     with ThreadPoolExecutor(2) as pool:
         asked_vault = pool.submit(_ask_vault, config, tenants=tenants)
         asked_production = pool.submit(_ask_production, config)
-        vault, vault_unknown = _answer(asked_vault)
-        production, production_unknown = _answer(asked_production)
+        vault, vault_unknown, damage = _answer(asked_vault)
+        production, production_unknown, _ = _answer(asked_production)
     # Only now: who is away may have kept us waiting, and what is judged must be fresh.
     now = datetime.now(UTC)
     held = health.is_held(folder)
@@ -128,6 +128,7 @@ def status(config: Config, *, tenants: bool = False) -> Status:
         production=_on_production(production),
         gaps=_open(vault),
         verified=verified,
+        damage=damage,
     )
     return Status(
         protected=verdict.protected,
@@ -152,11 +153,14 @@ def status(config: Config, *, tenants: bool = False) -> Status:
     )
 
 
-def _answer(asked: Future[Any]) -> tuple[Any, str]:
+def _answer(asked: Future[Any]) -> tuple[Any, str, BallastError | None]:
+    """The answer; why there is none; and the error, where something answered that is not as it was left."""
     try:
-        return asked.result(), ""
+        return asked.result(), "", None
+    except (EmptyStore, IntegrityError, FormatError, ConfigError) as error:
+        return None, " ".join(str(error).split()), error
     except (BallastError, psycopg.Error) as error:
-        return None, " ".join(str(error).split())
+        return None, " ".join(str(error).split()), None
 
 
 def _open(vault: VaultSide | None) -> list[OpenGap]:
@@ -176,7 +180,7 @@ def _on_production(said: ProductionSide | None) -> OnProduction | None:
 
 
 def _ask_vault(config: Config, *, tenants: bool) -> VaultSide:
-    vault = Vault.open(config.vault, key=config.key)
+    vault = Vault.open(config.vault, key=config.key, anchor_dir=config.state_dir)
     index = vault.index
     timeline = index.newest_timeline
     cut = Cut(timeline, index.recorded_until(timeline))

@@ -61,6 +61,10 @@ class Store:
         self.url = url
         self._backend = backend
 
+    def is_there(self) -> bool:
+        """Whether the place itself can be seen; a bucket says so by answering."""
+        return True
+
     def begin(self) -> None:
         """Make the place for a new vault, where it is ours to make (a bucket is not)."""
 
@@ -145,6 +149,9 @@ class FolderStore(Store):
         # From the beginning: else what is unmounted before the first put would be taken for the vault.
         self._identity = self._identity_now() if root.is_dir() else None
         super().__init__(str(root), None)
+
+    def is_there(self) -> bool:
+        return self.root.is_dir()
 
     def begin(self) -> None:
         with self._explained("make", ""):

@@ -42,13 +42,21 @@ class Vault:
         self._checking: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     @classmethod
-    def open(cls, url: str | Path, *, state_dir: Path | str | None = None, key: str | None = None) -> Vault:
+    def open(
+        cls,
+        url: str | Path,
+        *,
+        state_dir: Path | str | None = None,
+        key: str | None = None,
+        anchor_dir: Path | str | None = None,
+    ) -> Vault:
         """Read the ledger at `url` (see `open_store`). ConfigError where there is no vault; IntegrityError where it is
         signed by another key than the public `key`: with none, whoever replaces a whole vault is believed.
 
-        With `state_dir` (and the key in it) entries can be added, and the ledger is held against its head there."""
+        With `state_dir` (and the key in it) entries can be added, and the ledger is held against its head there. With
+        `anchor_dir`, a state folder too, it is only held against that: without, a tail that was cut off is not noticed."""
         store = open_store(url)
-        vault = cls(store, Ledger(store, _key_in(state_dir), state_dir=state_dir))
+        vault = cls(store, Ledger(store, _key_in(state_dir), state_dir=state_dir or anchor_dir))
         vault.refresh()
         if vault.index.head == 0:
             raise ConfigError(

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from ballast.errors import BallastError
 from ballast.vault.config import Record
 from ballast.vault.health import PROTECTING, RecorderHealth, SealerHealth, Verified
 
@@ -84,13 +85,16 @@ def judge(
     production: OnProduction | None = None,
     gaps: Sequence[OpenGap] = (),
     verified: Verified | None = None,
+    damage: BallastError | None = None,
 ) -> Verdict:
-    """`held`: the recorder's process lives. `production`: None where it does not answer."""
+    """`held`: the recorder's process lives. `production`: None where it does not answer. `damage`: what the vault, which
+    does answer, lacks of what was put there."""
     grave = [
         *_recorder(health, held=held, now=now),
         *_hanging(production, record, held=held),
         *_slot(production),
         *_fenced(sealer),
+        *_damaged(damage),
         *_not_reaching(sealer, now),
         *(_gap(gap) for gap in gaps),
         *_unsound(verified),
@@ -114,6 +118,11 @@ def judge(
         return Verdict("newest can be lost", headline, tuple(weak), remarks)
     where = "in the vault's store" if record.acknowledge == "store" else "on the recorder's disk or in the vault"
     return Verdict("protected", f"PROTECTED: every acknowledged commit is {where} (RPO 0).", (), remarks)
+
+
+def _damaged(damage: BallastError | None) -> Iterator[Problem]:
+    if damage is not None:
+        yield Problem(f"the vault cannot be restored from: {damage.what}", damage.do)
 
 
 def _unsound(verified: Verified | None) -> Iterator[Problem]:
