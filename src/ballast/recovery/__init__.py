@@ -8,9 +8,25 @@ that it is done; foreign keys are checked by our own query, since the server's s
 """
 
 from ballast.recovery.choice import Request
+from ballast.recovery.compare import Difference
+from ballast.recovery.drill import Order, Outcome, drill
 from ballast.recovery.report import Report, TableProof, Tally
 from ballast.recovery.restore import Restorer, begun, restore
 from ballast.recovery.tally import tally_of_query
 from ballast.recovery.watcher import Watcher
 
-__all__ = ["Report", "Request", "Restorer", "TableProof", "Tally", "Watcher", "begun", "restore", "tally_of_query"]
+__all__ = [
+    "Difference",
+    "Order",
+    "Outcome",
+    "Report",
+    "Request",
+    "Restorer",
+    "TableProof",
+    "Tally",
+    "Watcher",
+    "begun",
+    "drill",
+    "restore",
+    "tally_of_query",
+]
