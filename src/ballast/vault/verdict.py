@@ -136,8 +136,8 @@ def _unequal(drilled: Drilled | None) -> Iterator[Problem]:
         more = f" and {drilled.differences - 1:,} more" if drilled.differences > 1 else ""
         yield Problem(
             f"the drill of {shown(drilled.at)} found that the vault does not give back what production has{first}{more}",
-            "Run `ballast drill --all` to see all of it, and `ballast verify`. A new image (`ballast protect` again) puts the"
-            " record right from then on.",
+            "`ballast drill --all` names all of it. Stop the recorder, then `ballast unprotect` and `ballast protect`: the vault"
+            " notes a gap and takes a new image, from which on it is exact again.",
         )
 
 
