@@ -21,6 +21,7 @@ from ballast.vault.config import Tenants
 from ballast.vault.drilled import DRILLED_FILE, Drilled, history
 from ballast.vault.health import read_state
 from ballast.vault.status import status
+from ballast.vault.unprotect import unprotect
 from tests.fix_postgres import Database
 from tests.fix_protected import Protected, Silent
 
@@ -187,6 +188,14 @@ def test_one_value_changed_behind_the_recorders_back(protected: Protected, place
     assert not looked.protected
     assert "drill" in looked.verdict.headline
     assert "visit_2" in looked.verdict.headline
+    # What status advises puts it right.
+    protected.stop()
+    unprotect(protected.config, protected.db.dsn)
+    protected.protect()
+    protected.start()
+    protected.wishes_granted()
+    assert run(protected, place, tenants=None).drilled.equal
+    assert status(protected.config).protected
 
 
 def test_a_tenant_that_the_vault_has_never_heard_of(protected: Protected, place: Path) -> None:
@@ -332,3 +341,42 @@ def test_a_failing_restore_is_found_too(protected: Protected, place: Path) -> No
     assert failed
     assert outcome.drilled.all_s is None
     assert not list(place.iterdir())
+
+
+def test_a_database_of_another_encoding(pg18: Database, new_protected: Callable[..., Protected], place: Path) -> None:
+    with psycopg.connect(pg18.server.dsn(), autocommit=True) as admin:
+        admin.execute("DROP DATABASE IF EXISTS old_latin")
+        admin.execute("CREATE DATABASE old_latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'")
+    latin = Database(pg18.server, 18, "old_latin")
+    latin.run(
+        "SET client_encoding = 'UTF8'",
+        "CREATE TABLE shop (shop text PRIMARY KEY, name text)",
+        "INSERT INTO shop VALUES ('caf\u00e9', '\u00fc')",
+    )
+    protected = new_protected(latin, Tenants(column="shop"))
+    protected.protect()
+    protected.start()
+    outcome = run(protected, place, tenants=None)
+    assert outcome.drilled.equal, outcome.differences
+    assert outcome.sampled == ("caf\u00e9",)
+    found = only(run(protected, place, "UPDATE shop SET name = 'u'", tenants=None))
+    assert (found.tenant, found.key) == ("caf\u00e9", "(caf\u00e9)")
+
+
+def test_tenants_that_are_no_value_of_every_tables_column(
+    pg18: Database, new_protected: Callable[..., Protected], place: Path
+) -> None:
+    pg18.run(
+        "CREATE TABLE shop (shop text PRIMARY KEY, name text)", "INSERT INTO shop VALUES ('7', 'x'), ('seven', 'y'), ('', 'z')",
+        "CREATE TABLE hit (shop int, id int PRIMARY KEY)", "INSERT INTO hit VALUES (7, 1), (NULL, 2)",
+        "CREATE TABLE price (shop numeric, id int PRIMARY KEY)", "INSERT INTO price VALUES (1.0, 1), (1.00, 2), (1.0, 3)",
+    )  # fmt: skip
+    protected = new_protected(pg18, Tenants(column="shop"))
+    protected.protect()
+    protected.start()
+    for tenants in (None, 100):
+        outcome = run(protected, place, tenants=tenants)
+        assert outcome.drilled.equal, outcome.differences
+        assert set(outcome.sampled) == {"7", "seven", "", "1.0", "1.00"}
+    found = only(run(protected, place, "DELETE FROM price WHERE id = 2", tenants=100))
+    assert (found.tenant, found.production, found.restored) == ("1.00", 1, 0)

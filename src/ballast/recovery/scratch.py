@@ -29,8 +29,10 @@ from ballast.postgres import SUPPORTED, EmbeddedServer
 PREFIX = "ballast-drill-"
 _LOCK = "drill.lock"
 _DATABASE = "drill"
+_NEW = f".{PREFIX}"
+"""A folder is called so until it is locked."""
+_KEPT = "ballast-kept-drill-"
 _YOUNG_S = 60.0
-"""A folder may be there for a moment before it is locked."""
 _TERMINATED = 128 + signal.SIGTERM
 
 _alive: set[Scratch] = set()
@@ -87,9 +89,10 @@ class Scratch:
         sweep(self._under)
         _alive.add(self)
         try:
-            self.folder = Path(tempfile.mkdtemp(dir=self._under, prefix=PREFIX))
+            self.folder = Path(tempfile.mkdtemp(dir=self._under, prefix=_NEW))
             self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._rename(_NEW, PREFIX)
             if os.geteuid() == 0:
                 self.folder.chmod(0o711)  # the server runs under another account, and must pass
             self._server = EmbeddedServer(self.folder / "server", major=self.major)
@@ -105,13 +108,14 @@ class Scratch:
     ) -> None:
         if self._keep and kind is None and self._server is not None:
             self._server.stop()
+            self._rename(PREFIX, _KEPT)
             os.close(self._lock)
-            (self.folder / _LOCK).unlink()
-            self.folder.rename(self.folder.with_name(self.folder.name.replace(PREFIX, "ballast-kept-drill-")))
-            self.folder = self.folder.with_name(self.folder.name.replace(PREFIX, "ballast-kept-drill-"))
             _alive.discard(self)
         else:
             self._remove()
+
+    def _rename(self, before: str, after: str) -> None:
+        self.folder = self.folder.rename(self.folder.with_name(after + self.folder.name.removeprefix(before)))
 
     def _create_database(self) -> None:
         assert self._server is not None
@@ -154,12 +158,12 @@ def ended_by_signals() -> Iterator[None]:
 
 def sweep(under: Path) -> None:
     """Ends and removes what killed drills of this account have left there."""
-    for folder in under.glob(f"{PREFIX}*"):
+    for folder in (*under.glob(f"{PREFIX}*"), *under.glob(f"{_NEW}*")):
         with contextlib.suppress(FileNotFoundError):
             found = folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
                 continue
-            if not (folder / _LOCK).exists() and time.time() - found.st_mtime < _YOUNG_S:
+            if folder.name.startswith(_NEW) and time.time() - found.st_mtime < _YOUNG_S:
                 continue
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
