@@ -380,3 +380,18 @@ def test_tenants_that_are_no_value_of_every_tables_column(
         assert set(outcome.sampled) == {"7", "seven", "", "1.0", "1.00"}
     found = only(run(protected, place, "DELETE FROM price WHERE id = 2", tenants=100))
     assert (found.tenant, found.production, found.restored) == ("1.00", 1, 0)
+
+
+def test_what_was_changed_in_the_structure_just_before(protected: Protected, place: Path) -> None:
+    protected.db.run(
+        "CREATE INDEX item_price ON item (price) WHERE price > 1",
+        "ALTER TABLE shop ADD CONSTRAINT short CHECK (length(name) < 100)",
+        "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "ALTER TABLE word ADD COLUMN more int DEFAULT one()",
+        "CREATE TABLE later (shop int REFERENCES shop, id bigserial PRIMARY KEY)",
+        "INSERT INTO later (shop) VALUES (3), (4)",
+    )
+    outcome = run(protected, place, tenants=None)
+    assert outcome.drilled.equal, outcome.differences
+    assert not outcome.drilled.warnings, outcome.drilled.warnings
+    assert outcome.drilled.tables == 8

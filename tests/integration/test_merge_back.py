@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,22 @@ import msgspec
 import psycopg
 import pytest
 
-from ballast.recovery import CannotApply, Item, MergeError, merge, refusals, retry, settle
+from ballast.recovery import (
+    CannotApply,
+    Item,
+    MergeError,
+    Order,
+    Request,
+    drill,
+    merge,
+    refusals,
+    restore,
+    retry,
+    settle,
+)
+from ballast.vault.config import Tenants
 from tests.fix_postgres import Database
+from tests.fix_protected import Protected
 
 TABLES = (
     "CREATE TABLE stock (shop text, sku text, n int NOT NULL CHECK (n >= 0), PRIMARY KEY (shop, sku))",
@@ -271,3 +285,23 @@ def test_a_line_that_is_no_item_is_found_before_anything_is_applied(shops: Datab
     assert done.returncode == 1
     assert "line 2 is no item" in done.stderr
     assert shops.query("SELECT to_regclass('ballast_merge.applied')") == [(None,)]
+
+
+def test_in_a_protected_database_the_register_is_the_tenants_own(
+    pg18: Database, new_protected: Callable[..., Protected], open_folder: Path
+) -> None:
+    pg18.run(*TABLES)
+    assert refusals(pg18.dsn) == [], "which makes the register"
+    register = {"ballast_merge.applied": "tenant", "ballast_merge.exception": "tenant"}
+    protected = new_protected(pg18, Tenants(column="shop", tables=register))
+    protected.protect()
+    protected.start()
+    items = [order(f"s{s}", n, n=1 if n else 500) for n in range(3) for s in range(1, 7)]
+    assert merge(pg18.dsn, items, take_order).applied == 12
+    drilled = drill(protected.config, Order(tenants=None, scratch=open_folder)).drilled
+    assert drilled.equal, drilled.named
+    protected.stop()
+    vault, elsewhere = protected.vault(), pg18.another()
+    restore(vault, vault.resolve(None), elsewhere.dsn, Request(tenants=("s1",)))
+    again = merge(elsewhere.dsn, items[::6], take_order)
+    assert (again.applied, again.already, again.open) == (0, 2, 1), "what it had applied came back with it"
