@@ -12,7 +12,7 @@ import msgspec
 import psycopg
 import pytest
 
-from ballast.recovery import Item, refusals
+from ballast.recovery import MergeItem, refusals
 from tests.fix_postgres import Database
 from tests.integration.test_merge_back import BEGUN, TABLES
 
@@ -32,7 +32,7 @@ SHOPS, EACH = 6, 30
 def intake(tmp_path: Path) -> Path:
     (tmp_path / "shop_intake.py").write_text(HANDLER)
     lines = [
-        msgspec.json.encode(Item(f"s{s}", f"o{n}", "order", {"n": n}, BEGUN))
+        msgspec.json.encode(MergeItem(f"s{s}", f"o{n}", "order", {"n": n}, BEGUN))
         for n in range(EACH)
         for s in range(1, SHOPS + 1)
     ]

@@ -14,7 +14,7 @@ import pytest
 
 from ballast.errors import BallastError, GapError
 from ballast.postgres import EmbeddedServer
-from ballast.recovery import Difference, Order, Outcome, drill
+from ballast.recovery import Difference, DrillOutcome, DrillRequest, drill
 from ballast.recovery.drill import COMPARING
 from ballast.vault import config
 from ballast.vault.config import Tenants
@@ -95,13 +95,13 @@ def ballast(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def run(protected: Protected, place: Path, *tampering: str, **order: object) -> Outcome:
-    outcome = drill(protected.config, Order(scratch=place, **order), Tampering(place, *tampering))  # type: ignore[arg-type]
+def run(protected: Protected, place: Path, *tampering: str, **order: object) -> DrillOutcome:
+    outcome = drill(protected.config, DrillRequest(scratch=place, **order), Tampering(place, *tampering))  # type: ignore[arg-type]
     assert not list(place.iterdir()), "nothing is left behind"
     return outcome
 
 
-def only(outcome: Outcome) -> Difference:
+def only(outcome: DrillOutcome) -> Difference:
     assert not outcome.drilled.equal
     assert len(outcome.differences) == 1, outcome.differences
     return outcome.differences[0]
@@ -240,7 +240,7 @@ def test_writers_go_on_while_a_drill_reads(protected: Protected, place: Path) ->
                 conn.execute("INSERT INTO log VALUES (1, %s)", [stage])
                 Writing.written += 1
 
-    outcome = drill(protected.config, Order(tenants=None, scratch=place), Writing())
+    outcome = drill(protected.config, DrillRequest(tenants=None, scratch=place), Writing())
     assert outcome.drilled.equal, outcome.differences
     assert Writing.written >= 5
     assert outcome.drilled.vault_behind_bytes
@@ -249,7 +249,7 @@ def test_writers_go_on_while_a_drill_reads(protected: Protected, place: Path) ->
 def test_without_its_recorder_it_says_so_and_status_remembers(protected: Protected, place: Path) -> None:
     protected.kill()
     with pytest.raises(GapError, match="no recorder runs"):
-        drill(protected.config, Order(scratch=place))
+        drill(protected.config, DrillRequest(scratch=place))
     assert not list(place.iterdir())
     tried = read_state(protected.config.state_dir, DRILLED_FILE, Drilled)
     assert tried is not None
@@ -333,7 +333,7 @@ def test_a_failing_restore_is_found_too(protected: Protected, place: Path) -> No
                     conn.execute("ALTER TABLE item ADD CONSTRAINT no_more CHECK (shop NOT IN (3, 6)) NOT VALID")
 
     try:
-        outcome = drill(protected.config, Order(tenants=None, scratch=place, seed=11), Refusing())
+        outcome = drill(protected.config, DrillRequest(tenants=None, scratch=place, seed=11), Refusing())
     except BallastError as error:
         pytest.fail(str(error))
     failed = {d.tenant for d in outcome.differences if d.kind == "restore"}
@@ -395,3 +395,20 @@ def test_what_was_changed_in_the_structure_just_before(protected: Protected, pla
     assert outcome.drilled.equal, outcome.differences
     assert not outcome.drilled.warnings, outcome.drilled.warnings
     assert outcome.drilled.tables == 8
+
+
+def test_a_scratch_server_that_dies_is_no_fault_of_the_vault(protected: Protected, place: Path) -> None:
+    class Killing(Silent):
+        def begin(self, stage: str, rows: int) -> None:
+            if stage == "tenants":
+                (lock,) = place.glob("ballast-drill-*/server/lock")
+                EmbeddedServer(lock.parent).kill()
+
+    with pytest.raises(BallastError):
+        drill(protected.config, DrillRequest(tenants=None, scratch=place), Killing())
+    assert not list(place.iterdir())
+    looked = status(protected.config)
+    assert looked.drilled is not None
+    assert looked.drilled.failure
+    assert looked.protected, looked.verdict
+    assert any("could not be carried out" in remark.what for remark in looked.verdict.remarks)

@@ -16,9 +16,9 @@ import pytest
 
 from ballast.recovery import (
     CannotApply,
-    Item,
+    DrillRequest,
     MergeError,
-    Order,
+    MergeItem,
     Request,
     drill,
     merge,
@@ -40,11 +40,11 @@ TABLES = (
 BEGUN = datetime(2026, 3, 1, 10, 55, tzinfo=UTC)
 
 
-def order(shop: str, number: int, *, sku: str = "tea", n: int = 1) -> Item:
-    return Item(shop, f"o{number}", "order", {"sku": sku, "n": n}, BEGUN + timedelta(seconds=number))
+def order(shop: str, number: int, *, sku: str = "tea", n: int = 1) -> MergeItem:
+    return MergeItem(shop, f"o{number}", "order", {"sku": sku, "n": n}, BEGUN + timedelta(seconds=number))
 
 
-def take_order(conn: psycopg.Connection[Any], item: Item) -> None:
+def take_order(conn: psycopg.Connection[Any], item: MergeItem) -> None:
     """An application's rules: a closed shop takes none, and stock must be there."""
     if item.payload["n"] > 100:
         raise CannotApply("nobody orders so much")
@@ -132,7 +132,7 @@ def test_one_key_for_two_things_is_refused_and_kept(shops: Database) -> None:
 
 
 def test_a_handlers_own_mistake_stops_and_leaves_nothing_of_its_item(shops: Database) -> None:
-    def broken(conn: psycopg.Connection[Any], item: Item) -> None:
+    def broken(conn: psycopg.Connection[Any], item: MergeItem) -> None:
         take_order(conn, item)
         if item.key == "o3":
             raise KeyError("colour")
@@ -147,7 +147,7 @@ def test_a_handlers_own_mistake_stops_and_leaves_nothing_of_its_item(shops: Data
 
 @pytest.mark.parametrize("how", ["COMMIT", "ROLLBACK", "method", "rollback"])
 def test_a_handler_may_not_end_the_transaction(shops: Database, how: str) -> None:
-    def ending(conn: psycopg.Connection[Any], item: Item) -> None:
+    def ending(conn: psycopg.Connection[Any], item: MergeItem) -> None:
         take_order(conn, item)
         if how == "method":
             conn.commit()
@@ -164,7 +164,7 @@ def test_a_handler_may_not_end_the_transaction(shops: Database, how: str) -> Non
 
 
 def test_a_bad_line_in_the_middle_stops_the_others_and_is_raised(shops: Database) -> None:
-    def items() -> Iterable[Item]:
+    def items() -> Iterable[MergeItem]:
         for n in range(1, 4):
             yield order("s1", n)
         raise MergeError("line 4 is no item")
@@ -181,14 +181,14 @@ def test_deadlocks_are_tried_again(shops: Database) -> None:
     meet = threading.Barrier(2, timeout=20)
     met: set[str] = set()
 
-    def crossing(conn: psycopg.Connection[Any], item: Item) -> None:
+    def crossing(conn: psycopg.Connection[Any], item: MergeItem) -> None:
         for number, shop in enumerate(["s5", "s6"] if item.tenant == one else ["s6", "s5"]):
             conn.execute("UPDATE stock SET n = n - 1 WHERE shop = %s", [shop])
             if number == 0 and item.tenant not in met:
                 met.add(item.tenant)
                 meet.wait()
 
-    items = [Item(tenant, "k", "cross", None, BEGUN) for tenant in (one, other)]
+    items = [MergeItem(tenant, "k", "cross", None, BEGUN) for tenant in (one, other)]
     assert merge(shops.dsn, items, crossing, jobs=2).applied == 2
     assert shops.query("SELECT n FROM stock WHERE shop IN ('s5', 's6')") == [(3,), (3,)]
 
@@ -298,9 +298,8 @@ def test_in_a_protected_database_the_register_is_the_tenants_own(
     protected.start()
     items = [order(f"s{s}", n, n=1 if n else 500) for n in range(3) for s in range(1, 7)]
     assert merge(pg18.dsn, items, take_order).applied == 12
-    drilled = drill(protected.config, Order(tenants=None, scratch=open_folder)).drilled
+    drilled = drill(protected.config, DrillRequest(tenants=None, scratch=open_folder)).drilled
     assert drilled.equal, drilled.named
-    protected.stop()
     vault, elsewhere = protected.vault(), pg18.another()
     restore(vault, vault.resolve(None), elsewhere.dsn, Request(tenants=("s1",)))
     again = merge(elsewhere.dsn, items[::6], take_order)

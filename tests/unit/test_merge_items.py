@@ -8,9 +8,9 @@ import msgspec
 import psycopg
 import pytest
 
-from ballast.recovery import CannotApply, Handlers, Item, MergeError, read_items
+from ballast.recovery import CannotApply, Handlers, MergeError, MergeItem, read_items
 
-ITEM = Item("42", "a1", "order", {"b": 1, "a": [1.5, "x"]}, datetime(2026, 3, 1, 10, 55, tzinfo=UTC))
+ITEM = MergeItem("42", "a1", "order", {"b": 1, "a": [1.5, "x"]}, datetime(2026, 3, 1, 10, 55, tzinfo=UTC))
 CONN = cast("psycopg.Connection[Any]", None)
 
 
@@ -56,7 +56,7 @@ def test_handlers_go_by_kind() -> None:
     intake = Handlers()
 
     @intake.of("order")
-    def take_order(conn: object, item: Item) -> None:
+    def take_order(conn: object, item: MergeItem) -> None:
         seen.append(item.key)
 
     intake(CONN, ITEM)

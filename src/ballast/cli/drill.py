@@ -74,7 +74,7 @@ def drill(
         _arrange(config, every, 0 if everybody else tenants, as_json=as_json)
         return
     settings = configuration.load(config)
-    order = recovery.Order(
+    order = recovery.DrillRequest(
         tenants=None if everybody else tenants or 20, seed=seed, scratch=scratch, keep=keep, jobs=jobs
     )
     with ended_by_signals(), Bars(quiet=as_json or not out.is_terminal) as bars:
@@ -100,7 +100,7 @@ def _arrange(config: Path, every: str, tenants: int | None, *, as_json: bool) ->
     out.print(f"{said}, from the next start of `ballast record` on", markup=False)
 
 
-def _show(outcome: recovery.Outcome) -> None:
+def _show(outcome: recovery.DrillOutcome) -> None:
     found = outcome.drilled
     for difference in outcome.differences[:_SHOWN]:
         out.print(Text.assemble(("differs: ", "bold red"), difference.what))

@@ -12,9 +12,9 @@ produced elsewhere meanwhile: each item once, through the application's own hand
 
 from ballast.recovery.choice import Request
 from ballast.recovery.compare import Difference
-from ballast.recovery.drill import Order, Outcome, drill
+from ballast.recovery.drill import DrillOutcome, DrillRequest, drill
 from ballast.recovery.merge import MergeReport, merge, retry
-from ballast.recovery.merge_items import CannotApply, Handler, Handlers, Item, MergeError, read_items
+from ballast.recovery.merge_items import CannotApply, Handler, Handlers, MergeError, MergeItem, read_items
 from ballast.recovery.merge_register import Refusal, refusals, settle
 from ballast.recovery.report import Report, TableProof, Tally
 from ballast.recovery.restore import Restorer, begun, restore
@@ -24,13 +24,13 @@ from ballast.recovery.watcher import Watcher
 __all__ = [
     "CannotApply",
     "Difference",
+    "DrillOutcome",
+    "DrillRequest",
     "Handler",
     "Handlers",
-    "Item",
     "MergeError",
+    "MergeItem",
     "MergeReport",
-    "Order",
-    "Outcome",
     "Refusal",
     "Report",
     "Request",

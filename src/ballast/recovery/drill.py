@@ -34,6 +34,7 @@ from ballast.postgres.session import complaint
 from ballast.recovery import record
 from ballast.recovery.choice import Request
 from ballast.recovery.compare import Difference, Pair
+from ballast.recovery.copying import ServerRefused
 from ballast.recovery.report import Report
 from ballast.recovery.restore import Restorer
 from ballast.recovery.scratch import Scratch
@@ -53,11 +54,13 @@ _LOOK_EVERY_S = 0.3
 _LOOKS = 3
 """Of a structure that has just changed the recorder dumps within seconds what it cannot tell otherwise (indexes, functions): then
 production is looked at anew, so often at most."""
+_MACHINES = ("08", "53", "57", "58")
+"""Classes of SQLSTATE: connection, resources (no room on the disk), intervention, system."""
 _SETTLE_S = 60.0
 """How long images, dumps and readings of the catalog that are due are waited for."""
 
 
-class Order(msgspec.Struct, frozen=True):
+class DrillRequest(msgspec.Struct, frozen=True):
     """What a drill is to do."""
 
     tenants: int | None = 20
@@ -74,7 +77,7 @@ class Order(msgspec.Struct, frozen=True):
     """How long the vault may take to get to production's position."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class DrillOutcome(msgspec.Struct, frozen=True):
     """How it went."""
 
     drilled: Drilled
@@ -87,7 +90,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """Whether the vault's history has it: that needs the recorder's state folder."""
 
 
-def drill(settings: Config, order: Order, watcher: Watcher | None = None) -> Outcome:
+def drill(settings: Config, order: DrillRequest, watcher: Watcher | None = None) -> DrillOutcome:
     """Restore, compare, note. What is not equal is in the outcome; what keeps the drill from being carried out is raised
     (any BallastError), and noted in the state folder for `ballast status`. The scratch server is gone in either case."""
     with _alone(settings):
@@ -106,13 +109,13 @@ def complaint_of(error: psycopg.Error | OSError) -> str:
 
 
 class _Drill:
-    def __init__(self, settings: Config, order: Order, watcher: Watcher) -> None:
+    def __init__(self, settings: Config, order: DrillRequest, watcher: Watcher) -> None:
         self._settings, self._order, self._watcher = settings, order, watcher
         self.drilled = Drilled(health.now_iso(), settings.vault, False)
         self._begun = time.monotonic()
         self._warnings: list[str] = []
 
-    def run(self) -> Outcome:
+    def run(self) -> DrillOutcome:
         settings = self._settings
         is_recorders = (settings.state_dir / KEY_FILE).exists()
         vault = Vault.open(settings.vault, state_dir=settings.state_dir if is_recorders else None, key=settings.key)
@@ -210,7 +213,7 @@ class _Drill:
 
     # Restore and compare
 
-    def _on_scratch(self, vault: Vault, resolved: Resolved, production: Side) -> Outcome:
+    def _on_scratch(self, vault: Vault, resolved: Resolved, production: Side) -> DrillOutcome:
         order = self._order
         seed = order.seed if order.seed is not None else secrets.randbelow(1 << 31)
         recorded = tenants(vault, resolved)
@@ -244,7 +247,9 @@ class _Drill:
             total_s=round(time.monotonic() - self._begun, 3),
             warnings=tuple(self._warnings[:MOST_DIFFERENCES]),
         )
-        return Outcome(self.drilled, tuple(differences), tuple(chosen), scratch.folder if order.keep else None, False)
+        return DrillOutcome(
+            self.drilled, tuple(differences), tuple(chosen), scratch.folder if order.keep else None, False
+        )
 
     def _restore(
         self, vault: Vault, resolved: Resolved, scratch: Scratch, chosen: Sequence[str], clock: _Clock
@@ -268,6 +273,8 @@ class _Drill:
                         try:
                             one = restorer.restore(resolved, msgspec.structs.replace(request, tenants=(tenant,)))
                         except RestoreError as error:
+                            if _is_of_the_machine(error, scratch):
+                                raise
                             what = f"tenant {tenant!r} could not be restored: {error.what}"
                             found.append(Difference("restore", what, tenant=tenant))
                         else:
@@ -286,7 +293,7 @@ class _Drill:
                 for worker in [pool.submit(one_after_the_other) for _ in range(self._order.jobs)]:
                     worker.result()
         except RestoreError as error:
-            if scratch.ended.is_set():
+            if _is_of_the_machine(error, scratch):
                 raise
             found.append(Difference("restore", f"the restore failed: {error.what}"))
         return found
@@ -317,7 +324,7 @@ class _Drill:
 
     # What is kept of it
 
-    def _note(self, vault: Vault, outcome: Outcome, *, is_recorders: bool) -> Outcome:
+    def _note(self, vault: Vault, outcome: DrillOutcome, *, is_recorders: bool) -> DrillOutcome:
         """A failing history must not hide what was found."""
         noted = False
         if is_recorders:
@@ -368,6 +375,12 @@ class _Clock:
             "all_s": done[-1] if len(done) >= self._wanted else None,
             "rows_per_s": round(self._rows / took, 1) if took > 0 else None,
         }
+
+
+def _is_of_the_machine(error: RestoreError, scratch: Scratch) -> bool:
+    """Whether the scratch server's own trouble is why a restore failed: that says nothing of the vault."""
+    state = error.sqlstate if isinstance(error, ServerRefused) else ""
+    return scratch.ended.is_set() or state.startswith(_MACHINES) or not scratch.running
 
 
 def _is_dump_due(vault: Vault, cut: Cut) -> bool:

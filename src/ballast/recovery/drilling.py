@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 
 from ballast.errors import BallastError
-from ballast.recovery.drill import Order, complaint_of, drill
+from ballast.recovery.drill import DrillRequest, complaint_of, drill
 from ballast.recovery.scratch import ended_by_signals
 from ballast.vault import config
 from ballast.vault.durable import keep_private
@@ -29,7 +29,7 @@ def main() -> None:
     log = Logbook("drill")
     try:
         with ended_by_signals():
-            outcome = drill(settings, Order(tenants=settings.record.drill_tenants or None))
+            outcome = drill(settings, DrillRequest(tenants=settings.record.drill_tenants or None))
     except (BallastError, psycopg.Error, OSError) as error:
         log.alarm("drill_impossible", reason=error if isinstance(error, BallastError) else complaint_of(error))
         sys.exit(1)

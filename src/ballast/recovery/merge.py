@@ -21,7 +21,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from ballast.recovery import merge_register as register
-from ballast.recovery.merge_items import CannotApply, Handler, Item, MergeError
+from ballast.recovery.merge_items import CannotApply, Handler, MergeError, MergeItem
 from ballast.recovery.merge_register import Refusal
 from ballast.recovery.watcher import Silent, Watcher
 from ballast.vault.failpoints import reach
@@ -59,7 +59,7 @@ class MergeReport(msgspec.Struct, frozen=True):
 
 
 def merge(
-    dsn: str, items: Iterable[Item], handler: Handler, *, jobs: int = 2, watcher: Watcher | None = None
+    dsn: str, items: Iterable[MergeItem], handler: Handler, *, jobs: int = 2, watcher: Watcher | None = None
 ) -> MergeReport:
     """Apply each of `items` once to the database of `dsn`, by `jobs` connections; `handler` may be called by that many threads.
 
@@ -89,12 +89,12 @@ class _Merging:
         self._lock = threading.Lock()
         self._failed = threading.Event()
 
-    def run(self, items: Iterable[Item]) -> MergeReport:
+    def run(self, items: Iterable[MergeItem]) -> MergeReport:
         started = time.monotonic()
         with register.connect(self._dsn) as conn:
             register.prepare(conn)
         self._watcher.begin("items", 0)
-        waiting: list[queue.Queue[Item | None]] = [queue.Queue(_WAITING_A_WORKER) for _ in range(self._jobs)]
+        waiting: list[queue.Queue[MergeItem | None]] = [queue.Queue(_WAITING_A_WORKER) for _ in range(self._jobs)]
         with ThreadPoolExecutor(self._jobs) as pool:
             workers = [pool.submit(self._work, mine) for mine in waiting]
             try:
@@ -117,7 +117,7 @@ class _Merging:
             time.monotonic() - started,
         )  # fmt: skip
 
-    def _put(self, waiting: queue.Queue[Item | None], item: Item | None) -> bool:
+    def _put(self, waiting: queue.Queue[MergeItem | None], item: MergeItem | None) -> bool:
         """False where the worker has gone."""
         while not self._failed.is_set():
             try:
@@ -127,7 +127,7 @@ class _Merging:
             return True
         return False
 
-    def _work(self, mine: queue.Queue[Item | None]) -> None:
+    def _work(self, mine: queue.Queue[MergeItem | None]) -> None:
         try:
             with register.connect(self._dsn) as conn:
                 while not self._failed.is_set():
@@ -142,14 +142,14 @@ class _Merging:
             self._failed.set()
             raise
 
-    def _count(self, item: Item, fate: Fate) -> None:
+    def _count(self, item: MergeItem, fate: Fate) -> None:
         with self._lock:
             self._counts[fate] += 1
             if fate == "refused":
                 self._refused.append((item.tenant, item.key))
         self._watcher.advance(1)
 
-    def _apply(self, conn: psycopg.Connection[Any], item: Item) -> Fate:
+    def _apply(self, conn: psycopg.Connection[Any], item: MergeItem) -> Fate:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._once(conn, item)
@@ -163,7 +163,7 @@ class _Merging:
                 time.sleep(0.05 * attempt)
         raise AssertionError
 
-    def _once(self, conn: psycopg.Connection[Any], item: Item) -> Fate:
+    def _once(self, conn: psycopg.Connection[Any], item: MergeItem) -> Fate:
         with conn.transaction():
             register.take_turn(conn, item.tenant)
             applied, is_open = register.known(conn, item)
@@ -180,7 +180,7 @@ class _Merging:
         reach("merge.committed")
         return fate
 
-    def _handle(self, conn: psycopg.Connection[Any], item: Item) -> Fate:
+    def _handle(self, conn: psycopg.Connection[Any], item: MergeItem) -> Fate:
         try:
             with conn.transaction():
                 register.note(conn, item)  # first: a handler that ends the transaction against the rule is noted, too
@@ -200,7 +200,7 @@ class _Merging:
             return "refused"
         return "applied"
 
-    def _call(self, conn: psycopg.Connection[Any], item: Item) -> None:
+    def _call(self, conn: psycopg.Connection[Any], item: MergeItem) -> None:
         try:
             self._handler(conn, item)
         except (CannotApply, psycopg.Error, KeyboardInterrupt, SystemExit):
@@ -218,5 +218,5 @@ class _Merging:
             )
 
 
-def _named(item: Item) -> str:
+def _named(item: MergeItem) -> str:
     return f"item {item.key!r} ({item.kind}) of tenant {item.tenant!r}"

@@ -25,7 +25,7 @@ class CannotApply(BallastError):
         super().__init__(reason)
 
 
-class Item(msgspec.Struct, frozen=True):
+class MergeItem(msgspec.Struct, frozen=True):
     """One thing that happened elsewhere."""
 
     tenant: Annotated[str, msgspec.Meta(min_length=1, pattern="^[^\x00]*$")]
@@ -42,7 +42,7 @@ class Item(msgspec.Struct, frozen=True):
         return hashlib.sha256(msgspec.json.encode((self.kind, self.payload), order="deterministic")).digest()
 
 
-Handler = Callable[[psycopg.Connection[Any], Item], None]
+Handler = Callable[[psycopg.Connection[Any], MergeItem], None]
 """Applies one item by the connection it is given, inside a transaction that it neither commits nor rolls back.
 
 CannotApply, or what the database refuses, keeps the item; any other exception stops the merge."""
@@ -71,17 +71,17 @@ class Handlers:
 
         return register
 
-    def __call__(self, conn: psycopg.Connection[Any], item: Item) -> None:
+    def __call__(self, conn: psycopg.Connection[Any], item: MergeItem) -> None:
         """Applies the item; CannotApply if nobody is registered for its kind."""
         if item.kind not in self._by_kind:
             raise CannotApply(f"no handler is registered for items of kind {item.kind!r}")
         self._by_kind[item.kind](conn, item)
 
 
-_decoder = msgspec.json.Decoder(Item)
+_decoder = msgspec.json.Decoder(MergeItem)
 
 
-def read_items(path: Path) -> Iterator[Item]:
+def read_items(path: Path) -> Iterator[MergeItem]:
     """The items of a file of JSON lines, in its order; empty lines are passed over. MergeError names a line that is none."""
     try:
         with path.open("rb") as lines:
@@ -92,7 +92,7 @@ def read_items(path: Path) -> Iterator[Item]:
         raise MergeError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _item(line: bytes, where: str) -> Item:
+def _item(line: bytes, where: str) -> MergeItem:
     try:
         return _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -17,7 +17,7 @@ import xxhash
 from psycopg.rows import class_row
 
 from ballast.postgres.ownership import stranger_in
-from ballast.recovery.merge_items import Item, MergeError
+from ballast.recovery.merge_items import MergeError, MergeItem
 
 SCHEMA = "ballast_merge"
 
@@ -104,9 +104,9 @@ class Refusal(msgspec.Struct, frozen=True):
     """What was done about it."""
 
     @property
-    def item(self) -> Item:
+    def item(self) -> MergeItem:
         """To be tried again."""
-        return Item(self.tenant, self.key, self.kind, msgspec.json.decode(self.payload), self.made_at)
+        return MergeItem(self.tenant, self.key, self.kind, msgspec.json.decode(self.payload), self.made_at)
 
 
 def prepare(conn: psycopg.Connection[Any]) -> None:
@@ -136,19 +136,19 @@ def take_turn(conn: psycopg.Connection[Any], tenant: str) -> None:
     conn.execute(_TURN.encode(), (xxhash.xxh64_intdigest(b"ballast merge " + tenant.encode()) - (1 << 63),))
 
 
-def known(conn: psycopg.Connection[Any], item: Item) -> tuple[bytes | None, bool | None]:
+def known(conn: psycopg.Connection[Any], item: MergeItem) -> tuple[bytes | None, bool | None]:
     """(The digest of what was applied under the item's key, whether it was refused before: True open, False settled)."""
     row = conn.execute(_KNOWN.encode(), {"tenant": item.tenant, "key": item.key, "digest": item.digest()}).fetchone()
     assert row is not None
     return row[0], row[1]
 
 
-def note(conn: psycopg.Connection[Any], item: Item) -> None:
+def note(conn: psycopg.Connection[Any], item: MergeItem) -> None:
     """It is applied, if this transaction commits."""
     conn.execute(_NOTE.encode(), (item.tenant, item.key, item.kind, item.digest(), item.made_at))
 
 
-def keep(conn: psycopg.Connection[Any], item: Item, reason: str, sqlstate: str | None) -> None:
+def keep(conn: psycopg.Connection[Any], item: MergeItem, reason: str, sqlstate: str | None) -> None:
     """It cannot be applied."""
     conn.execute(
         _KEEP.encode(),

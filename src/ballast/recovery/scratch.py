@@ -77,6 +77,11 @@ class Scratch:
         with psycopg.connect(self.dsn) as conn:
             return conn.info.server_version
 
+    @property
+    def running(self) -> bool:
+        """Whether the server lives."""
+        return self._server is not None and self._server.running()
+
     def end(self) -> None:
         """Kill the server: whoever waits for it fails at once. For signal handlers."""
         self.ended.set()
