@@ -188,6 +188,11 @@ def test_one_value_changed_behind_the_recorders_back(protected: Protected, place
     assert not looked.protected
     assert "drill" in looked.verdict.headline
     assert "visit_2" in looked.verdict.headline
+    # A smaller drill afterwards must not make it forgotten.
+    smaller = run(protected, place, tenants=1, seed=1)
+    assert smaller.sampled[0] != "3"
+    assert only(smaller).tenant == "3"
+    assert not status(protected.config).protected
     # What status advises puts it right.
     protected.stop()
     unprotect(protected.config, protected.db.dsn)

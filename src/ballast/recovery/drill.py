@@ -42,7 +42,7 @@ from ballast.recovery.side import Side, Tallies, merged
 from ballast.recovery.watcher import Silent, Watcher
 from ballast.vault import Resolved, Vault, health, tenants, wish
 from ballast.vault.config import Config
-from ballast.vault.drilled import DRILL_LOCK, DRILLED_FILE, MOST_DIFFERENCES, Drilled, note_of
+from ballast.vault.drilled import DRILL_LOCK, DRILLED_FILE, MOST_DIFFERENCES, MOST_TENANTS, Drilled, history, note_of
 from ballast.vault.health import RECORDER_FILE, RecorderHealth
 from ballast.vault.moment import show
 from ballast.vault.records import Cut
@@ -64,7 +64,7 @@ class DrillRequest(msgspec.Struct, frozen=True):
     """What a drill is to do."""
 
     tenants: int | None = 20
-    """How many, chosen at random; None: all."""
+    """How many, chosen at random; None: all. Those that the last drill found unequal are looked at again in any case."""
     seed: int | None = None
     """Of the choice; None: a new one."""
     scratch: Path | None = None
@@ -221,6 +221,9 @@ class _Drill:
         known = sorted({*recorded, *production.tenants()}, key=str.encode)
         count = len(known) if order.tenants is None else min(order.tenants, len(known))
         chosen = random.Random(seed).sample(known, count)  # noqa: S311
+        last = next(reversed(history(vault.index.notes)), None)
+        again = set(last.unequal_tenants if last is not None else ()).difference(chosen)
+        chosen += sorted(again.intersection(known))
         self._know(seed=seed, tenants=len(chosen), tenants_known=len(known))
         self._watcher.begin("starting the scratch server", 0)
         begun = time.monotonic()
@@ -244,6 +247,7 @@ class _Drill:
             equal=not differences,
             differences=len(differences),
             named=tuple(d.what for d in differences[:MOST_DIFFERENCES]),
+            unequal_tenants=tuple(sorted({d.tenant for d in differences if d.tenant is not None})[:MOST_TENANTS]),
             total_s=round(time.monotonic() - self._begun, 3),
             warnings=tuple(self._warnings[:MOST_DIFFERENCES]),
         )

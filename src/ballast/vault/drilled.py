@@ -19,6 +19,9 @@ DRILL_LOCK = "drill.lock"
 MOST_DIFFERENCES = 20
 """Named in a note; all are counted."""
 
+MOST_TENANTS = 100
+"""Looked at again."""
+
 _EVERY = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -49,6 +52,8 @@ class Drilled(msgspec.Struct, frozen=True):
     differences: int = 0
     named: tuple[str, ...] = ()
     """The first of them, a line each."""
+    unequal_tenants: tuple[str, ...] = ()
+    """Whose rows differ, as far as they are kept here: the next drill looks at them again, so that none is forgotten."""
     server_s: float | None = None
     """RTO: until the scratch server answered …"""
     first_tenant_s: float | None = None
