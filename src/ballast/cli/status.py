@@ -15,7 +15,7 @@ from ballast.postgres.lsn import format_lsn
 from ballast.vault import config as configuration
 from ballast.vault.status import Status
 from ballast.vault.status import status as look
-from ballast.vault.verdict import Problem, Verdict, shown
+from ballast.vault.verdict import Problem, Verdict, moment, shown
 
 _COLOURS = {"protected": "bold green", "newest can be lost": "bold yellow", "not protected": "bold red"}
 _NAMES = 8
@@ -103,6 +103,7 @@ def _lines(found: Status) -> Iterator[tuple[str, str]]:
                 f"{_names(found.vault.undeclared)}: kept as shared; say whose rows they hold under [tenants]",
             )
     yield "verified", _verified(found)
+    yield "drilled", _drilled(found)
     yield "production", _production(found)
     yield "commits", _commits(found)
 
@@ -170,6 +171,31 @@ def _verified(found: Status) -> str:
         "sound" if verified.sound else f"NOT SOUND: {_count(verified.faults, 'fault')}; run `ballast verify` for them"
     )
     return f"{shown(verified.at)}{depth}, {verified.entries:,} entries: {said}"
+
+
+def _drilled(found: Status) -> str:
+    drilled = found.drilled
+    if drilled is None:
+        return "never: `ballast drill` proves that what production has comes back"
+    age_s = (moment(found.at) - moment(drilled.at)).total_seconds()
+    when = f"{shown(drilled.at)}, {_age(age_s)} ago"
+    if drilled.failure:
+        return f"{when}: could not be carried out: {drilled.failure}"
+    said = "equal" if drilled.equal else f"NOT EQUAL: {_count(drilled.differences, 'difference')}"
+    whom = f"{drilled.tenants:,} of {_count(drilled.tenants_known, 'tenant')}"
+    times = (
+        ""
+        if drilled.all_s is None
+        else f"; first tenant in {drilled.first_tenant_s:,.1f} s, all in {drilled.all_s:,.1f} s"
+    )
+    return f"{when}, {whom}: {said}{times}"
+
+
+def _age(seconds: float) -> str:
+    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= unit:
+            return _count(int(seconds // unit), name)
+    return _count(max(int(seconds), 0), "second")
 
 
 def _production(found: Status) -> str:

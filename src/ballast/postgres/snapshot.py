@@ -25,10 +25,11 @@ def snapshot_at_cut(dsn: str) -> Iterator[tuple[psycopg.Connection[Any], int]]:
     It waits for transactions that write at this moment. Raises ReplicationError where no slot is free.
     """
     name = f"ballast_look_{os.urandom(6).hex()}"
-    with replication.connect(dsn, name) as stream:
-        slot = stream.create_slot(name, temporary=True)
-        assert slot.snapshot_name is not None
-        with connect(dsn) as conn, conn.transaction(force_rollback=True):
-            conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    with connect(dsn) as conn, conn.transaction(force_rollback=True):
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        with replication.connect(dsn, name) as stream:
+            slot = stream.create_slot(name, temporary=True)
+            assert slot.snapshot_name is not None
             conn.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(slot.snapshot_name)))
-            yield conn, slot.consistent_point
+        # The slot is gone already: while the snapshot is read, perhaps for an hour, it would keep all WAL that is written.
+        yield conn, slot.consistent_point

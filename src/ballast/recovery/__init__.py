@@ -5,12 +5,46 @@ roles and structure first, then rows by tenant bucket over several connections, 
 triggers and policies; a target that has the tables gets each tenant in one transaction, while the others go on
 writing. Every restore reads back what it wrote and compares counts and checksums with the record before it says
 that it is done; foreign keys are checked by our own query, since the server's stay silent meanwhile.
+
+`drill` proves all of it against production itself, on a scratch server. `merge` brings in, after a restore, what tenants
+produced elsewhere meanwhile: each item once, through the application's own handler.
 """
 
 from ballast.recovery.choice import Request
+from ballast.recovery.compare import Difference
+from ballast.recovery.drill import DrillOutcome, DrillRequest, drill
+from ballast.recovery.merge import MergeReport, merge, retry
+from ballast.recovery.merge_items import CannotApply, Handler, Handlers, MergeError, MergeItem, read_items
+from ballast.recovery.merge_register import Refusal, refusals, settle
 from ballast.recovery.report import Report, TableProof, Tally
 from ballast.recovery.restore import Restorer, begun, restore
 from ballast.recovery.tally import tally_of_query
 from ballast.recovery.watcher import Watcher
 
-__all__ = ["Report", "Request", "Restorer", "TableProof", "Tally", "Watcher", "begun", "restore", "tally_of_query"]
+__all__ = [
+    "CannotApply",
+    "Difference",
+    "DrillOutcome",
+    "DrillRequest",
+    "Handler",
+    "Handlers",
+    "MergeError",
+    "MergeItem",
+    "MergeReport",
+    "Refusal",
+    "Report",
+    "Request",
+    "Restorer",
+    "TableProof",
+    "Tally",
+    "Watcher",
+    "begun",
+    "drill",
+    "merge",
+    "read_items",
+    "refusals",
+    "restore",
+    "retry",
+    "settle",
+    "tally_of_query",
+]

@@ -21,6 +21,7 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 from ballast.errors import ConfigError
+from ballast.vault.drilled import seconds_of
 
 _CONTINUE = re.compile(r"continue after (\d+(?:\.\d+)?) ?s")
 _SLOT = re.compile(r"ballast[a-z0-9_]{0,56}")
@@ -64,12 +65,19 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seal_bytes: int = 64 << 20
     check_every_s: float = 5.0
     merge_every_s: float = 300.0
+    drill_every: str = "off"
+    drill_tenants: int = 20
 
     @property
     def continue_after_s(self) -> float | None:
         """Seconds without the recorder after which commits stop waiting for it; None: they wait for ever."""
         match = _CONTINUE.fullmatch(self.on_recorder_loss)
         return float(match[1]) if match else None
+
+    @property
+    def drill_every_s(self) -> int | None:
+        """Seconds from one drill to the next; None: the recorder holds none."""
+        return seconds_of(self.drill_every)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -178,6 +186,14 @@ _KEYS: dict[str, _Key] = {
         "How often it is looked whether the vault's files should be merged.",
         "a number of seconds from 1 to 86400",
     ),
+    "record.drill_every": _Key(
+        "How often the recorder restores tenants into a scratch server and compares them with production (`ballast drill`).",
+        '"off", or a time such as "1d", "12h" or "30m"',
+    ),
+    "record.drill_tenants": _Key(
+        "How many tenants, chosen at random, each of these drills restores; 0: all of them.",
+        "a whole number, at least 0",
+    ),
 }
 _GROUPS = ("tenants", "record")
 
@@ -276,6 +292,33 @@ def pin(config: Config, path: str | os.PathLike[str], key: str) -> Config:
     return pinned
 
 
+def set_in_record(path: str | os.PathLike[str], **record: Any) -> Config:
+    """Changes keys of [record] in the file, beside whatever the owner wrote there; ConfigError, OSError."""
+    file = Path(path)
+    former = load(file)
+    wanted = msgspec.structs.replace(former, record=msgspec.structs.replace(former.record, **record))
+    for key, good in _checks(wanted).items():
+        if not good:
+            raise _wrong(key, _value(wanted, key), str(file))
+    text = file.read_text(encoding="utf-8")
+    for name, value in record.items():
+        line = f"{name} = {_toml(value)}"
+        table = re.search(r"^\[record\][^\n]*\n(?:(?!\[).*\n?)*", text, re.MULTILINE)
+        if table is None:
+            text = text.rstrip("\n") + "\n\n[record]\n" + "\n".join(_with_comment(f"record.{name}", line))
+            continue
+        block, count = re.subn(rf"^{name}\s*=.*$", line.replace("\\", r"\\"), table[0], count=1, flags=re.MULTILINE)
+        if not count:
+            block = block.rstrip("\n") + "\n\n" + "\n".join(_with_comment(f"record.{name}", line)) + "\n"
+        text = text[: table.start()] + block + text[table.end() :]
+    with contextlib.suppress(ConfigError):
+        if parse(text, folder=file.absolute().parent) == wanted:
+            _replace(file, text)
+            return wanted
+    write(wanted, file)
+    return wanted
+
+
 def is_secret(keyword: str) -> bool:
     """Whether an option of a connection string may not be written down: what libpq itself hides, and keys."""
     hidden = {option.keyword.decode() for option in pq.Conninfo.get_defaults() if option.dispchar == b"*"}
@@ -314,7 +357,17 @@ def _checks(config: Config) -> dict[str, bool]:
         "record.spool_limit_bytes": record.spool_limit_bytes >= 2 * record.seal_bytes,
         "record.check_every_s": 0.5 <= record.check_every_s <= 3600,
         "record.merge_every_s": 1 <= record.merge_every_s <= 86400,
+        "record.drill_every": _is_interval(record.drill_every),
+        "record.drill_tenants": record.drill_tenants >= 0,
     }
+
+
+def _is_interval(text: str) -> bool:
+    try:
+        seconds_of(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _value(config: Config, key: str) -> Any:

@@ -24,6 +24,7 @@ from ballast.vault.records import (
     Image,
     Mapping,
     Merge,
+    Note,
     ObjectRef,
     SchemaDump,
     SchemaVersion,
@@ -52,6 +53,7 @@ class VaultIndex:
         self.mappings: dict[int, Mapping] = {}
         """Timeline to the mapping in force now."""
         self.abandoned: list[Abandoned] = []
+        self.notes: list[Note] = []
         self.objects: dict[str, ObjectRef] = {}
         """Every object that some entry names, used or abandoned."""
         self._segments: defaultdict[int, list[Segment]] = defaultdict(list)
@@ -127,6 +129,8 @@ class VaultIndex:
                 self.mappings[body.timeline] = body
             case Abandoned():
                 self.abandoned.append(body)
+            case Note():
+                self.notes.append(body)
         for ref in objects_of(body):
             self.objects[ref.name] = ref
         self.head = entry.number

@@ -286,7 +286,15 @@ class Mapping(msgspec.Struct, frozen=True, tag="mapping"):
     fingerprint: ObjectRef
 
 
-Body = Genesis | Timeline | SchemaVersion | SchemaDump | Image | Segment | Merge | Gap | Abandoned | Mapping
+class Note(msgspec.Struct, frozen=True, tag="note"):
+    """Something worth keeping that says nothing of any row: how a drill went. Whoever does not know its topic passes over it."""
+
+    topic: str
+    content: msgspec.Raw
+    """A JSON object, as the topic has it (`drill`: `ballast.vault.drilled.Drilled`)."""
+
+
+Body = Genesis | Timeline | SchemaVersion | SchemaDump | Image | Segment | Merge | Gap | Abandoned | Mapping | Note
 
 
 class Entry(msgspec.Struct, frozen=True):

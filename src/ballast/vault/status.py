@@ -20,6 +20,7 @@ from ballast.postgres.catalog import count_large_objects
 from ballast.postgres.lsn import format_lsn
 from ballast.vault import arming, checks, health, merge_rules, watchdog, wish
 from ballast.vault.config import Config
+from ballast.vault.drilled import DRILLED_FILE, Drilled, history
 from ballast.vault.examine import read_around
 from ballast.vault.health import RecorderHealth, SealerHealth, Verified
 from ballast.vault.records import Cut, Gap, Relation, Shared
@@ -66,6 +67,8 @@ class VaultSide(msgspec.Struct, frozen=True):
     tenants: tuple[str, ...] | None = None
     strays: tuple[str, ...] = ()
     """Objects under ledger/ that are no entries: somebody put them there."""
+    drilled: Drilled | None = None
+    """The last drill that its history has."""
 
 
 class ProductionSide(msgspec.Struct, frozen=True):
@@ -101,6 +104,8 @@ class Status(msgspec.Struct, frozen=True):
     on_recorder_loss: str
     watchdog_running: bool
     verified: Verified | None
+    drilled: Drilled | None = None
+    """The last drill, also one that could not be carried out."""
 
 
 def status(config: Config, *, tenants: bool = False) -> Status:
@@ -119,6 +124,7 @@ def status(config: Config, *, tenants: bool = False) -> Status:
     verified = health.read_state(folder, health.VERIFIED_FILE, Verified)
     if verified is not None and vault is not None and verified.vault != vault.url:
         verified = None
+    drilled = _last_drill(health.read_state(folder, DRILLED_FILE, Drilled), vault)
     verdict = judge(
         recorder,
         held=held,
@@ -129,6 +135,7 @@ def status(config: Config, *, tenants: bool = False) -> Status:
         gaps=_open(vault),
         verified=verified,
         damage=damage,
+        drilled=drilled,
     )
     return Status(
         protected=verdict.protected,
@@ -150,7 +157,16 @@ def status(config: Config, *, tenants: bool = False) -> Status:
         on_recorder_loss=config.record.on_recorder_loss,
         watchdog_running=health.is_held(folder, watchdog.LOCK_FILE),
         verified=verified,
+        drilled=drilled,
     )
+
+
+def _last_drill(tried: Drilled | None, vault: VaultSide | None) -> Drilled | None:
+    """Where the vault cannot be asked, what was noted here is believed."""
+    if tried is not None and vault is not None and tried.vault != vault.url:
+        tried = None
+    known = [drilled for drilled in (tried, vault.drilled if vault is not None else None) if drilled is not None]
+    return max(known, key=lambda drilled: drilled.at, default=None)
 
 
 def _answer(asked: Future[Any]) -> tuple[Any, str, BallastError | None]:
@@ -201,6 +217,7 @@ def _ask_vault(config: Config, *, tenants: bool) -> VaultSide:
         gaps=tuple(_gaps(vault, relations)),
         tenants=_tenants(vault, cut) if tenants and earliest is not None else None,
         strays=vault.ledger.strays,
+        drilled=next(reversed(history(index.notes)), None),
     )
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from ballast.errors import BallastError
 from ballast.vault.config import Record
+from ballast.vault.drilled import Drilled
 from ballast.vault.health import PROTECTING, RecorderHealth, SealerHealth, Verified
 
 STALE_S = 10.0
@@ -21,6 +22,9 @@ STALE_S = 10.0
 
 AWAY_S = 60.0
 """A store that does not answer for longer is no hiccup any more."""
+
+_DRILL_LATE_S = 600.0
+"""A drill takes its time, and the recorder may have been restarted just before one."""
 
 _DO: dict[str, str] = {
     "starting": "If this lasts, look into its log.",
@@ -86,6 +90,7 @@ def judge(
     gaps: Sequence[OpenGap] = (),
     verified: Verified | None = None,
     damage: BallastError | None = None,
+    drilled: Drilled | None = None,
 ) -> Verdict:
     """`held`: the recorder's process lives. `production`: None where it does not answer. `damage`: what the vault, which
     does answer, lacks of what was put there."""
@@ -98,9 +103,10 @@ def judge(
         *_not_reaching(sealer, now),
         *(_gap(gap) for gap in gaps),
         *_unsound(verified),
+        *_unequal(drilled),
     ]
     away = () if any(_not_reaching(sealer, now)) else _sealer(sealer, now)
-    remarks = (*away, *_alarms(health, held=held), *_near_full(health, record))
+    remarks = (*away, *_alarms(health, held=held), *_near_full(health, record), *_not_drilled(drilled, record, now))
     if grave:
         return Verdict("not protected", f"NOT PROTECTED: {_sentence(grave[0].what)}", tuple(grave), remarks)
     assert health is not None
@@ -130,6 +136,30 @@ def _unsound(verified: Verified | None) -> Iterator[Problem]:
         yield Problem(
             f"the vault was found not sound at {shown(verified.at)}: {verified.faults} faults",
             "`ballast verify` names them; bring the objects back from a copy of the vault, then verify again.",
+        )
+
+
+def _unequal(drilled: Drilled | None) -> Iterator[Problem]:
+    if drilled is not None and not drilled.equal and not drilled.failure:
+        first = f": {drilled.named[0]}" if drilled.named else ""
+        more = f" and {drilled.differences - 1:,} more" if drilled.differences > 1 else ""
+        yield Problem(
+            f"the drill of {shown(drilled.at)} found that the vault does not give back what production has{first}{more}",
+            "`ballast drill --all` names all of it. Stop the recorder, then `ballast unprotect` and `ballast protect`: the vault"
+            " notes a gap and takes a new image, from which on it is exact again.",
+        )
+
+
+def _not_drilled(drilled: Drilled | None, record: Record, now: datetime) -> Iterator[Problem]:
+    if drilled is not None and drilled.failure:
+        yield Problem(f"the drill of {shown(drilled.at)} could not be carried out: {drilled.failure}")
+    every_s = record.drill_every_s
+    if drilled is None or every_s is None:
+        return
+    if (now - moment(drilled.at)).total_seconds() > 2 * every_s + _DRILL_LATE_S:
+        yield Problem(
+            f"the last drill was held at {shown(drilled.at)}, and one is due every {record.drill_every}",
+            "The recorder holds it; if it runs, its log says why it does not.",
         )
 
 
