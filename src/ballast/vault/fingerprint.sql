@@ -28,7 +28,8 @@ SELECT jsonb_build_object(
              'file', pg_relation_filenode(c.oid)::bigint)), '{}')
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND c.relpersistence <> 't'
-      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'ballast') AND n.nspname NOT LIKE 'pg\_toast%%'),
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'ballast', 'ballast_recovery', 'ballast_restore')
+      AND n.nspname NOT LIKE 'pg\_toast%%'),
   'event_triggers', (
     SELECT coalesce(jsonb_object_agg(e.evtname, jsonb_build_object(
              'enabled', e.evtenabled, 'xmin', e.xmin::text, 'function', p.proname || ' ' || code.hash,

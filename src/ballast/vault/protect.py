@@ -24,7 +24,19 @@ from psycopg.rows import tuple_row
 from ballast import __version__
 from ballast.errors import ConfigError, ProtectionError
 from ballast.postgres import format_lsn, read_catalog, replication
-from ballast.vault import config, examine, health, publication, salvage, server, settle, signing, undertaking, wish
+from ballast.vault import (
+    ancestry,
+    config,
+    examine,
+    health,
+    publication,
+    salvage,
+    server,
+    settle,
+    signing,
+    undertaking,
+    wish,
+)
 from ballast.vault import origin as origins
 from ballast.vault.baseline import Place, Watcher, note_mapping, take
 from ballast.vault.batch import Batch, recover_batches
@@ -36,6 +48,7 @@ from ballast.vault.durable import make_folder
 from ballast.vault.failpoints import reach
 from ballast.vault.fingerprint import Fingerprint, read_baseline, take_fingerprint, write_baseline
 from ballast.vault.ledger import HEAD_FILE, Ledger
+from ballast.vault.marker import read_marker
 from ballast.vault.records import FORMAT_VERSION, Genesis
 from ballast.vault.settle import wanted_of
 from ballast.vault.signing import KEY_FILE
@@ -49,6 +62,10 @@ from ballast.vault.undertaking import Held, Undertaking
 from ballast.vault.vault import Vault
 
 BUCKETS = 256
+_OF_DESCENT = (
+    "replication slot {}, and under its snapshot every row that is there is compared with the record: only tables that differ"
+    " are imaged"
+)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -86,6 +103,8 @@ def foresee(settings: Config, dsn: str, looked: examine.Examination) -> examine.
             situation = situation_of(vault, settings, dsn, conn)[0]
         if situation.kind == "keep":
             steps = ["nothing: it is protected already"]
+        elif situation.descent is not None:
+            steps = [*situation.why, *steps[:-1], _OF_DESCENT.format(settings.slot)]
         elif situation.kind != "begin":
             steps = [*situation.why, *steps]
     return msgspec.structs.replace(looked, report=msgspec.structs.replace(report, changes=tuple(steps)))
@@ -131,6 +150,9 @@ def situation_of(
         last = health.read_state(settings.state_dir, health.SERVER_FILE, health.ServerSeen)
         if last is not None and last.timeline != identity.timeline:
             left_at = left_timeline(stream.timeline_history(identity.timeline), last.timeline) or 0
+    descent = ancestry.recovered(index, read_marker(conn), identity) if origin else None
+    if origin is not None and descent is not None:
+        return Situation("fork", (descent.told,), origin.timeline, origin.recorded_until, descent=descent), identity
     seen = Seen(
         identity=identity,
         left_at=left_at,
@@ -143,7 +165,12 @@ def situation_of(
         unsettled=tuple(change.table for change in identity_changes(mapping)),
         installed=server.read_token(conn) in read_tokens(settings.state_dir),
     )
-    return judge(origin, seen, rules_of(relations), mapping, settings.slot), identity
+    situation = judge(origin, seen, rules_of(relations), mapping, settings.slot)
+    if situation.kind == "fork":
+        descent = ancestry.promoted(index, identity, left_at)
+        told = (*situation.why, descent.told) if descent is not None else situation.why
+        situation = msgspec.structs.replace(situation, why=told, descent=descent)
+    return situation, identity
 
 
 class _Run:
@@ -278,6 +305,8 @@ class _Run:
                 undertaking.finish(begun, vault, self.state_dir)
                 batch.done()
         undertaking.forget(self.state_dir)
+        # Should it be promoted before a recorder has seen it, it is known where it left.
+        health.write_state(self.state_dir, health.SERVER_FILE, health.ServerSeen(identity.timeline))
         did: Any = {"begin": "protected", "fork": "another timeline", "rebase": "begun anew"}[situation.kind]
         situation = msgspec.structs.replace(situation, timeline=place.timeline, until=place.lsn)
         return self.outcome(vault, did, situation, rows=taken.image.rows, size=taken.image.bytes)

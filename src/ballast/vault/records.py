@@ -175,7 +175,12 @@ class Timeline(msgspec.Struct, frozen=True, tag="timeline"):
     publication: str
     start_lsn: int
     parent: int | None = None
+    """The timeline that this one goes on from: its state at the cut `fork_lsn` is what this one's changes come after,
+    where no image of this one says otherwise."""
     fork_lsn: int | None = None
+    recovery: str | None = None
+    """When the recovery began that put the parent's rows into this server (ISO, UTC): tells one recovery from another.
+    None: the server is no recovered one."""
 
 
 class SchemaVersion(msgspec.Struct, frozen=True, tag="schema"):

@@ -156,7 +156,7 @@ SELECT coalesce(jsonb_agg(jsonb_build_object(
 ) ORDER BY c.nspname, c.relname), '[]')
   FROM asked c
   JOIN roots r ON r.oid = c.oid
- WHERE c.nspname <> 'ballast'
+ WHERE c.nspname NOT IN ('ballast', 'ballast_recovery', 'ballast_restore')
 $body$;
 
 -- attnums of the columns that a DELETE of this table must carry so that the row's tenant can be told.
