@@ -215,7 +215,7 @@ def test_a_tenant_that_wrote_too_early_keeps_an_unfinished_recovery_from_going_o
         recovered.structure()
         recovered.back("1", "2")
         to.run("UPDATE shop SET name = 'too early' WHERE shop = 2")
-        with pytest.raises(ProtectionError, match="tenant '2' in public.shop"):
+        with pytest.raises(ProtectionError, match=r"tenant '2' in public\.shop"):
             recovered.protect()
         assert max(protected.vault().index.timelines) == 1
         recovered.back("3", "4", "5", "6")
