@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from ballast.errors import ConfigError
 from ballast.postgres.embedded import EmbeddedServer
+from ballast.recovery.branch import Merging, lost
+from ballast.vault.branches import branch_of
 from ballast.vault.config import Tenants
+from ballast.vault.history import history
 from ballast.vault.moment import show
 from ballast.vault.records import Cut
 from tests.fix_descent import promote, protect_on, standby_of
@@ -117,7 +125,9 @@ def test_a_failover_that_lost_commits_is_a_fork_without_an_image(
         assert not [i for i in vault.index.images if i.timeline == 2]
         assert not vault.index.gaps
         protected.start()
-        over.standby.run("INSERT INTO item VALUES (1, 200, 'after')", "UPDATE item SET body = body || 'x', n = 9 WHERE id = 1")
+        over.standby.run(
+            "INSERT INTO item VALUES (1, 200, 'after')", "UPDATE item SET body = body || 'x', n = 9 WHERE id = 1"
+        )
         look = protected.look()
         protected.sealed(look.cut)
         protected.stop()
@@ -125,20 +135,12 @@ def test_a_failover_that_lost_commits_is_a_fork_without_an_image(
         assert_equal(vault, look)
         assert_equal(vault, over.lost)
         assert vault_rows(vault, Cut(1, begun.fork_lsn)) == over.common.rows
-        # A moment of the time before the failover leads to the parent; the lost ones are not on the way to now.
-        lost_at = [r for r in history_of(vault, "1", "100")]
-        assert lost_at == []
+        # What was lost is no part of the history of now; what was common is.
+        with pytest.raises(ConfigError, match="knows no row"):
+            history(vault, "item", ["100"], tenant="1")
+        assert [v.what for v in history(vault, "item", ["50"], tenant="4").versions] == ["insert"]
+        assert [v.what for v in history(vault, "item", ["100"], tenant="1", timeline=1).versions] == ["insert"]
         protected.verified()
-
-
-def history_of(vault: object, shop: str, item: str) -> list[object]:
-    from ballast.errors import ConfigError
-    from ballast.vault.history import history
-
-    try:
-        return list(history(vault, "item", [item], tenant=shop).versions)  # type: ignore[arg-type]
-    except ConfigError:
-        return []
 
 
 @pytest.mark.timeout(240)
@@ -166,3 +168,97 @@ def test_what_was_committed_before_protection_is_imaged(
         assert_equal(protected.vault(), look)
         assert protected.vault().resolve(show(look.cut)).exact
         protected.verified()
+
+
+def ballast(protected: Protected, *arguments: str, code: int = 0) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-m", "ballast.cli", *arguments, "--vault", protected.config.vault, "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.timeout(240)
+def test_lost_commits_are_a_branch_and_come_back(
+    own_server: NewServer, new_protected: Callable[..., Protected], open_folder: Path
+) -> None:
+    with failover(own_server, new_protected, open_folder, 16) as over:
+        protected = over.protected
+        assert ballast(protected, "branches") == []
+        over.happen()
+        protected.kill()
+        protect_on(protected, over.standby)
+        (branch,) = ballast(protected, "branches")
+        assert (branch["timeline"], branch["commits"], branch["base"]["timeline"]) == (1, len(LOST), 1)
+        protected.start()
+        over.standby.run(
+            "UPDATE item SET n = 8 WHERE shop = 2 AND id = 1",
+            "INSERT INTO item VALUES (3, 200, 'after')",
+            "UPDATE item SET body = 'after' WHERE shop = 1 AND id = 2",
+        )
+        before = protected.look()
+        protected.sealed(before.cut)
+
+        lost = {t["tenant"]: t["tables"] for t in ballast(protected, "branch", "1")["lost"]}
+        counts = {
+            (tenant, t["table"].removeprefix("public.")): (t["added"], t["changed"], t["removed"])
+            for tenant, tables in lost.items()
+            for t in tables
+        }
+        assert counts == {
+            (None, "word"): (0, 1, 0), ("1", "item"): (1, 0, 0), ("2", "item"): (0, 2, 0), ("3", "item"): (0, 0, 1),
+            ("3", "part"): (0, 0, 1), ("4", "log"): (1, 0, 0),
+        }  # fmt: skip
+        looked = ballast(protected, "branch", "1", "--into", over.standby.dsn)
+        assert protected.look().rows == before.rows, "looking changes nothing"
+        told = ballast(protected, "branch", "1", "--into", over.standby.dsn, "--apply", code=1)
+        assert told["tenants"] == looked["tenants"]
+        by_tenant = {t["tenant"]: t for t in told["tenants"]}
+        (conflict,) = by_tenant["2"]["tables"][0]["conflicts"]
+        assert conflict["key"] == {"shop": "2", "id": "1"}
+        assert "no key" in by_tenant["4"]["tables"][0]["conflicts"][0]["why"]
+
+        def items(where: str) -> list[tuple[Any, ...]]:
+            return over.standby.query(f"SELECT shop, id, n, left(body, 5) FROM item WHERE {where} ORDER BY 1, 2")
+
+        assert items("id = 100") == [(1, 100, 0, "lost")]
+        assert [n for _, _, n, _ in items("shop = 2 AND id <= 2")] == [8, 7], "what was written since stays"
+        assert not items("shop = 3 AND id = 9")
+        assert not over.standby.query("SELECT FROM part WHERE id = 309"), "what went with it"
+        assert items("id = 200") == [(3, 200, 0, "after")]
+        assert over.standby.query("SELECT said FROM word") == [("lost",)]
+
+        again = ballast(protected, "branch", "1", "--into", over.standby.dsn, "--apply", code=1)
+        there = sum(t["there_already"] for tenant in again["tenants"] for t in tenant["tables"])
+        assert there == 5, "a second call finds it done"
+        look = protected.look()
+        protected.sealed(look.cut)
+        protected.stop()
+        assert_equal(protected.vault(), look)
+        (version,) = history(protected.vault(), "item", ["100"], tenant="1").versions
+        assert version.actor is not None
+        assert "branch 1" in version.actor
+        protected.verified()
+
+
+@pytest.mark.timeout(240)
+def test_a_branch_whose_rows_lack_their_parents_is_kept(
+    own_server: NewServer, new_protected: Callable[..., Protected], open_folder: Path
+) -> None:
+    with failover(own_server, new_protected, open_folder, 18) as over:
+        protected = over.protected
+        over.happen()
+        protected.kill()
+        protect_on(protected, over.standby)
+        protected.start()
+        over.standby.run(
+            "DELETE FROM part WHERE item_shop = 1", "DELETE FROM item WHERE shop = 1", "DELETE FROM shop WHERE shop = 1"
+        )
+        vault = protected.vault()
+        branch = branch_of(vault, 1)
+        with Merging(vault, branch, over.standby.dsn) as merging:
+            (outcome,) = [merging.put_back(loss) for loss in lost(vault, branch, tenants=["1"])]
+        assert "foreign keys would be broken" in outcome.refused
+        assert not over.standby.query("SELECT FROM item WHERE shop = 1"), "nothing was kept"
+        protected.stop()
