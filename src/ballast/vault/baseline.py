@@ -37,8 +37,9 @@ from ballast.vault.records import (
     Timeline,
 )
 from ballast.vault.registry import Registry
+from ballast.vault.renumbering import numberings_of, renumbered_all
 from ballast.vault.situation import Situation
-from ballast.vault.tables import tables_of
+from ballast.vault.tables import TableFacts, tables_of
 from ballast.vault.tenancy import TenantMap, resolve_rules
 from ballast.vault.vault import Vault
 from ballast.vault.wish import Wish
@@ -94,8 +95,8 @@ def take(
     with _inside(dsn, place.slot.snapshot_name) as conn:
         tables = tables_of(read_catalog(conn))
         mapping = resolve_rules(tables, settings.tenants)
-        going_on = going_on_from(vault, place, tables, mapping)
-        registry = known_relations(vault, settings, place, mapping, going_on)
+        going_on = going_on_from(vault, place, tables, settings.tenants)
+        registry = known_relations(vault, settings, place, tables, going_on)
         registry.read(tables, reason)
         imaged: dict[int, str] | None = None
         if going_on is not None:
@@ -144,7 +145,7 @@ def take(
 
 
 def known_relations(
-    vault: Vault, settings: Config, place: Place, mapping: TenantMap, going_on: Carried | None
+    vault: Vault, settings: Config, place: Place, tables: Sequence[TableFacts], going_on: Carried | None
 ) -> Registry:
     """Tables that are still there keep their numbers; no number is ever given to another table."""
     index = vault.index
@@ -158,7 +159,8 @@ def known_relations(
     if same_server and index.schemas:
         # A registry goes on with the rules that it knows, and those in ballast.toml may have changed.
         newest = vault.schema(max(index.schemas)).values()
-        before = [msgspec.structs.replace(r, tenant=mapping.rules.get(r.oid, r.tenant)) for r in newest]
+        rules = resolve_rules(renumbered_all(tables, numberings_of(newest)), settings.tenants).rules
+        before = [msgspec.structs.replace(r, tenant=rules.get(r.oid, r.tenant)) for r in newest]
     return Registry(settings.tenants, before, highest=highest)
 
 

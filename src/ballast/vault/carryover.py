@@ -1,7 +1,7 @@
 """Which tables of a server are those of the parent timeline, column by column, so that their record goes on. Pure.
 
-On a promoted server everything has the numbers that it had. On a recovered one tables are found by name: their oids are
-others.
+On a promoted server everything has the numbers that it had. On a recovered one tables are found by name, since their oids are
+others, and so may be the numbers of their columns (`renumbering.py`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from ballast.vault.records import ByColumn, Relation, Shared, TenantRule, Via
+from ballast.vault.config import Tenants
+from ballast.vault.records import ByColumn, Numbering, Relation, Shared, TenantRule, Via
+from ballast.vault.renumbering import numbering_of, renumbered_all
 from ballast.vault.tables import TableFacts
+from ballast.vault.tenancy import resolve_rules
 
 
 class Carried(msgspec.Struct, frozen=True):
@@ -28,33 +31,63 @@ Known = Mapping[int, tuple[str, Mapping[int, str]]]
 
 
 def carried(
-    then: Iterable[Relation], tables: Sequence[TableFacts], rules: Mapping[int, TenantRule], *, same_server: bool
+    then: Iterable[Relation],
+    tables: Sequence[TableFacts],
+    tenants: Tenants,
+    highest: Mapping[int, int],
+    *,
+    same_server: bool,
 ) -> Carried:
-    """`then`: the parent's relations at the fork. `rules`: oid on this server to the rule that holds from now on.
-    `same_server`: oids are those of the parent's server."""
+    """`then`: the parent's relations at the fork. `tables`: as the server has them now. `highest`: relation number to the
+    highest attnum that the record ever gave in it. `same_server`: oids are those of the parent's server."""
     then = list(then)
-    by_name = {r.qualified: r for r in then}
-    by_oid = {r.oid: r for r in then}
+    found = _found(then, tables, same_server=same_server)
+    numberings = {
+        oid: relation.numbering if same_server else numbering_of(relation, table, highest.get(relation.number, 0))
+        for oid, (table, relation) in found.items()
+    }
+    tables = renumbered_all(tables, {oid: numbering for oid, numbering in numberings.items() if numbering is not None})
+    rules = resolve_rules(tables, tenants).rules
     were, are = _known(then), {t.oid: (t.qualified, {c.attnum: c.name for c in t.columns}) for t in tables}
     relations: list[Relation] = []
     otherwise: dict[str, str] = {}
     for table in tables:
         if not table.holds_rows or table.persistence != "p":
             continue
-        # A table that was renamed since the fork keeps its oid; one made anew under its name has another.
-        relation = by_oid.get(table.oid) if same_server else by_name.get(table.qualified)
-        rule = rules.get(table.oid, Shared(declared=False))
-        if relation is None:
+        if table.oid not in found:
             otherwise[table.qualified] = "the record up to the fork does not have it"
             continue
+        relation = found[table.oid][1]
         if not same_server and not _same_numbers(relation, table):
-            otherwise[table.qualified] = "its columns have other numbers than those recorded"
+            otherwise[table.qualified] = "its columns cannot be told to be those recorded"
             continue
-        relations.append(msgspec.structs.replace(relation, oid=table.oid, tenant=rule))
-        why = _difference(relation, table) or _other_rule(relation.tenant, were, rule, are, relation, table)
+        rule = rules.get(table.oid, Shared(declared=False))
+        relations.append(_here(relation, table.oid, rule, numberings[table.oid]))
+        why = _difference(relation, table) or _other_rule(relation, were, rule, table, are)
         if why:
             otherwise[table.qualified] = why
     return Carried(tuple(relations), otherwise)
+
+
+def _found(
+    then: Sequence[Relation], tables: Sequence[TableFacts], *, same_server: bool
+) -> dict[int, tuple[TableFacts, Relation]]:
+    """By oid on this server: each table with the relation that it is."""
+    by_name = {r.qualified: r for r in then}
+    by_oid = {r.oid: r for r in then}
+    found = {}
+    for table in tables:
+        if not table.holds_rows or table.persistence != "p":
+            continue
+        # A table that was renamed since the fork keeps its oid; one made anew under its name has another.
+        relation = by_oid.get(table.oid) if same_server else by_name.get(table.qualified)
+        if relation is not None:
+            found[table.oid] = (table, relation)
+    return found
+
+
+def _here(relation: Relation, oid: int, rule: TenantRule, numbering: Numbering | None) -> Relation:
+    return msgspec.structs.replace(relation, oid=oid, tenant=rule, numbering=numbering)
 
 
 def _known(relations: Iterable[Relation]) -> Known:
@@ -68,13 +101,10 @@ def _known(relations: Iterable[Relation]) -> Known:
 
 
 def _same_numbers(relation: Relation, table: TableFacts) -> bool:
-    """Columns of one name have one number, and no number means two columns: the record tells columns by number."""
-    were, are = ({c.name: c.attnum for c in side.columns} for side in (relation, table))
-    if any(are[name] != number for name, number in were.items() if name in are):
-        return False
-    renamed = {number: name for name, number in were.items()}
-    types = {c.attnum: c.type for c in relation.columns}
-    return all(renamed.get(c.attnum, c.name) == c.name or types[c.attnum] == c.type for c in table.columns)
+    """No number means two columns, and no column has two: the record tells columns by number."""
+    were, are = {c.name: c.attnum for c in relation.columns}, {c.name: c.attnum for c in table.columns}
+    taken = {number: name for name, number in were.items()}
+    return all(were.get(name, number) == number and taken.get(number, name) == name for name, number in are.items())
 
 
 def _difference(relation: Relation, table: TableFacts) -> str:
@@ -83,10 +113,8 @@ def _difference(relation: Relation, table: TableFacts) -> str:
     return "" if were == are else "its columns are others than those recorded"
 
 
-def _other_rule(
-    was: TenantRule, were: Known, now: TenantRule, are: Known, relation: Relation, table: TableFacts
-) -> str:
-    before = _in_words(was, were, {c.attnum: c.name for c in relation.columns})
+def _other_rule(relation: Relation, were: Known, now: TenantRule, table: TableFacts, are: Known) -> str:
+    before = _in_words(relation.tenant, were, {c.attnum: c.name for c in relation.columns})
     after = _in_words(now, are, {c.attnum: c.name for c in table.columns})
     return "" if before == after else "its rows belong to other tenants by the rule that holds now"
 

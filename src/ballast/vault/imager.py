@@ -34,6 +34,7 @@ from ballast.vault.logbook import Logbook
 from ballast.vault.marker import read_marker
 from ballast.vault.records import Cut, Image, Relation, SchemaDump
 from ballast.vault.registry import key_of_table
+from ballast.vault.renumbering import numberings_of, renumbered_all
 from ballast.vault.tables import TableFacts, tables_of
 from ballast.vault.vault import Vault
 from ballast.vault.wish import Wish
@@ -74,7 +75,8 @@ class Imager:
                 coming_back = True
             cut = Cut(self._timeline, lsn)
             relations = self._vault.relations_at(cut)
-            tables = {t.oid: t for t in tables_of(read_catalog(conn))}
+            seen = renumbered_all(tables_of(read_catalog(conn)), numberings_of(relations.values()))
+            tables = {t.oid: t for t in seen}
             unlogged = {r.oid for r in relations.values() if r.oid in tables and tables[r.oid].persistence == "u"}
             # Of these tables nothing is recorded after the image either: their gap lasts. One of the whole database is
             # closed all the same: such a table has a gap of its own.

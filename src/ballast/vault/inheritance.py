@@ -20,11 +20,11 @@ from ballast.errors import ProtectionError
 from ballast.vault.agreement import differing, strangers
 from ballast.vault.ancestry import Descent
 from ballast.vault.carryover import Carried, carried
+from ballast.vault.config import Tenants
 from ballast.vault.health import now_iso
 from ballast.vault.image import Family
 from ballast.vault.records import Gap, Relation
 from ballast.vault.tables import TableFacts
-from ballast.vault.tenancy import TenantMap
 from ballast.vault.vault import Vault
 
 if TYPE_CHECKING:
@@ -33,13 +33,17 @@ if TYPE_CHECKING:
 _SHOWN = 5
 
 
-def going_on_from(vault: Vault, place: Place, tables: Sequence[TableFacts], mapping: TenantMap) -> Carried | None:
+def going_on_from(vault: Vault, place: Place, tables: Sequence[TableFacts], tenants: Tenants) -> Carried | None:
     """The parent's relations as this server has them; None where there is no parent."""
     descent = place.situation.descent
     if descent is None:
         return None
-    then = vault.relations_at(descent.parent).values()
-    return carried(then, tables, mapping.rules, same_server=descent.how == "promoted")
+    then = vault.relations_at(descent.parent)
+    highest: dict[int, int] = {}
+    for version in vault.index.schemas:
+        for number, form in vault.schema(version).items():
+            highest[number] = max([highest.get(number, 0), *(c.attnum for c in form.columns)])
+    return carried(then.values(), tables, tenants, highest, same_server=descent.how == "promoted")
 
 
 def imaged_anew(

@@ -50,6 +50,7 @@ from ballast.vault.fingerprint import Fingerprint, read_baseline, take_fingerpri
 from ballast.vault.ledger import HEAD_FILE, Ledger
 from ballast.vault.marker import read_marker
 from ballast.vault.records import FORMAT_VERSION, Genesis
+from ballast.vault.renumbering import numberings_of, renumbered_all
 from ballast.vault.settle import wanted_of
 from ballast.vault.signing import KEY_FILE
 from ballast.vault.situation import Seen, Situation, judge, rules_of
@@ -129,7 +130,8 @@ def situation_of(
     """What there is to do, by the vault and the server."""
     index = vault.index
     origin = origins.of(index) if index.timelines else None
-    tables = tables_of(read_catalog(conn))
+    relations = vault.schema(max(index.schemas)).values() if index.schemas else ()
+    tables = renumbered_all(tables_of(read_catalog(conn)), numberings_of(relations))
     mapping = resolve_rules(tables, settings.tenants)
     differences: list[Difference] = []
     noted = index.mappings.get(origin.timeline) if origin else None
@@ -140,7 +142,6 @@ def situation_of(
         if known_good is not None and differences:
             # What the guardian has dealt with is no difference any more.
             differences = compare_apart_from_tables(known_good.fingerprint, now)
-    relations = vault.schema(max(index.schemas)).values() if index.schemas else ()
     slot = read_slot(conn, settings.slot)
     held = undertaking.held(settings.spool_dir, origin.timeline, origin.recorded_until) if origin else Held()
     # Asked last: what a recorder at work has written down meanwhile must not seem to be past the server's end.
