@@ -256,3 +256,33 @@ def test_without_origins_an_image_is_taken_and_old_moments_still_answer(
         assert_equal(protected.vault(), look)
         assert_equal(protected.vault(), before)
         protected.verified()
+
+
+@pytest.mark.timeout(240)
+def test_no_image_is_taken_while_tenants_still_come_back(
+    own_server: NewServer, new_protected: Callable[..., Protected]
+) -> None:
+    """It would say of those that are not back that they have no rows. The gap lasts until the recovery has finished."""
+    with lost(own_server, new_protected, 18) as (protected, _, to):
+        recovered = Recovered(protected, to)
+        recovered.structure()
+        recovered.shared("word")
+        recovered.back("1")
+        recovered.protect()
+        protected.start()
+        to.run("ALTER TABLE item ALTER COLUMN body TYPE varchar(100000)", "INSERT INTO log VALUES (1, 'something to seal')")
+        protected.until(lambda: "Tenants still come back" in protected.tail(), "the imager to refuse")
+        assert images(protected, 2) == []
+        (gap,) = protected.vault().index.gaps.values()
+        assert gap.to_lsn is None
+        recovered.back("2", "3", "4", "5", "6")
+        recovered.finished()
+        protected.wishes_granted()
+        assert len(images(protected, 2)) == 1
+        look = protected.look()
+        protected.sealed(look.cut)
+        protected.stop()
+        vault = protected.vault()
+        assert_equal(vault, look)
+        assert vault.resolve(show(look.cut)).exact
+        protected.verified()
