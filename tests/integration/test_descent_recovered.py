@@ -120,7 +120,9 @@ def test_tenants_come_back_while_others_write(
             assert rows_of(now, shop) == rows_of(look.rows, shop), "a tenant that is back is what it is on the server"
         for shop in ("3", "4", "5", "6"):
             assert not rows_of(look.rows, shop)["public.item"]
-            assert rows_of(now, shop) == with_colour(rows_of(before.rows, shop)), "one that is not is what its parent says"
+            assert rows_of(now, shop) == with_colour(rows_of(before.rows, shop)), (
+                "one that is not is what its parent says"
+            )
         assert now["public.word"] == before.rows["public.word"]
         assert len(now["public.part"]) == len(before.rows["public.part"]) + len(rows_of(now, "1")["public.item"])
 
@@ -270,7 +272,9 @@ def test_no_image_is_taken_while_tenants_still_come_back(
         recovered.back("1")
         recovered.protect()
         protected.start()
-        to.run("ALTER TABLE item ALTER COLUMN body TYPE varchar(100000)", "INSERT INTO log VALUES (1, 'something to seal')")
+        to.run(
+            "ALTER TABLE item ALTER COLUMN body TYPE varchar(100000)", "INSERT INTO log VALUES (1, 'something to seal')"
+        )
         protected.until(lambda: "Tenants still come back" in protected.tail(), "the imager to refuse")
         assert images(protected, 2) == []
         (gap,) = protected.vault().index.gaps.values()
