@@ -105,13 +105,11 @@ def take(
         schema = SchemaVersion(
             version, place.timeline, place.lsn, 0, batch.put("relations", "json", registry.encode()), reason
         )
-        watch.say("structure and roles are dumped")
-        dumped = take_dump(
-            dsn, place.slot.snapshot_name, place.server_version // 10000, publication=settings.publication
-        )
-        pre, post, roles = (
-            batch.put("dump", "sql", part) for part in (dumped.pre_data, dumped.post_data, dumped.roles)
-        )
+        dumps: list[SchemaDump] = []
+        # While tenants come back, the structure is the parent's, with what keeps them from being written to meanwhile.
+        if descent is None or descent.finished:
+            watch.say("structure and roles are dumped")
+            dumps.append(_dump(dsn, settings, place, version, batch))
         reach("protect.dumped")
         taken, image = Taken((), 0, 0), None
         if imaged is None or imaged:
@@ -125,7 +123,7 @@ def take(
         noted = note_mapping(seen, settings, mapping, place.timeline, batch)
     bodies: list[Body] = [
         schema,
-        SchemaDump(place.timeline, place.lsn, version, pre, post, roles, place.server_version),
+        *dumps,
         noted,
         *(gaps(vault, place) if descent is None else missed(place, descent, registry.relations, imaged)),
         *([] if image is None else [image]),
@@ -183,6 +181,14 @@ def gaps(vault: Vault, place: Place) -> Iterator[Gap]:
             yield Gap(asked.id, timeline, asked.from_lsn, cut, None, asked.reason, asked.wished_at)
     why = " ".join(place.situation.why)
     yield Gap(f"rebase-{cut:X}", timeline, place.situation.until, cut, None, why, now_iso())
+
+
+def _dump(dsn: str, settings: Config, place: Place, version: int, batch: Batch) -> SchemaDump:
+    assert place.slot.snapshot_name is not None
+    major = place.server_version // 10000
+    taken = take_dump(dsn, place.slot.snapshot_name, major, publication=settings.publication)
+    pre, post, roles = (batch.put("dump", "sql", part) for part in (taken.pre_data, taken.post_data, taken.roles))
+    return SchemaDump(place.timeline, place.lsn, version, pre, post, roles, place.server_version)
 
 
 def _image(

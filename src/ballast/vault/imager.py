@@ -63,16 +63,11 @@ class Imager:
             return
         self._wait_until_used()
         wishes = [w for w in self._wishes() if w.kind != "catalog"]
-        later: list[Wish] = []
-        coming_back = False
         with snapshot_at_cut(self._settings.dsn) as (conn, lsn):
+            self._refuse_half_recovered(conn)
             self._wait_for_sealer(lsn)
             wishes = [w for w in wishes if self._is_told(w, lsn)]
             images = [w for w in wishes if w.kind == "image"]
-            if images and self._still_comes_back(conn):
-                # An image would say of every tenant that is not back yet that it has no rows.
-                later, images, wishes = images, [], [w for w in wishes if w.kind != "image"]
-                coming_back = True
             cut = Cut(self._timeline, lsn)
             relations = self._vault.relations_at(cut)
             seen = renumbered_all(tables_of(read_catalog(conn)), numberings_of(relations.values()))
@@ -80,9 +75,8 @@ class Imager:
             unlogged = {r.oid for r in relations.values() if r.oid in tables and tables[r.oid].persistence == "u"}
             # Of these tables nothing is recorded after the image either: their gap lasts. One of the whole database is
             # closed all the same: such a table has a gap of its own.
-            if not coming_back:
-                later = [w for w in images if w.oids is not None and unlogged.intersection(w.oids)]
-                images, wishes = ([w for w in some if w not in later] for some in (images, wishes))
+            later = [w for w in images if w.oids is not None and unlogged.intersection(w.oids)]
+            images, wishes = ([w for w in some if w not in later] for some in (images, wishes))
             if images:
                 self._image(conn, cut, images, relations.values(), tables)
             version = self._vault.index.schema_at(cut).version
@@ -92,11 +86,6 @@ class Imager:
         for done in wishes:
             wish.granted(self._settings.state_dir, done)
             self._log.info("granted", kind=done.kind, reason=done.reason, lsn=lsn, wish=done.id)
-        if coming_back:
-            raise NotYet(
-                "Tenants still come back to this database: rows are imaged when all are there.",
-                "Until the recovery has finished, the gap lasts.",
-            )
         if later:
             names = sorted(tables[oid].qualified for oid in unlogged)
             raise NotYet(
@@ -112,12 +101,18 @@ class Imager:
             wishes.remove(stale)
         return wishes
 
-    def _still_comes_back(self, conn: psycopg.Connection[Any]) -> bool:
-        """Whether rows that the parent timeline has are still being put back into this database."""
+    def _refuse_half_recovered(self, conn: psycopg.Connection[Any]) -> None:
+        """NotYet while rows that the parent timeline has are still being put back into this database.
+
+        An image would say of every tenant that is not back yet that it has no rows, and a dump would hold what keeps them from
+        being written to meanwhile."""
         marker = read_marker(conn)
         begun = self._vault.index.timelines[self._timeline]
-        ours = marker is not None and marker.vault_id == self._vault.index.genesis.vault_id
-        return marker is not None and ours and marker.begun_at == begun.recovery and not marker.finished
+        if marker is not None and not marker.finished and marker.begun_at == begun.recovery:
+            raise NotYet(
+                "Tenants still come back to this database: images and dumps are taken when all are there.",
+                "Until the recovery has finished, a gap lasts.",
+            )
 
     def _serve_catalog(self) -> None:
         """Read the catalog for the sealer, which goes on meanwhile, and wait for nobody."""
