@@ -70,22 +70,22 @@ def server(name: str, timeline: int = 1) -> Identity:
     return Identity(name, timeline, 0, "shop")
 
 
-MARKER = Marker("v", Cut(1, 60), "2026-03-01T12:00:00.000000+00:00", finished=False, left_out=True)
+MARKER = Marker("v", Cut(1, 60), "16384/16390", finished=False, left_out=True)
 
 
 def test_a_marker_leads_to_a_new_timeline_once() -> None:
     line = Line()
     assert ancestry.recovered(line.index, MARKER, server("new")) == Descent(
-        Cut(1, 60), "recovered", MARKER.begun_at, finished=False
+        Cut(1, 60), "recovered", MARKER.recovery, finished=False
     )
-    line.begin(2, "new", 5, Cut(1, 60), MARKER.begun_at)
+    line.begin(2, "new", 5, Cut(1, 60), MARKER.recovery)
     assert ancestry.recovered(line.index, MARKER, server("new")) is None, "it has begun"
     # Promoted meanwhile, and protected again: the marker on its disk is still that of timeline 2.
     line.segment(2, 5, 50)
     line.begin(3, "new", 40, Cut(2, 40))
     assert ancestry.recovered(line.index, MARKER, server("new")) is None
     # Lost once more, and recovered into a third server as of the same cut.
-    again = msgspec.structs.replace(MARKER, begun_at="2026-03-02T12:00:00.000000+00:00")
+    again = msgspec.structs.replace(MARKER, recovery="16384/16999")
     found = ancestry.recovered(line.index, again, server("third"))
     assert found is not None
     assert found.parent == Cut(1, 60)

@@ -24,7 +24,7 @@ class Descent(msgspec.Struct, frozen=True):
     parent: Cut
     how: Literal["recovered", "promoted"]
     recovery: str | None = None
-    """`Marker.begun_at`."""
+    """`Marker.recovery`."""
     finished: bool = True
     """Whether everything of the parent's is on the server already."""
     left_out: bool = True
@@ -50,7 +50,7 @@ def recovered(index: VaultIndex, marker: Marker | None, identity: Identity) -> D
     begin = index.recorded_from(cut.timeline) if cut.timeline in index.timelines else None
     if begin is None or not begin <= cut.lsn <= index.recorded_until(cut.timeline):
         return None
-    return Descent(cut, "recovered", marker.begun_at, marker.finished, marker.left_out)
+    return Descent(cut, "recovered", marker.recovery, marker.finished, marker.left_out)
 
 
 def promoted(index: VaultIndex, identity: Identity, left_at: int | None) -> Descent | None:
@@ -74,7 +74,8 @@ def promoted(index: VaultIndex, identity: Identity, left_at: int | None) -> Desc
 
 def _is_of(timeline: Timeline, marker: Marker, identity: Identity) -> bool:
     of_server = (timeline.system_identifier, timeline.database) == (identity.system_identifier, identity.database)
-    return of_server and timeline.recovery == marker.begun_at
+    of_cut = (timeline.parent, timeline.fork_lsn) == (marker.cut.timeline, marker.cut.lsn)
+    return of_server and of_cut and timeline.recovery == marker.recovery
 
 
 def _line(index: VaultIndex, number: int) -> list[Timeline]:

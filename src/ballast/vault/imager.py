@@ -108,7 +108,7 @@ class Imager:
         being written to meanwhile."""
         marker = read_marker(conn)
         begun = self._vault.index.timelines[self._timeline]
-        if marker is not None and not marker.finished and marker.begun_at == begun.recovery:
+        if marker is not None and not marker.finished and marker.recovery == begun.recovery:
             raise NotYet(
                 "Tenants still come back to this database: images and dumps are taken when all are there.",
                 "Until the recovery has finished, a gap lasts.",

@@ -24,7 +24,9 @@ ORIGIN = "ballast_recovery"
 
 _IS_THERE = "SELECT to_regclass('ballast_recovery.origin') IS NOT NULL"
 _READ = """
-SELECT vault_id, timeline, (lsn - '0/0')::bigint, to_char(begun_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
+SELECT vault_id, timeline, (lsn - '0/0')::bigint,
+       (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) || '/'
+           || 'ballast_recovery.origin'::regclass::oid,
        finished_at IS NOT NULL,
        EXISTS (SELECT FROM pg_catalog.pg_replication_origin WHERE roname LIKE 'ballast\\_recovery%')
   FROM ballast_recovery.origin
@@ -37,8 +39,9 @@ class Marker(msgspec.Struct, frozen=True):
     vault_id: str
     cut: Cut
     """What the rows are as of."""
-    begun_at: str
-    """ISO, UTC: tells one recovery from another."""
+    recovery: str
+    """Tells one recovery of this server from another: oids of the database and of the marker's table, which stay while an
+    interrupted recovery goes on."""
     finished: bool
     """Every tenant is back."""
     left_out: bool
@@ -66,5 +69,5 @@ def read_marker(conn: psycopg.Connection[Any]) -> Marker | None:
             f"{SCHEMA}.origin has {len(rows)} rows: it cannot be told from where this database was recovered.",
             "Drop the database and recover it anew, or DROP SCHEMA ballast_recovery CASCADE to begin with an image.",
         )
-    vault_id, timeline, lsn, begun_at, finished, left_out = rows[0]
-    return Marker(vault_id, Cut(timeline, lsn), begun_at or "", finished, left_out)
+    vault_id, timeline, lsn, recovery, finished, left_out = rows[0]
+    return Marker(vault_id, Cut(timeline, lsn), recovery, finished, left_out)

@@ -194,8 +194,7 @@ class Timeline(msgspec.Struct, frozen=True, tag="timeline"):
     where no image of this one says otherwise."""
     fork_lsn: int | None = None
     recovery: str | None = None
-    """When the recovery began that put the parent's rows into this server (ISO, UTC): tells one recovery from another.
-    None: the server is no recovered one."""
+    """Names the recovery that put the parent's rows into this server. None: the server is no recovered one."""
 
 
 class SchemaVersion(msgspec.Struct, frozen=True, tag="schema"):

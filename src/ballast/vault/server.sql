@@ -503,3 +503,12 @@ $body$;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ballast FROM PUBLIC;
 REVOKE ALL ON SCHEMA ballast FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA ballast FROM PUBLIC;
+-- While a recovery puts tenants back, every application asks for them by this one.
+DO $do$
+BEGIN
+    IF to_regprocedure('ballast.ensure_tenant(text, interval)') IS NOT NULL THEN
+        GRANT USAGE ON SCHEMA ballast TO PUBLIC;
+        GRANT EXECUTE ON FUNCTION ballast.ensure_tenant(text, interval) TO PUBLIC;
+    END IF;
+END
+$do$;
