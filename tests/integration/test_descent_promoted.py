@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -19,9 +20,12 @@ from ballast.postgres.embedded import EmbeddedServer
 from ballast.recovery.branch import Merging, lost
 from ballast.vault.branches import branch_of
 from ballast.vault.config import Tenants
+from ballast.vault.examine import examine
 from ballast.vault.history import history
 from ballast.vault.moment import show
+from ballast.vault.protect import foresee
 from ballast.vault.records import Cut
+from ballast.vault.settle import wanted_of
 from tests.fix_descent import promote, protect_on, standby_of
 from tests.fix_postgres import Database, NewServer
 from tests.fix_protected import Look, Protected, assert_equal, vault_rows
@@ -115,6 +119,11 @@ def test_a_failover_that_lost_commits_is_a_fork_without_an_image(
         protected = over.protected
         over.happen()
         protected.kill()
+        settings = msgspec.structs.replace(protected.config, dsn=over.standby.dsn)
+        looked = examine(settings.dsn, settings.tenants, wanted_of(settings))
+        told = foresee(settings, settings.dsn, looked).report.changes
+        assert [line for line in told if "The server was promoted, and has every commit up to 1/" in line]
+        assert "compared with the record" in told[-1]
         outcome = protect_on(protected, over.standby)
         assert (outcome.did, outcome.timeline, outcome.rows) == ("another timeline", 2, 0)
         vault = protected.vault()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
+import psycopg
 import pytest
 
 from ballast.recovery import Request, restore
+from ballast.recovery.origin import mark, unmark_all
 from ballast.vault.config import Tenants
 from ballast.vault.history import history
 from ballast.vault.moment import show
@@ -90,6 +94,7 @@ def test_tenants_come_back_while_others_write(
     own_server: NewServer, new_protected: Callable[..., Protected], major: int
 ) -> None:
     with lost(own_server, new_protected, major) as (protected, before, to):
+        moment = datetime.now(UTC)
         recovered = Recovered(protected, to)
         recovered.structure()
         recovered.shared("word")
@@ -138,6 +143,11 @@ def test_tenants_come_back_while_others_write(
         protected.verified()
         # Before the loss, and across it.
         assert_equal(protected.vault(), before)
+        then = protected.vault().resolve(moment.isoformat())
+        assert then.exact
+        scratch = to.another()
+        assert restore(protected.vault(), then, scratch.dsn, Request()).proven
+        assert table_rows(scratch.connect()) == before.rows, "the moment before the loss, asked for by its time"
         versions = history(protected.vault(), "shop", ["6"], tenant="6").versions
         assert [(v.timeline, v.what) for v in versions] == [(1, "image"), (2, "update")]
         assert protected.protect().did == "already protected"
@@ -290,3 +300,25 @@ def test_no_image_is_taken_while_tenants_still_come_back(
         assert_equal(vault, look)
         assert vault.resolve(show(look.cut)).exact
         protected.verified()
+
+
+def test_each_connection_has_an_origin_of_its_own(pg: Database) -> None:
+    first, second = pg.connect(), pg.connect()
+    names = {mark(first), mark(second)}
+    assert len(names) == 2
+    assert pg.query("SELECT count(*) FROM pg_replication_origin WHERE roname = ANY (%s)", list(names)) == [(2,)]
+    second.close()
+    admin = pg.connect()
+    deadline = time.monotonic() + 10
+    while unmark_all(admin) == 0:  # a backend lives a moment longer than its connection
+        assert time.monotonic() < deadline
+    assert pg.query("SELECT roname FROM pg_replication_origin WHERE roname = ANY (%s)", list(names)) in (
+        [(name,)] for name in names
+    )
+    first.close()
+    while pg.query("SELECT FROM pg_replication_origin WHERE roname = ANY (%s)", list(names)):
+        unmark_all(admin)
+        assert time.monotonic() < deadline
+    pg.run("DO $$ BEGIN CREATE ROLE plain LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        mark(pg.connect(user="plain"))

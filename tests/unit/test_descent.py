@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ballast.postgres.replication import Identity
+from ballast.postgres.replication import Identity, Slot
 from ballast.recovery.reconcile import LostRow, lost_rows, verdict
-from ballast.vault import ancestry
+from ballast.vault import ancestry, wish
 from ballast.vault.ancestry import Descent
+from ballast.vault.baseline import Place
 from ballast.vault.branches import base_of
 from ballast.vault.carryover import carried
-from ballast.vault.config import Tenants
+from ballast.vault.config import Config, Tenants
 from ballast.vault.index import VaultIndex
+from ballast.vault.inheritance import wish_for_later
 from ballast.vault.marker import Marker
 from ballast.vault.records import (
     Body,
@@ -37,8 +41,10 @@ from ballast.vault.records import (
 )
 from ballast.vault.registry import Registry, relation_of
 from ballast.vault.renumbering import numbering_of, renumbered
+from ballast.vault.situation import Situation
 from ballast.vault.tables import TableColumn, TableFacts, TableKey
 from tests.unit.test_moment import NOON, Recorded
+from tests.unit.world import World
 
 NOTHING = ObjectRef("x", 1, "")
 
@@ -330,3 +336,17 @@ def test_conflicts_are_told_from_what_is_there(before: bytes | None, after: byte
     assert verdicts[before] == "put back"
     assert verdicts[after] == "there already"
     assert all(v == "conflict" for here, v in verdicts.items() if here not in (before, after))
+
+
+def test_a_gap_at_the_fork_is_imaged_when_everybody_is_back(tmp_path: Path) -> None:
+    world = World(tmp_path, Random(1))
+    world.transaction()
+    world.seal()
+    world.vault.append(Gap("g", 1, world.lsn - 1, None, (1,), "lost", ""))
+    settings = Config(dsn="", vault="", state_dir=tmp_path / "recorder")
+    for finished, expected in ((True, []), (False, [(2, "image", (world.relations[1].oid,))])):
+        descent = Descent(Cut(1, world.lsn), "recovered", "16384/16390", finished=finished)
+        situation = Situation("fork", timeline=1, until=world.lsn, descent=descent)
+        place = Place(situation, server("new"), Slot("ballast", 5, None), 180000, ())
+        wish_for_later(settings, world.vault, place, list(world.relations.values()))
+        assert [(w.timeline, w.kind, w.oids) for w in wish.pending(settings.state_dir)] == expected

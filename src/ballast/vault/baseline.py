@@ -25,7 +25,7 @@ from ballast.vault.failpoints import reach
 from ballast.vault.fingerprint import Fingerprint, take_fingerprint
 from ballast.vault.health import now_iso
 from ballast.vault.image import Taken, read_sequences, take_image
-from ballast.vault.inheritance import going_on_from, imaged_anew, missed
+from ballast.vault.inheritance import going_on_from, imaged_anew, missed, wish_for_later
 from ballast.vault.records import (
     Body,
     Gap,
@@ -101,6 +101,7 @@ def take(
         imaged: dict[int, str] | None = None
         if going_on is not None:
             imaged = imaged_anew(conn, vault, descent, registry.relations, going_on, watch, expected_rows)
+            wish_for_later(settings, vault, place, registry.relations)
         version = max(vault.index.schemas, default=0) + 1
         schema = SchemaVersion(
             version, place.timeline, place.lsn, 0, batch.put("relations", "json", registry.encode()), reason

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from ballast.errors import ProtectionError
+from ballast.vault import wish
 from ballast.vault.agreement import differing, strangers
 from ballast.vault.ancestry import Descent
 from ballast.vault.carryover import Carried, carried
-from ballast.vault.config import Tenants
+from ballast.vault.config import Config, Tenants
 from ballast.vault.health import now_iso
 from ballast.vault.image import Family
 from ballast.vault.records import Gap, Relation
@@ -83,6 +84,18 @@ def imaged_anew(
     _refuse(strangers(conn, vault, descent.parent, compared, family, watch.advance), "rows")
     watch.say("what is back so far is what the record says: no image is needed, and tenants may come back meanwhile")
     return {}
+
+
+def wish_for_later(settings: Config, vault: Vault, place: Place, relations: Sequence[Relation]) -> None:
+    """What the parent's record has a gap of, and cannot be imaged while tenants come back, is imaged when they are there."""
+    descent = place.situation.descent
+    gaps = vault.index.gap_at(descent.parent) if descent is not None and not descent.finished else ()
+    if gaps:
+        whole = any(gap.relations is None for gap in gaps)
+        numbers = {number for gap in gaps for number in gap.relations or ()}
+        oids = None if whole else {r.oid for r in relations if r.number in numbers}
+        reason = f"the record has a gap at the fork: {gaps[0].reason}"
+        wish.leave(settings.state_dir, "image", place.timeline, reason, oids=oids, id=f"gap-at-fork-{place.timeline}")
 
 
 def _refuse(found: Sequence[str], what: str) -> None:
