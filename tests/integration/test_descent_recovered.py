@@ -145,7 +145,9 @@ def test_tenants_come_back_while_others_write(
         assert_equal(protected.vault(), before)
         then = protected.vault().resolve(moment.isoformat())
         assert then.exact
-        scratch = to.another()
+        third = own_server(major=major)
+        third.start()  # on the second, commits wait for the recorder
+        scratch = Database(third, major, "postgres")
         assert restore(protected.vault(), then, scratch.dsn, Request()).proven
         assert table_rows(scratch.connect()) == before.rows, "the moment before the loss, asked for by its time"
         versions = history(protected.vault(), "shop", ["6"], tenant="6").versions
