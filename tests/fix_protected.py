@@ -26,6 +26,7 @@ from ballast.vault.order import bytes_of
 from ballast.vault.protect import Outcome, protect
 from ballast.vault.read import rows
 from ballast.vault.records import SHARED_BUCKET, ByColumn, Cut, Relation
+from ballast.vault.tables import UNRECORDED
 from ballast.vault.vault import Vault
 from tests.fix_postgres import Connection, Database
 
@@ -176,7 +177,7 @@ def table_rows(conn: psycopg.Connection[Any]) -> Rows:
     """Every logged table's rows, without generated columns."""
     found: Rows = {}
     for table in read_catalog(conn).tables:
-        if table.kind != "r" or table.schema == "ballast" or table.persistence != "p":
+        if table.kind != "r" or table.schema in UNRECORDED or table.persistence != "p":
             continue
         columns = sorted((c for c in table.columns if not c.generated), key=lambda c: c.attnum)
         query = sql.SQL("COPY (SELECT {} FROM ONLY {}) TO STDOUT").format(

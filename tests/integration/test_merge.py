@@ -100,6 +100,8 @@ def live_merged(world: World, steps: int) -> Doubt:
             world.image(tuple(n for n in world.relations if world.dice.random() < 0.5) or (1,))
         elif chance < 0.94 and not doubt.open:
             world.fork()
+        elif chance < 0.95 and not doubt.open:
+            world.lose()
         elif chance < 0.97:
             (doubt.end if doubt.open else doubt.begin)()
     if doubt.open:

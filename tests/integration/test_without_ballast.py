@@ -10,6 +10,8 @@ import pytest
 
 from ballast.postgres import tool
 from ballast.vault.config import Tenants
+from ballast.vault.moment import show
+from tests.fix_descent import Recovered
 from tests.fix_postgres import Database, NewServer
 from tests.fix_protected import Look, Protected, table_rows, tenant_of
 
@@ -17,10 +19,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 # The library has the engine that the command line has; it must know nothing of Ballast.
 DUCKDB = """
 import sys, duckdb
-vault, tenant, cut, script = sys.argv[1:]
+vault, tenant, timeline, cut, script = sys.argv[1:]
 con = duckdb.connect()
 tenant = "NULL" if tenant == "(shared)" else "'" + tenant + "'"
-con.execute(f"SET VARIABLE vault = '{vault}'; SET VARIABLE tenant = {tenant}; SET VARIABLE timeline = 1; SET VARIABLE cut = {cut}")
+con.execute(f"SET VARIABLE vault = '{vault}'; SET VARIABLE tenant = {tenant}; SET VARIABLE timeline = {timeline}; SET VARIABLE cut = {cut}")
 con.execute(open(script).read())
 assert "ballast" not in sys.modules
 """
@@ -40,8 +42,9 @@ def rebuild(protected: Protected, look: Look, tenant: str, target: str, folder: 
     for n, whose in enumerate((tenant, "(shared)")):
         here = folder / f"{tenant}{n}"
         here.mkdir(parents=True)
+        at = (str(look.cut.timeline), str(look.cut.lsn))
         subprocess.run(
-            [sys.executable, "-c", DUCKDB, protected.config.vault, whose, str(look.cut.lsn), str(DOCS / "rebuild-tenant.sql")],
+            [sys.executable, "-c", DUCKDB, protected.config.vault, whose, *at, str(DOCS / "rebuild-tenant.sql")],
             cwd=here, check=True,
         )  # fmt: skip
         before, after = (here / "structure.txt").read_text().splitlines()
@@ -99,5 +102,64 @@ def test_a_tenant_is_rebuilt_with_duckdb_and_psql_alone(
             for table in ("public.item", "public.log", "public.gone"):
                 expected = [line for line in look.rows[table] if tenant_of(line, relations[table]) == tenant]
                 assert found[table] == expected, table
+    finally:
+        protected.end()
+
+
+@pytest.mark.timeout(240)
+def test_a_tenant_is_rebuilt_across_a_fork(
+    own_server: NewServer, new_protected: Callable[..., Protected], tmp_path: Path
+) -> None:
+    """Parent and child timeline, positions that begin low again, a table that was imaged anew, and a lost side branch."""
+    first, second, third = (own_server() for _ in range(3))
+    for server in (first, second, third):
+        server.start()
+    db = Database(first, 18, "postgres")
+    db.run(
+        "CREATE TABLE kind (id int PRIMARY KEY, name text)", "INSERT INTO kind VALUES (1, 'a'), (2, 'b')",
+        "CREATE TABLE item (shop text, id int, kind int REFERENCES kind, body text, PRIMARY KEY (shop, id))",
+        "CREATE TABLE log (shop text, line text)", "CREATE TABLE gone (shop text, id int PRIMARY KEY)",
+        "INSERT INTO item SELECT 'shop ' || g % 3, g, 1 + g % 2, repeat(md5(g::text), 300) FROM generate_series(1, 60) g",
+        "INSERT INTO log SELECT 'shop ' || g % 3, 'same' FROM generate_series(1, 9) g",
+        "INSERT INTO gone SELECT 'shop 1', g FROM generate_series(1, 5) g",
+    )  # fmt: skip
+    protected = new_protected(db, Tenants(column="shop", shared=("public.kind",)))
+    try:
+        protected.protect()
+        protected.start()
+        db.run("UPDATE item SET kind = 2 WHERE id % 4 = 0", "DELETE FROM log WHERE ctid = '(0,1)'")
+        common = protected.look()
+        db.run("DELETE FROM item", "TRUNCATE log", "CREATE TABLE side (shop text PRIMARY KEY)")
+        lost = protected.look()
+        protected.sealed(lost.cut)
+        protected.wishes_granted()
+        protected.stop()
+        first.discard()
+        recovered = Recovered(protected, Database(second, 18, "postgres"), show(common.cut))
+        recovered.everything()
+        recovered.to.run("UPDATE kind SET name = 'imaged anew' WHERE id = 2")
+        recovered.protect()
+        protected.start()
+        recovered.to.run(
+            "UPDATE item SET kind = 1 WHERE id % 8 = 0",
+            "DELETE FROM log WHERE ctid IN (SELECT min(ctid) FROM log GROUP BY shop)",
+            "TRUNCATE gone", "INSERT INTO gone VALUES ('shop 1', 9)",
+            "INSERT INTO item VALUES ('shop 1', 5000, 1, 'new')",
+        )  # fmt: skip
+        look = protected.look()
+        protected.sealed(look.cut)
+        protected.stop()
+        relations = {r.qualified: r for r in protected.vault().relations_at(look.cut).values()}
+        for number, seen in enumerate((look, common)):
+            with psycopg.connect(third.dsn(), autocommit=True) as admin:
+                admin.execute(f"CREATE DATABASE rebuilt{number}")  # type: ignore[arg-type]
+            rebuild(protected, seen, "shop 1", third.dsn(f"rebuilt{number}"), tmp_path / str(number))
+            with psycopg.connect(third.dsn(f"rebuilt{number}")) as conn:
+                found = table_rows(conn)
+            assert found["public.kind"] == seen.rows["public.kind"]
+            for table in ("public.item", "public.log", "public.gone"):
+                expected = [line for line in seen.rows[table] if tenant_of(line, relations[table]) == "shop 1"]
+                assert found[table] == expected, table
+        protected.verified()
     finally:
         protected.end()

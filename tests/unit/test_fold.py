@@ -71,6 +71,8 @@ def live(world: World, steps: int) -> None:
             world.image(tuple(n for n in world.relations if world.dice.random() < 0.5) or (1,))
         elif chance < 0.97:
             world.fork()
+        elif chance < 0.985:
+            world.lose()
     world.seal()
 
 

@@ -140,6 +140,26 @@ def test_a_merge_that_began_before_the_images_is_not_merged_again(ledger: Ledger
     assert ledger.runs_at(ledger.at) == 4
 
 
+@pytest.mark.parametrize(
+    ("fork", "expected", "runs"), [(175, [], 9), (255, [(1, 100, 180)], 10), (260, [(1, 100, 180), (1, 180, 260)], 3)]
+)
+def test_merging_comes_to_an_end_where_a_fork_lies_in_the_midst_of_a_segment(
+    ledger: Ledger, fork: int, expected: list[tuple[int, int, int]], runs: int
+) -> None:
+    for _ in range(16):
+        ledger.segment()
+    ledger.add(Timeline(2, "s", "d", 180000, "slot", "pub", 5, 1, fork))
+    ledger.add(Segment(2, 5, 50, None, None, (run(10),), None, (), (), 10))
+    merges = []
+    while (found := due(ledger.index, 2)) is not None:
+        timeline, pieces = found
+        assert len(merges) < 10, "the same is due again and again"
+        merges.append((timeline, pieces[0].first_lsn, pieces[-1].last_lsn))
+        ledger.add(Merge(timeline, "changes", None, 1, pieces[0].first_lsn, pieces[-1].last_lsn, 1, (run(80),)))
+    assert merges == expected
+    assert len(ledger.index.plan(2, 50, 0).changes) == runs
+
+
 def test_a_hole_is_never_merged_over(ledger: Ledger) -> None:
     for _ in range(5):
         ledger.segment()

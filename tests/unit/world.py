@@ -84,6 +84,7 @@ class World:
     sealed: int = 1000
     attnum: int = 4
     commits: list[tuple[int, int, int]] = field(default_factory=list)
+    past: list[tuple[Cut, dict[int, Relation], dict[int, list[Values]]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.state_dir = self.folder / "state"
@@ -124,7 +125,9 @@ class World:
         self.note()
 
     def note(self) -> None:
-        self.states[Cut(self.timeline, self.lsn)] = self.state()
+        cut = Cut(self.timeline, self.lsn)
+        self.states[cut] = self.state()
+        self.past.append((cut, self.relations, {n: [dict(row) for row in rows] for n, rows in self.rows.items()}))
 
     def state(self) -> State:
         return {
@@ -325,6 +328,20 @@ class World:
         self.vault.append(
             Timeline(self.timeline, str(self.timeline), "shop", 180000, "s", "p", self.lsn, self.timeline - 1, fork)
         )
+        self.note()
+
+    def lose(self) -> None:
+        """A new timeline that goes on from an earlier commit: what came after it is a side branch."""
+        self.seal()
+        begin = self.vault.index.recorded_from(self.timeline)
+        left = [p for p in self.past if p[0].timeline == self.timeline and begin is not None and p[0].lsn >= begin]
+        cut, self.relations, rows = self.dice.choice(left)
+        self.rows = {n: [dict(row) for row in lines] for n, lines in rows.items()}
+        self.lsn = self.sealed = self.dice.randrange(10, 2000)
+        self.timeline += 1
+        begun = Timeline(self.timeline, str(self.timeline), "shop", 180000, "s", "p", self.lsn, cut.timeline, cut.lsn)
+        self.schema(0)
+        self.vault.append(begun)
         self.note()
 
     # --- what can be asked

@@ -10,7 +10,7 @@ import psycopg
 import typer
 
 from ballast import __version__
-from ballast.cli import drill, history, merge, protect, record, restore, status, verify
+from ballast.cli import branch, drill, history, merge, protect, record, restore, status, verify
 from ballast.cli.output import err, show_error
 from ballast.cli.unforeseen import put_into_words
 from ballast.errors import BallastError
@@ -49,6 +49,8 @@ app.command("record")(record.record)
 app.command("status")(status.status)
 app.command("restore")(restore.restore)
 app.command("history")(history.history)
+app.command("branches")(branch.branches)
+app.command("branch")(branch.branch)
 app.command("verify")(verify.verify)
 app.command("drill")(drill.drill)
 app.command("merge")(merge.merge)

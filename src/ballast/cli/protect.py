@@ -283,7 +283,9 @@ def _show_outcome(outcome: Outcome, config_file: Path, *, password: bool) -> Non
     if outcome.did == "already protected":
         out.print(f"already protected: {outcome.tables} tables, recorded until {outcome.position}")
         return
-    if outcome.rows or outcome.did != "repaired":
+    if outcome.did == "another timeline" and not outcome.rows:
+        out.print("no image was needed: the record of every row that is there goes on", markup=False)
+    elif outcome.rows or outcome.did != "repaired":
         out.print(
             f"image: {outcome.tables} tables, {outcome.rows:,} rows, {outcome.bytes:,} bytes as text,"
             f" {outcome.elapsed_s:.1f} s; the vault holds {outcome.vault_bytes:,} bytes"

@@ -76,7 +76,7 @@ class _Restoring:
 
     def run(self, chunks: Iterable[RowChunk], *, replace: bool) -> Outcome:
         opening = [Ask(part) for part in _OPENING.split("; ")]
-        opening.append(Ask(_LOCK.format(_lock_key(self._tenant))))
+        opening.append(Ask(_LOCK.format(lock_key(self._tenant))))
         wording = self._wording
         newer = wording.newer_deletes if replace else [wording.newer_presence] if wording.newer_presence else []
         looks = wording.deletes if replace else [wording.presence]
@@ -177,6 +177,6 @@ def _parts(chunks: Iterable[RowChunk]) -> Iterator[tuple[list[RowChunk], bool]]:
     yield part, True
 
 
-def _lock_key(tenant: str | None) -> int:
+def lock_key(tenant: str | None) -> int:
     named = b"ballast shared" if tenant is None else b"ballast tenant " + tenant.encode()
     return xxhash.xxh64_intdigest(named) - (1 << 63)

@@ -18,12 +18,14 @@ from psycopg import sql
 from ballast.postgres import connect, read_catalog
 from ballast.postgres.replication import Identity, Slot
 from ballast.vault.batch import Batch
+from ballast.vault.carryover import Carried
 from ballast.vault.config import Config
 from ballast.vault.dump import take_dump
 from ballast.vault.failpoints import reach
 from ballast.vault.fingerprint import Fingerprint, take_fingerprint
 from ballast.vault.health import now_iso
 from ballast.vault.image import Taken, read_sequences, take_image
+from ballast.vault.inheritance import going_on_from, imaged_anew, missed, wish_for_later
 from ballast.vault.records import (
     Body,
     Gap,
@@ -35,8 +37,9 @@ from ballast.vault.records import (
     Timeline,
 )
 from ballast.vault.registry import Registry
+from ballast.vault.renumbering import numberings_of, renumbered_all
 from ballast.vault.situation import Situation
-from ballast.vault.tables import tables_of
+from ballast.vault.tables import TableFacts, tables_of
 from ballast.vault.tenancy import TenantMap, resolve_rules
 from ballast.vault.vault import Vault
 from ballast.vault.wish import Wish
@@ -84,37 +87,47 @@ def take(
     dsn: str, settings: Config, vault: Vault, place: Place, batch: Batch, watch: Watcher, expected_rows: int
 ) -> Baseline:
     """Put the objects and decide on the entries."""
-    why = place.situation.kind
+    why, descent = place.situation.kind, place.situation.descent
     reason = {"begin": "protect", "fork": "another server is protected"}.get(why, "protect: recording begins anew")
+    if descent is not None:
+        reason = f"a {descent.how} server is protected"
     assert place.slot.snapshot_name is not None
     with _inside(dsn, place.slot.snapshot_name) as conn:
         tables = tables_of(read_catalog(conn))
         mapping = resolve_rules(tables, settings.tenants)
-        registry = known_relations(vault, settings, place, mapping)
+        going_on = going_on_from(vault, place, tables, settings.tenants)
+        registry = known_relations(vault, settings, place, tables, going_on)
         registry.read(tables, reason)
+        imaged: dict[int, str] | None = None
+        if going_on is not None:
+            imaged = imaged_anew(conn, vault, descent, registry.relations, going_on, watch, expected_rows)
+            wish_for_later(settings, vault, place, registry.relations)
         version = max(vault.index.schemas, default=0) + 1
         schema = SchemaVersion(
             version, place.timeline, place.lsn, 0, batch.put("relations", "json", registry.encode()), reason
         )
-        watch.say("structure and roles are dumped")
-        dumped = take_dump(
-            dsn, place.slot.snapshot_name, place.server_version // 10000, publication=settings.publication
-        )
-        pre, post, roles = (
-            batch.put("dump", "sql", part) for part in (dumped.pre_data, dumped.post_data, dumped.roles)
-        )
+        dumps: list[SchemaDump] = []
+        # While tenants come back, the structure is the parent's, with what keeps them from being written to meanwhile.
+        if descent is None or descent.finished:
+            watch.say("structure and roles are dumped")
+            dumps.append(_dump(dsn, settings, place, version, batch))
         reach("protect.dumped")
-        watch.begin("image", expected_rows)
-        taken = _image(conn, settings, vault, place, registry.relations, version, batch, watch)
-        image = Image(place.timeline, place.lsn, version, None, taken.runs, read_sequences(conn), reason)
+        taken, image = Taken((), 0, 0), None
+        if imaged is None or imaged:
+            watch.begin("image", expected_rows)
+            wanted = [r for r in registry.relations if imaged is None or r.number in imaged]
+            whole = len(wanted) == len(registry.relations)
+            taken = _image(conn, settings, vault, place, wanted, registry.relations, version, batch, watch)
+            numbers = None if whole else tuple(r.number for r in wanted)
+            image = Image(place.timeline, place.lsn, version, numbers, taken.runs, read_sequences(conn), reason)
         seen = take_fingerprint(conn, settings.publication, settings.slot)
         noted = note_mapping(seen, settings, mapping, place.timeline, batch)
     bodies: list[Body] = [
         schema,
-        SchemaDump(place.timeline, place.lsn, version, pre, post, roles, place.server_version),
+        *dumps,
         noted,
-        *gaps(vault, place),
-        image,
+        *(gaps(vault, place) if descent is None else missed(place, descent, registry.relations, imaged)),
+        *([] if image is None else [image]),
     ]
     if why != "rebase":
         # Last of all: where there is no timeline yet, a recorder refuses to start.
@@ -122,15 +135,22 @@ def take(
             Timeline(
                 place.timeline, place.identity.system_identifier, place.identity.database, place.server_version,
                 settings.slot, settings.publication, place.lsn,
+                parent=descent.parent.timeline if descent is not None else None,
+                fork_lsn=descent.parent.lsn if descent is not None else None,
+                recovery=descent.recovery if descent is not None else None,
             )
         )  # fmt: skip
     return Baseline(tuple(bodies), taken, seen)
 
 
-def known_relations(vault: Vault, settings: Config, place: Place, mapping: TenantMap) -> Registry:
+def known_relations(
+    vault: Vault, settings: Config, place: Place, tables: Sequence[TableFacts], going_on: Carried | None
+) -> Registry:
     """Tables that are still there keep their numbers; no number is ever given to another table."""
     index = vault.index
     highest = max((n for version in index.schemas for n in vault.schema(version)), default=0)
+    if going_on is not None:
+        return Registry(settings.tenants, going_on.relations, highest=highest)
     before: Sequence[Relation] = ()
     same_server = index.timelines and (
         index.timelines[index.newest_timeline].system_identifier == place.identity.system_identifier
@@ -138,7 +158,8 @@ def known_relations(vault: Vault, settings: Config, place: Place, mapping: Tenan
     if same_server and index.schemas:
         # A registry goes on with the rules that it knows, and those in ballast.toml may have changed.
         newest = vault.schema(max(index.schemas)).values()
-        before = [msgspec.structs.replace(r, tenant=mapping.rules.get(r.oid, r.tenant)) for r in newest]
+        rules = resolve_rules(renumbered_all(tables, numberings_of(newest)), settings.tenants).rules
+        before = [msgspec.structs.replace(r, tenant=rules.get(r.oid, r.tenant)) for r in newest]
     return Registry(settings.tenants, before, highest=highest)
 
 
@@ -163,12 +184,21 @@ def gaps(vault: Vault, place: Place) -> Iterator[Gap]:
     yield Gap(f"rebase-{cut:X}", timeline, place.situation.until, cut, None, why, now_iso())
 
 
+def _dump(dsn: str, settings: Config, place: Place, version: int, batch: Batch) -> SchemaDump:
+    assert place.slot.snapshot_name is not None
+    major = place.server_version // 10000
+    taken = take_dump(dsn, place.slot.snapshot_name, major, publication=settings.publication)
+    pre, post, roles = (batch.put("dump", "sql", part) for part in (taken.pre_data, taken.post_data, taken.roles))
+    return SchemaDump(place.timeline, place.lsn, version, pre, post, roles, place.server_version)
+
+
 def _image(
     conn: psycopg.Connection[Any],
     settings: Config,
     vault: Vault,
     place: Place,
     relations: Sequence[Relation],
+    known: Sequence[Relation],
     version: int,
     batch: Batch,
     watch: Watcher,
@@ -184,7 +214,8 @@ def _image(
     try:
         return take_image(
             conn, relations, timeline=place.timeline, lsn=place.lsn, schema=version,
-            buckets=vault.index.genesis.buckets, batch=batch, scratch=scratch, lineage=None, progress=copied,
+            buckets=vault.index.genesis.buckets, batch=batch, scratch=scratch, lineage=None, known=known,
+            progress=copied,
         )  # fmt: skip
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

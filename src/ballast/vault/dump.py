@@ -21,7 +21,7 @@ from ballast.errors import ServerError
 from ballast.postgres.binaries import pg_dump_for
 from ballast.postgres.session import connect
 from ballast.vault.server import EVENT_TRIGGERS
-from ballast.vault.tables import OWN_SCHEMA
+from ballast.vault.tables import OWN_SCHEMA, UNRECORDED
 
 _LOCK_WAIT = "60s"
 """pg_dump locks every table against changes of its structure; who waits longer than this behind somebody comes again."""
@@ -95,7 +95,7 @@ def _section(dsn: str, snapshot: str, server_major: int, section: str) -> bytes:
         pg_dump_for(server_major),
         f"--section={section}",
         f"--snapshot={snapshot}",
-        f"--exclude-schema={OWN_SCHEMA}",
+        *(f"--exclude-schema={schema}" for schema in sorted(UNRECORDED)),
         f"--lock-wait-timeout={_LOCK_WAIT}",
         "--no-publications",
         "--no-subscriptions",

@@ -6,7 +6,7 @@ here AS (
            c.relrowsecurity, c.relforcerowsecurity, pg_has_role(c.relowner, 'USAGE') AS owned
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'ballast')
+     WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'ballast', 'ballast_recovery', 'ballast_restore')
 ),
 me AS (
     SELECT rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user

@@ -28,7 +28,8 @@ SELECT jsonb_build_object(
              'file', pg_relation_filenode(c.oid)::bigint)), '{}')
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND c.relpersistence <> 't'
-      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'ballast') AND n.nspname NOT LIKE 'pg\_toast%%'),
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'ballast', 'ballast_recovery', 'ballast_restore')
+      AND n.nspname NOT LIKE 'pg\_toast%%'),
   'event_triggers', (
     SELECT coalesce(jsonb_object_agg(e.evtname, jsonb_build_object(
              'enabled', e.evtenabled, 'xmin', e.xmin::text, 'function', p.proname || ' ' || code.hash,
@@ -38,7 +39,8 @@ SELECT jsonb_build_object(
     CROSS JOIN (SELECT coalesce(md5(string_agg(f.proname || f.prosrc || f.prosecdef || coalesce(f.proconfig::text, ''), ','
                          ORDER BY f.proname, f.proargtypes::text)), '') AS hash
                 FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace
-                WHERE n.nspname = 'ballast') AS code
+                -- A recovery's own comes and goes; no trigger calls it.
+                WHERE n.nspname = 'ballast' AND f.proname <> 'ensure_tenant') AS code
     WHERE e.evtname LIKE 'ballast%%'),
   'slot', (
     SELECT jsonb_build_object('plugin', plugin, 'database', database, 'wal_status', wal_status,

@@ -30,7 +30,7 @@ from ballast.vault.lineage import SEPARATOR, Families, Lineage, parent_space
 from ballast.vault.records import ByColumn, Relation, RunRef, SequenceState, Via
 from ballast.vault.run import RunWriter
 from ballast.vault.spill import SPILL_SCHEMA, Constants, Group, Spill
-from ballast.vault.tables import OWN_SCHEMA
+from ballast.vault.tables import UNRECORDED
 
 RUN_BYTES = 128 << 20
 """A bucket larger than this has several runs."""
@@ -69,15 +69,15 @@ def take_image(
     them. `lineage` learns the tenants of the parents that are copied; its owner commits it at the cut, once the image is in the
     ledger. ProtectionError if a table was rewritten since the snapshot, or its rows are hidden from this role.
     """
-    family = _Family(known or relations)
+    family = Family(known or relations)
     scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="image-", dir=scratch))
     try:
         spill = Spill(folder, buckets, _size_of(conn, relations), Constants(timeline, lsn, schema))
         rows = size = 0
         for relation in relations:
-            with closing(_copied(conn, relation, family)) as copied:
-                for lines in copied:
+            with closing(copied(conn, relation, family)) as parts:
+                for lines in parts:
                     rows += len(lines)
                     size += len(lines.row.data)
                     if lineage is not None:
@@ -95,7 +95,7 @@ def read_sequences(conn: psycopg.Connection[Any]) -> tuple[SequenceState, ...]:
     return tuple(
         SequenceState(s.schema, s.name, s.last_value, s.is_called, s.increment, s.cache)
         for s in read_catalog(conn).sequences
-        if s.schema != OWN_SCHEMA and s.last_value is not None and s.is_called is not None
+        if s.schema not in UNRECORDED and s.last_value is not None and s.is_called is not None
     )
 
 
@@ -137,7 +137,7 @@ def _size_of(conn: psycopg.Connection[Any], relations: Sequence[Relation]) -> in
 # Reading a table
 
 
-def _copied(conn: psycopg.Connection[Any], relation: Relation, family: _Family) -> Generator[CopyLines, None, None]:
+def copied(conn: psycopg.Connection[Any], relation: Relation, family: Family) -> Generator[CopyLines, None, None]:
     """A table's rows, some MB at a time, with their tenants in `partition`."""
     place = {attnum: i for i, attnum in enumerate(relation.row_columns)}
     tenant = family.tenant_of(conn, relation)
@@ -202,8 +202,8 @@ class _Tenant(msgspec.Struct, frozen=True):
     joins: sql.Composable
 
 
-class _Family:
-    """The relations by which tenants are found."""
+class Family:
+    """All relations of a schema version, asked whose the rows of one of them are."""
 
     def __init__(self, relations: Iterable[Relation]) -> None:
         self._families = Families(relations)

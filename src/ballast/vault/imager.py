@@ -31,8 +31,10 @@ from ballast.vault.health import only_one
 from ballast.vault.image import read_sequences, take_image
 from ballast.vault.lineage import Families
 from ballast.vault.logbook import Logbook
+from ballast.vault.marker import read_marker
 from ballast.vault.records import Cut, Image, Relation, SchemaDump
 from ballast.vault.registry import key_of_table
+from ballast.vault.renumbering import numberings_of, renumbered_all
 from ballast.vault.tables import TableFacts, tables_of
 from ballast.vault.vault import Vault
 from ballast.vault.wish import Wish
@@ -62,12 +64,14 @@ class Imager:
         self._wait_until_used()
         wishes = [w for w in self._wishes() if w.kind != "catalog"]
         with snapshot_at_cut(self._settings.dsn) as (conn, lsn):
+            self._refuse_half_recovered(conn)
             self._wait_for_sealer(lsn)
             wishes = [w for w in wishes if self._is_told(w, lsn)]
             images = [w for w in wishes if w.kind == "image"]
             cut = Cut(self._timeline, lsn)
             relations = self._vault.relations_at(cut)
-            tables = {t.oid: t for t in tables_of(read_catalog(conn))}
+            seen = renumbered_all(tables_of(read_catalog(conn)), numberings_of(relations.values()))
+            tables = {t.oid: t for t in seen}
             unlogged = {r.oid for r in relations.values() if r.oid in tables and tables[r.oid].persistence == "u"}
             # Of these tables nothing is recorded after the image either: their gap lasts. One of the whole database is
             # closed all the same: such a table has a gap of its own.
@@ -96,6 +100,19 @@ class Imager:
             wish.granted(self._settings.state_dir, stale)
             wishes.remove(stale)
         return wishes
+
+    def _refuse_half_recovered(self, conn: psycopg.Connection[Any]) -> None:
+        """NotYet while rows that the parent timeline has are still being put back into this database.
+
+        An image would say of every tenant that is not back yet that it has no rows, and a dump would hold what keeps them from
+        being written to meanwhile."""
+        marker = read_marker(conn)
+        begun = self._vault.index.timelines[self._timeline]
+        if marker is not None and not marker.finished and marker.recovery == begun.recovery:
+            raise NotYet(
+                "Tenants still come back to this database: images and dumps are taken when all are there.",
+                "Until the recovery has finished, a gap lasts.",
+            )
 
     def _serve_catalog(self) -> None:
         """Read the catalog for the sealer, which goes on meanwhile, and wait for nobody."""

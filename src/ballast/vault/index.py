@@ -161,6 +161,15 @@ class VaultIndex:
             return begun.start_lsn
         return min((p.at.lsn for p in self._pictures.get(timeline, ()) if p.covers(None)), default=None)
 
+    def earliest(self, timeline: int) -> Cut | None:
+        """The first cut of the history that leads to `timeline`; None while there is no image on it."""
+        begin = self.recorded_from(timeline)
+        if begin is None:
+            return None
+        chain = self.chain(Cut(timeline, begin))
+        known = ((part.timeline, self.recorded_from(part.timeline)) for part in chain)
+        return next((Cut(number, lsn) for number, lsn in known if lsn is not None), None)
+
     def chain(self, cut: Cut) -> list[Stretch]:
         """The stretches of timelines, root first, that make up the history before `cut`."""
         part = self._timeline(cut.timeline)
@@ -258,8 +267,14 @@ class VaultIndex:
     def dump_at(self, cut: Cut) -> SchemaDump | None:
         """The latest `pg_dump` of the schema version in force at `cut`, or the last one of an earlier version."""
         version = self.schema_at(cut).version
-        parts = {part.timeline: part for part in self.chain(cut)}
-        known = [d for d in self.dumps if d.timeline in parts and d.version <= version]
+        ends = {part.timeline: part.to_lsn for part in self.chain(cut)}
+
+        def leads_here(dump: SchemaDump) -> bool:
+            # A dump is taken after its version began: it is of the history where the version is, not by its own position.
+            of = self.schemas.get(dump.version)
+            return of is not None and of.version <= version and of.lsn <= ends.get(of.timeline, -1)
+
+        known = [d for d in self.dumps if d.timeline in ends and leads_here(d)]
         return max(known, key=lambda d: (d.version, d.timeline, d.lsn), default=None)
 
     def gap_at(self, cut: Cut, relation: int | None = None) -> tuple[Gap, ...]:
@@ -273,17 +288,23 @@ class VaultIndex:
             and gap.from_lsn < ends[gap.timeline]
             and (gap.to_lsn is None or ends[gap.timeline] < gap.to_lsn)
             and (relation is None or gap.relations is None or relation in gap.relations)
-            and not self._imaged_after(gap, chain)
+            and not self._imaged_after(gap, chain, relation)
         )
 
-    def _imaged_after(self, gap: Gap, chain: Sequence[Stretch]) -> bool:
-        """Whether a later timeline of the chain has its own image, so that a gap of an ancestor does not matter."""
-        later = [part for part in chain if part.timeline > gap.timeline]
-        return any(
-            picture.covers(None) and picture.at.lsn <= part.to_lsn
-            for part in later
+    def _imaged_after(self, gap: Gap, chain: Sequence[Stretch], relation: int | None) -> bool:
+        """Whether later timelines of the chain have images of what the gap is about (or of `relation` alone), so that this
+        gap of an ancestor does not matter."""
+        later = [
+            picture
+            for part in chain
+            if part.timeline > gap.timeline
             for picture in self._pictures.get(part.timeline, ())
-        )
+            if picture.at.lsn <= part.to_lsn
+        ]
+        wanted = gap.relations if relation is None else (relation,)
+        if wanted is None:
+            return any(picture.covers(None) for picture in later)
+        return all(any(picture.covers(number) for picture in later) for number in wanted)
 
     def _truncating_within(self, part: Stretch) -> Sequence[Segment]:
         segments = self._truncating.get(part.timeline, ())

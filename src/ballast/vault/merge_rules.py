@@ -88,9 +88,13 @@ def level_of(piece: Piece) -> int:
 def frontier(index: VaultIndex, part: Stretch) -> list[Piece]:
     """The largest pieces of all buckets' changes in `part` that may yet become larger ones, in order.
 
-    What of a merge across its beginning lies in it is read from there, and not worth another merge."""
-    begin = max([part.from_lsn, *(m.last_lsn for m in index.straddling(part) if m.first_lsn < part.from_lsn)])
-    return [piece for piece in index.pieces_within(part) if piece.first_lsn >= begin]
+    What of a merge across its beginning or its end lies in it is read from there, and not worth another merge. A segment
+    across its end (a fork in the midst of it) is left as it is: no merge with it would lie in `part`, so that it would be due
+    again and again."""
+    across = index.straddling(part)
+    begin = max([part.from_lsn, *(m.last_lsn for m in across if m.first_lsn < part.from_lsn)])
+    end = min([part.to_lsn, *(m.first_lsn for m in across if m.last_lsn > part.to_lsn)])
+    return [piece for piece in index.pieces_within(part) if piece.first_lsn >= begin and piece.last_lsn <= end]
 
 
 def next_merge(pieces: Sequence[Piece]) -> list[Piece]:

@@ -8,7 +8,7 @@ different tables at different commits.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -115,7 +115,7 @@ def _at_time(index: VaultIndex, read: ReadTransactions, time: datetime, asked: s
         found = _resolved(index, read, cut, "")
         last = "no commit" if found.committed_at is None else _in_zone(found.committed_at, time)
         how = f"{understood} is past the last recorded commit ({last}), so the newest: {show(cut)}"
-        return msgspec.structs.replace(found, how=how)
+        return msgspec.structs.replace(found, how=how, gaps=(*found.gaps, *_missed(index, cut, time)))
     cut, committed_at = first_past
     begin = index.recorded_from(cut.timeline)
     if begin is not None and cut.lsn < begin:
@@ -124,7 +124,19 @@ def _at_time(index: VaultIndex, read: ReadTransactions, time: datetime, asked: s
         f"{understood}: everything before the first commit past it,"
         f" which is {show(cut)} of {_in_zone(committed_at, time)}"
     )
-    return _resolved(index, read, cut, how)
+    found = _resolved(index, read, cut, how)
+    return msgspec.structs.replace(found, gaps=(*found.gaps, *_missed(index, cut, time)))
+
+
+def _missed(index: VaultIndex, cut: Cut, time: datetime) -> Iterator[Gap]:
+    """Of a timeline that goes on from a parent: gaps that end where it begins. They have no cuts, but moments: what a server
+    committed between its promotion (or recovery) and its protection."""
+    begun = index.timelines[cut.timeline]
+    if begun.parent is None or time >= _moment(index.begun_at[cut.timeline]):
+        return
+    for gap in index.gaps.values():
+        if gap.timeline == cut.timeline and gap.to_lsn is not None and gap.to_lsn <= begun.start_lsn:
+            yield gap
 
 
 def _first_commit_past(

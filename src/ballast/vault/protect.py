@@ -24,7 +24,19 @@ from psycopg.rows import tuple_row
 from ballast import __version__
 from ballast.errors import ConfigError, ProtectionError
 from ballast.postgres import format_lsn, read_catalog, replication
-from ballast.vault import config, examine, health, publication, salvage, server, settle, signing, undertaking, wish
+from ballast.vault import (
+    ancestry,
+    config,
+    examine,
+    health,
+    publication,
+    salvage,
+    server,
+    settle,
+    signing,
+    undertaking,
+    wish,
+)
 from ballast.vault import origin as origins
 from ballast.vault.baseline import Place, Watcher, note_mapping, take
 from ballast.vault.batch import Batch, recover_batches
@@ -36,7 +48,9 @@ from ballast.vault.durable import make_folder
 from ballast.vault.failpoints import reach
 from ballast.vault.fingerprint import Fingerprint, read_baseline, take_fingerprint, write_baseline
 from ballast.vault.ledger import HEAD_FILE, Ledger
+from ballast.vault.marker import read_marker
 from ballast.vault.records import FORMAT_VERSION, Genesis
+from ballast.vault.renumbering import numberings_of, renumbered_all
 from ballast.vault.settle import wanted_of
 from ballast.vault.signing import KEY_FILE
 from ballast.vault.situation import Seen, Situation, judge, rules_of
@@ -49,6 +63,10 @@ from ballast.vault.undertaking import Held, Undertaking
 from ballast.vault.vault import Vault
 
 BUCKETS = 256
+_OF_DESCENT = (
+    "replication slot {}, and under its snapshot every row that is there is compared with the record: only tables that differ"
+    " are imaged"
+)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -86,6 +104,8 @@ def foresee(settings: Config, dsn: str, looked: examine.Examination) -> examine.
             situation = situation_of(vault, settings, dsn, conn)[0]
         if situation.kind == "keep":
             steps = ["nothing: it is protected already"]
+        elif situation.descent is not None:
+            steps = [*situation.why, *steps[:-1], _OF_DESCENT.format(settings.slot)]
         elif situation.kind != "begin":
             steps = [*situation.why, *steps]
     return msgspec.structs.replace(looked, report=msgspec.structs.replace(report, changes=tuple(steps)))
@@ -110,7 +130,8 @@ def situation_of(
     """What there is to do, by the vault and the server."""
     index = vault.index
     origin = origins.of(index) if index.timelines else None
-    tables = tables_of(read_catalog(conn))
+    relations = vault.schema(max(index.schemas)).values() if index.schemas else ()
+    tables = renumbered_all(tables_of(read_catalog(conn)), numberings_of(relations))
     mapping = resolve_rules(tables, settings.tenants)
     differences: list[Difference] = []
     noted = index.mappings.get(origin.timeline) if origin else None
@@ -121,7 +142,6 @@ def situation_of(
         if known_good is not None and differences:
             # What the guardian has dealt with is no difference any more.
             differences = compare_apart_from_tables(known_good.fingerprint, now)
-    relations = vault.schema(max(index.schemas)).values() if index.schemas else ()
     slot = read_slot(conn, settings.slot)
     held = undertaking.held(settings.spool_dir, origin.timeline, origin.recorded_until) if origin else Held()
     # Asked last: what a recorder at work has written down meanwhile must not seem to be past the server's end.
@@ -131,6 +151,9 @@ def situation_of(
         last = health.read_state(settings.state_dir, health.SERVER_FILE, health.ServerSeen)
         if last is not None and last.timeline != identity.timeline:
             left_at = left_timeline(stream.timeline_history(identity.timeline), last.timeline) or 0
+    descent = ancestry.recovered(index, read_marker(conn), identity) if origin else None
+    if origin is not None and descent is not None:
+        return Situation("fork", (descent.told,), origin.timeline, origin.recorded_until, descent=descent), identity
     seen = Seen(
         identity=identity,
         left_at=left_at,
@@ -143,7 +166,12 @@ def situation_of(
         unsettled=tuple(change.table for change in identity_changes(mapping)),
         installed=server.read_token(conn) in read_tokens(settings.state_dir),
     )
-    return judge(origin, seen, rules_of(relations), mapping, settings.slot), identity
+    situation = judge(origin, seen, rules_of(relations), mapping, settings.slot)
+    if situation.kind == "fork":
+        descent = ancestry.promoted(index, identity, left_at)
+        told = (*situation.why, descent.told) if descent is not None else situation.why
+        situation = msgspec.structs.replace(situation, why=told, descent=descent)
+    return situation, identity
 
 
 class _Run:
@@ -284,6 +312,8 @@ class _Run:
                 undertaking.finish(begun, vault, self.state_dir)
                 batch.done()
         undertaking.forget(self.state_dir)
+        # Should it be promoted before a recorder has seen it, it is known where it left.
+        health.write_state(self.state_dir, health.SERVER_FILE, health.ServerSeen(identity.timeline))
         did: Any = {"begin": "protected", "fork": "another timeline", "rebase": "begun anew"}[situation.kind]
         situation = msgspec.structs.replace(situation, timeline=place.timeline, until=place.lsn)
         return self.outcome(vault, did, situation, rows=taken.image.rows, size=taken.image.bytes)

@@ -79,6 +79,19 @@ class Shared(msgspec.Struct, frozen=True, tag="shared"):
 TenantRule = ByColumn | Via | Shared
 
 
+class Numbering(msgspec.Struct, frozen=True):
+    """How a server numbers the columns of a table that the record numbers otherwise (see `renumbering.py`)."""
+
+    pairs: tuple[tuple[int, int], ...]
+    """(attnum on the server, attnum in the record) of the columns that there were at the fork."""
+    beyond: int
+    """To be added to the server's attnum of every other column."""
+
+    def of(self, attnum: int) -> int:
+        """The record's number of the server's column `attnum`."""
+        return dict(self.pairs).get(attnum, attnum + self.beyond)
+
+
 class Relation(msgspec.Struct, frozen=True):
     """One table (for partitioned tables: one leaf) from one schema version on, until the next that redefines it."""
 
@@ -100,6 +113,8 @@ class Relation(msgspec.Struct, frozen=True):
     """oid of the topmost partitioned ancestor, which `Via.parent` names for all its leaves; 0: no partition."""
     root_attnums: tuple[int, ...] = ()
     """For a leaf: the ancestor's attnum of each of `columns`, in their order (they differ once columns were dropped)."""
+    numbering: Numbering | None = None
+    """On a server that was made anew from the record: what its own attnums are. None: those of the record."""
 
     @property
     def qualified(self) -> str:
@@ -175,7 +190,11 @@ class Timeline(msgspec.Struct, frozen=True, tag="timeline"):
     publication: str
     start_lsn: int
     parent: int | None = None
+    """The timeline that this one goes on from: its state at the cut `fork_lsn` is what this one's changes come after,
+    where no image of this one says otherwise."""
     fork_lsn: int | None = None
+    recovery: str | None = None
+    """Names the recovery that put the parent's rows into this server. None: the server is no recovered one."""
 
 
 class SchemaVersion(msgspec.Struct, frozen=True, tag="schema"):

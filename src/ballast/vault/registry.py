@@ -23,7 +23,8 @@ from ballast.errors import FormatError
 from ballast.postgres import pgoutput
 from ballast.vault.config import Tenants
 from ballast.vault.records import ByColumn, Column, Relation, Shared, TenantRule, Via
-from ballast.vault.tables import OWN_SCHEMA, TableColumn, TableFacts
+from ballast.vault.renumbering import numberings_of, renumbered
+from ballast.vault.tables import UNRECORDED, TableColumn, TableFacts
 from ballast.vault.tenancy import resolve_rules
 
 PREFIX = "ballast.ddl"
@@ -148,7 +149,7 @@ class Registry:
     def relation(self, message: pgoutput.Relation, types: Mapping[int, str] | None = None) -> Change | None:
         """From a Relation message; None if it says what is known. `types`: names by oid, from Type messages."""
         known = self._by_oid.get(message.oid)
-        if message.schema == OWN_SCHEMA or (known is not None and _agrees(known, message)):
+        if message.schema in UNRECORDED or (known is not None and _agrees(known, message)):
             return None
         relation = _from_stream(message, known, types or {}, self._highest + 1)
         tag = "a table that nobody announced" if known is None else "a change that nobody announced"
@@ -182,7 +183,8 @@ class Registry:
     ) -> Change:
         gone = [self._by_oid.pop(oid).number for oid in dropped if oid in self._by_oid]
         self._unlogged.difference_update(dropped)
-        tables = [t for t in tables if t.schema != OWN_SCHEMA and t.persistence != "t"]
+        numberings = numberings_of(self._by_oid.values())
+        tables = [renumbered(t, numberings) for t in tables if t.schema not in UNRECORDED and t.persistence != "t"]
         rules = self._rules(tables)
         new, altered, rekeyed, rewritten, unrecorded, undeclared = [], [], [], [], [], []
         for table in tables:
@@ -205,6 +207,8 @@ class Registry:
             if known is not None and rule != known.tenant:
                 rewritten.append(known.number)  # its older rows lie under other tenants
             relation = relation_of(table, known.number if known else self._highest + 1, rule)
+            if known is not None and known.numbering is not None:
+                relation = msgspec.structs.replace(relation, numbering=known.numbering)
             if known is None:
                 self._highest += 1
                 new.append(relation.number)

@@ -25,7 +25,7 @@ from ballast.vault.records import ByColumn, Relation, SequenceState, Truncation,
 from ballast.vault.registry import Change, Registry
 from ballast.vault.sequences import PREFIX as SEQUENCES
 from ballast.vault.sequences import Told
-from ballast.vault.tables import OWN_SCHEMA
+from ballast.vault.tables import UNRECORDED
 from ballast.vault.token import is_ours, taken_apart
 from ballast.vault.transactions import TRANSACTIONS_SCHEMA
 
@@ -146,7 +146,7 @@ class Reader:
             relation = pgoutput.decode(message)
             assert isinstance(relation, pgoutput.Relation)
             self._announced[relation.oid] = message
-            if relation.schema == OWN_SCHEMA:
+            if relation.schema in UNRECORDED:
                 self._own.add(relation.oid)
             elif (change := self._registry.relation(relation, self._types)) is not None:
                 self._take(change)

@@ -6,6 +6,6 @@ FROM pg_sequence s
 JOIN pg_class c ON c.oid = s.seqrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relpersistence = 'p'
-  AND n.nspname NOT IN ('ballast', 'pg_catalog', 'information_schema')
+  AND n.nspname NOT IN ('ballast', 'ballast_recovery', 'ballast_restore', 'pg_catalog', 'information_schema')
   AND CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(c.oid, 'SELECT') END
 ORDER BY 1, 2

@@ -18,7 +18,7 @@ from ballast.vault.config import Config
 from ballast.vault.failpoints import reach
 from ballast.vault.fingerprint import BASELINE_FILE
 from ballast.vault.slot import read_slot
-from ballast.vault.tables import tables_of
+from ballast.vault.tables import OWN_SCHEMA, tables_of
 from ballast.vault.tenancy import TenantMap, resolve_rules
 from ballast.vault.token import settle_token
 from ballast.vault.vault import Vault
@@ -66,7 +66,7 @@ def mapping_now(conn: psycopg.Connection[Any], settings: Config) -> TenantMap:
 def identities(conn: psycopg.Connection[Any], say: Say) -> int:
     """Set the replica identities that need it; how many."""
     changed = 0
-    for table in tables_of(read_catalog(conn)):
+    for table in tables_of(read_catalog(conn), but=(OWN_SCHEMA,)):
         if not table.holds_rows or table.persistence != "p":
             continue
         done = server.settle_identity(conn, table.oid, table.qualified)

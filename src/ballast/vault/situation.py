@@ -11,6 +11,7 @@ from ballast.errors import ConfigError
 from ballast.postgres.lsn import format_lsn
 from ballast.postgres.replication import Identity
 from ballast.vault import continuation
+from ballast.vault.ancestry import Descent
 from ballast.vault.continuation import Fork, Origin, SlotLost
 from ballast.vault.differences import Difference
 from ballast.vault.records import Relation, Shared, TenantRule
@@ -39,6 +40,8 @@ class Situation(msgspec.Struct, frozen=True):
     """The cut before which everything of it is recorded."""
     blind: bool = False
     """With `repair`: changes may have been missed, so that rows must be imaged again."""
+    descent: Descent | None = None
+    """With `fork`: where the new timeline comes from; None: from nothing that is recorded."""
 
 
 class Seen(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ from ballast.vault.health import RecorderHealth, SealerHealth, Verified
 from ballast.vault.records import Cut, Gap, Relation, Shared
 from ballast.vault.slot import SlotState, read_slot
 from ballast.vault.standby import read_standbys
-from ballast.vault.tables import OWN_SCHEMA
+from ballast.vault.tables import UNRECORDED
 from ballast.vault.vault import Vault
 from ballast.vault.verdict import OnProduction, OpenGap, Verdict, judge, lag_s, moment
 
@@ -200,12 +200,12 @@ def _ask_vault(config: Config, *, tenants: bool) -> VaultSide:
     index = vault.index
     timeline = index.newest_timeline
     cut = Cut(timeline, index.recorded_until(timeline))
-    earliest = index.recorded_from(timeline)
+    earliest = index.earliest(timeline)
     relations = _relations(vault, cut)
     return VaultSide(
         url=vault.store.url,
         timeline=timeline,
-        earliest=None if earliest is None else f"{timeline}/{format_lsn(earliest)}",
+        earliest=None if earliest is None else f"{earliest.timeline}/{format_lsn(earliest.lsn)}",
         newest=f"{timeline}/{format_lsn(cut.lsn)}",
         newest_commit_at=next((s.last_committed_at for s in reversed(index.segments) if s.last_committed_at), None),
         entries=index.head,
@@ -278,7 +278,7 @@ def _ask_production(config: Config) -> ProductionSide:
     outside = [
         name
         for table in catalog.tables
-        if table.kind == "r" and table.persistence == "p" and table.schema != OWN_SCHEMA
+        if table.kind == "r" and table.persistence == "p" and table.schema not in UNRECORDED
         if (name := f"{table.schema}.{table.name}") not in published
     ]
     if outside:

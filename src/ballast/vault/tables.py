@@ -6,7 +6,7 @@ describe a table as it is inside of the transaction that changes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -15,6 +15,10 @@ from ballast.postgres import ForeignKey as CatalogForeignKey
 
 OWN_SCHEMA = "ballast"
 """Where our own objects lie on production. Nothing in it is recorded."""
+
+UNRECORDED = frozenset((OWN_SCHEMA, "ballast_recovery", "ballast_restore"))
+"""With those in which a recovery and a restore keep what they have done so far. They are published like any table, so
+they need replica identities; but whose rows they hold is no question, and no other server must get them back."""
 
 
 class TableColumn(msgspec.Struct, frozen=True):
@@ -109,8 +113,8 @@ class TableFacts(msgspec.Struct, frozen=True):
         return {c.attnum for c in self.columns if c.not_null}.issuperset(attnums)
 
 
-def tables_of(catalog: Catalog) -> tuple[TableFacts, ...]:
-    """Every table of the catalog but ours."""
+def tables_of(catalog: Catalog, *, but: Collection[str] = UNRECORDED) -> tuple[TableFacts, ...]:
+    """Every table of the catalog outside of these schemas: of those that are recorded."""
     by_oid = {t.oid: t for t in catalog.tables}
     keys: dict[int, list[CatalogForeignKey]] = {}
     for key in catalog.foreign_keys:
@@ -122,7 +126,7 @@ def tables_of(catalog: Catalog) -> tuple[TableFacts, ...]:
     return tuple(
         _facts(t, by_oid.get(t.root_oid, t), keys.get(t.oid, ()), leaves.get(t.oid, ()))
         for t in catalog.tables
-        if t.schema != OWN_SCHEMA
+        if t.schema not in but
     )
 
 

@@ -21,6 +21,7 @@ from ballast.vault.health import GAP_FILE, SEALER_FILE, SERVER_FILE
 from ballast.vault.index import objects_of
 from ballast.vault.origin import ORIGIN_FILE
 from ballast.vault.records import Body
+from ballast.vault.sealing import OWN_FILE
 from ballast.vault.spoolfiles import listed
 from ballast.vault.vault import Vault
 
@@ -83,7 +84,8 @@ def finish(begun: Undertaking, vault: Vault, state_dir: Path) -> None:
         for _, path in listed(spool, kind):
             if path.name.startswith(f"{begun.timeline}-"):
                 remove_file(path)  # `protect` has made sure that the vault holds what is in it
-    for name in (ORIGIN_FILE, SERVER_FILE, GAP_FILE, SEALER_FILE):
+    # Oids of our own tables are learnt from the stream again: another server may have given them to others.
+    for name in (ORIGIN_FILE, SERVER_FILE, GAP_FILE, SEALER_FILE, OWN_FILE):
         remove_file(state_dir / name)
     if begun.fingerprint is not None:
         write_baseline(state_dir, Baseline(begun.fingerprint, begun.cut))
