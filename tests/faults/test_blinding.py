@@ -6,9 +6,12 @@ is acknowledged as long as it is not.
 """
 
 import contextlib
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -245,16 +248,19 @@ def test_a_table_taken_out_and_put_back(pg: Database, guarded: New) -> None:
     recording.whole()
 
 
-def test_a_row_filter(pg: Database, guarded: New) -> None:
+@pytest.mark.parametrize("left_out", ["WHERE (id > 10)", "(id)"], ids=["rows", "columns"])
+def test_a_row_filter_or_column_list(pg: Database, guarded: New, left_out: str) -> None:
     recording = guarded(pg, publication=LIST)
     recording.guard()
     before = recording.lsn()
     recording.db.run(
-        "ALTER PUBLICATION ballast SET TABLE t WHERE (id > 10), u, ballast.canary", "INSERT INTO t VALUES (1)"
+        f"ALTER PUBLICATION ballast SET TABLE t {left_out}, u, ballast.canary", "INSERT INTO t VALUES (1, 'a')"
     )
     recording.logged("public.t", "row filter")
     recording.gap(before=before, tables=("t",))
     recording.whole()
+    unfiltered = "SELECT count(*) FROM pg_publication_rel WHERE prqual IS NULL AND prattrs IS NULL"
+    assert pg.query(unfiltered) == [(3,)]
 
 
 def test_a_new_table_that_is_in_no_list(pg: Database, guarded: New) -> None:
@@ -602,6 +608,41 @@ def test_another_server_in_productions_place_is_told_nothing(pg: Database, own_s
     assert not [w for w in wish.pending(recording.config.state_dir) if w.kind == "image"]
     assert Vault.open(recording.config.vault).index.head == head
     assert status(recording.config).verdict.headline.startswith("NOT PROTECTED")
+
+
+def test_an_older_copy_in_productions_place_is_told_nothing(own_server: NewServer, guarded: New) -> None:
+    server = own_server()
+    server.start()
+    recording = guarded(Database(server, 18, "postgres"))
+    server.stop()
+    shutil.copytree(server.pgdata, copy := recording.folder / "copy", symlinks=True)
+    server.start()
+    recording.guard()
+    recording.db.run("INSERT INTO t SELECT generate_series(1, 1000)")
+    recording.until(lambda: len(recording.ids()) == 1000, "the rows")
+    recording.until(lambda: recording.health.acknowledged_lsn >= recording.health.durable_lsn > 0, "acknowledging")
+    recording.stop()
+    server.stop()
+    put_in_place(copy, server.pgdata)
+    server.start()
+    slots = recording.db.query("SELECT confirmed_flush_lsn FROM pg_replication_slots")
+
+    recording.start(until=None)
+    assert recording.died() != 0
+    assert recording.health.state == "fork"
+    assert "it lacks commits that the vault has" in recording.health.reason
+    assert recording.health.acknowledged_lsn == 0
+    assert recording.db.query("SELECT confirmed_flush_lsn FROM pg_replication_slots") == slots
+    assert len(recording.ids()) == 1000, "nothing recorded is touched"
+
+
+def put_in_place(copy: Path, pgdata: Path) -> None:
+    """The older files in the place of the newer, with their owner."""
+    owner = pgdata.stat()
+    shutil.rmtree(pgdata)
+    shutil.move(copy, pgdata)
+    for path in (pgdata, *pgdata.rglob("*")):
+        os.lchown(path, owner.st_uid, owner.st_gid)
 
 
 def written_to(db: Database) -> None:
