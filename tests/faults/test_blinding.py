@@ -309,12 +309,13 @@ def test_unlogged_and_back_between_two_looks(pg: Database, guarded: New) -> None
     recording.whole()
 
 
-def test_a_rewrite_that_nothing_explains(pg: Database, guarded: New) -> None:
+@pytest.mark.parametrize("command", ["VACUUM FULL u", "CLUSTER u USING u_pkey"], ids=["vacuum", "cluster"])
+def test_a_rewrite_that_nothing_explains(pg: Database, guarded: New, command: str) -> None:
     recording = guarded(pg)
     recording.db.run("INSERT INTO u SELECT generate_series(1, 10)")
     recording.guard()
     before = recording.lsn()
-    recording.db.run("VACUUM FULL u")
+    recording.db.run(command)
     recording.logged("public.u", "rewritten")
     recording.gap(before=before, tables=("u",))
     assert not recording.log("blind"), "it was over when it was seen: nobody had to wait"
@@ -700,6 +701,28 @@ def test_a_promise_made_weaker(pg: Database, guarded: New, command: str, back: s
     finally:
         pg.run(back.format(db=pg.name), "SELECT pg_reload_conf()")
     recording.until(lambda: not recording.health.alarms, "the alarm to end", WITHIN_S)
+
+
+@pytest.mark.parametrize("name", ["fsync", "full_page_writes"])
+def test_a_server_made_unsafe(pg18: Database, guarded: New, name: str) -> None:
+    set_on_server(pg18, name, "on")  # the servers of these tests begin without
+    recording = guarded(pg18)
+    recording.guard()
+    assert recording.health.alarms == ()
+    set_on_server(pg18, name, "off")
+    recording.alarm(f"{name}: on → off", "a crash of the server's machine")
+    assert_nobody_had_to_wait(recording)
+    set_on_server(pg18, name, "on")
+    recording.until(lambda: not recording.health.alarms, "the alarm to end", WITHIN_S)
+
+
+def set_on_server(db: Database, name: str, value: str) -> None:
+    """Until a new session sees it."""
+    db.run(f"ALTER SYSTEM SET {name} = {value}", "SELECT pg_reload_conf()")
+    deadline = time.monotonic() + WITHIN_S
+    while db.query(f"SHOW {name}") != [(value,)]:
+        assert time.monotonic() < deadline, f"{name} stays"
+        time.sleep(0.05)
 
 
 # The canary
