@@ -322,6 +322,20 @@ def test_a_rewrite_that_nothing_explains(pg: Database, guarded: New, command: st
     recording.whole()
 
 
+def test_a_table_moved_to_another_tablespace(own_server: NewServer, guarded: New) -> None:
+    server = own_server(settings={"allow_in_place_tablespaces": "on"})
+    server.start()
+    recording = guarded(Database(server, 18, "postgres"))
+    recording.db.run("CREATE TABLESPACE side LOCATION ''", "INSERT INTO u SELECT generate_series(1, 10)")
+    recording.guard()
+    before = recording.lsn()
+    recording.db.run("ALTER TABLE u SET TABLESPACE side")
+    recording.logged("public.u", "rewritten")
+    recording.gap(before=before, tables=("u",))
+    assert not recording.log("blind")
+    recording.whole()
+
+
 def test_what_the_stream_explains_is_no_alarm(pg: Database, guarded: New) -> None:
     recording = guarded(pg)
     recording.guard()
