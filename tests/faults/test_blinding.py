@@ -5,8 +5,13 @@ that says what was done, a gap whose positions enclose what was lost, and that c
 is acknowledged as long as it is not.
 """
 
+import contextlib
+import os
+import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,15 +21,17 @@ import pytest
 from ballast.postgres import pgoutput, session
 from ballast.postgres.lsn import parse_lsn
 from ballast.postgres.snapshot import snapshot_at_cut
-from ballast.vault import frames, server, wish
+from ballast.vault import config, frames, server, wish
 from ballast.vault.config import Tenants
 from ballast.vault.fingerprint import read_baseline, take_fingerprint, write_baseline
 from ballast.vault.records import Cut, SequenceState
 from ballast.vault.sequences import PREFIX as SEQUENCES
 from ballast.vault.sequences import Told
+from ballast.vault.status import status
 from ballast.vault.vault import Vault
 from ballast.vault.wish import Wish
-from tests.fix_postgres import Database
+from tests.fix_postgres import Database, NewServer
+from tests.fix_protected import Protected, assert_equal
 from tests.fix_recorder import TOKEN, Recording
 from tests.integration.test_sealing import begin, lines, on_production
 
@@ -241,16 +248,19 @@ def test_a_table_taken_out_and_put_back(pg: Database, guarded: New) -> None:
     recording.whole()
 
 
-def test_a_row_filter(pg: Database, guarded: New) -> None:
+@pytest.mark.parametrize("left_out", ["WHERE (id > 10)", "(id)"], ids=["rows", "columns"])
+def test_a_row_filter_or_column_list(pg: Database, guarded: New, left_out: str) -> None:
     recording = guarded(pg, publication=LIST)
     recording.guard()
     before = recording.lsn()
     recording.db.run(
-        "ALTER PUBLICATION ballast SET TABLE t WHERE (id > 10), u, ballast.canary", "INSERT INTO t VALUES (1)"
+        f"ALTER PUBLICATION ballast SET TABLE t {left_out}, u, ballast.canary", "INSERT INTO t VALUES (1, 'a')"
     )
     recording.logged("public.t", "row filter")
     recording.gap(before=before, tables=("t",))
     recording.whole()
+    unfiltered = "SELECT count(*) FROM pg_publication_rel WHERE prqual IS NULL AND prattrs IS NULL"
+    assert pg.query(unfiltered) == [(3,)]
 
 
 def test_a_new_table_that_is_in_no_list(pg: Database, guarded: New) -> None:
@@ -299,15 +309,30 @@ def test_unlogged_and_back_between_two_looks(pg: Database, guarded: New) -> None
     recording.whole()
 
 
-def test_a_rewrite_that_nothing_explains(pg: Database, guarded: New) -> None:
+@pytest.mark.parametrize("command", ["VACUUM FULL u", "CLUSTER u USING u_pkey"], ids=["vacuum", "cluster"])
+def test_a_rewrite_that_nothing_explains(pg: Database, guarded: New, command: str) -> None:
     recording = guarded(pg)
     recording.db.run("INSERT INTO u SELECT generate_series(1, 10)")
     recording.guard()
     before = recording.lsn()
-    recording.db.run("VACUUM FULL u")
+    recording.db.run(command)
     recording.logged("public.u", "rewritten")
     recording.gap(before=before, tables=("u",))
     assert not recording.log("blind"), "it was over when it was seen: nobody had to wait"
+    recording.whole()
+
+
+def test_a_table_moved_to_another_tablespace(own_server: NewServer, guarded: New) -> None:
+    server = own_server(settings={"allow_in_place_tablespaces": "on"})
+    server.start()
+    recording = guarded(Database(server, 18, "postgres"))
+    recording.db.run("CREATE TABLESPACE side LOCATION ''", "INSERT INTO u SELECT generate_series(1, 10)")
+    recording.guard()
+    before = recording.lsn()
+    recording.db.run("ALTER TABLE u SET TABLESPACE side")
+    recording.logged("public.u", "rewritten")
+    recording.gap(before=before, tables=("u",))
+    assert not recording.log("blind")
     recording.whole()
 
 
@@ -470,7 +495,202 @@ def test_a_slot_that_was_advanced(pg: Database, guarded: New) -> None:
     recording.whole()
 
 
+def test_much_wal_kept_for_the_slot_is_an_alarm_before_it_is_lost(pg18: Database, guarded: New) -> None:
+    recording = guarded(pg18)
+    recording.guard()
+    with recording.admin() as conn:
+        conn.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '64MB'")
+        conn.execute("SELECT pg_reload_conf()")
+    with recording.admin() as conn:
+        conn.execute("BEGIN; INSERT INTO t VALUES (1)")  # from here on the slot must keep everything
+        switch_wal(pg18, 3)
+        assert "of at most 67108864" in recording.alarm("bytes of WAL for the slot")
+        (told,) = recording.log("slot_holds_much")
+        assert told["level"] == "alarm"
+        assert told["held_bytes"] >= told["limit_bytes"] / 2 == 32 << 20
+        recording.clean()
+        conn.execute("COMMIT")
+
+    def given_back() -> bool:  # what a running server writes now and then by itself lets the slot move on
+        pg18.run("CHECKPOINT", "INSERT INTO u SELECT max(id) + 1 FROM (SELECT 0 AS id UNION ALL SELECT id FROM u) a")
+        time.sleep(0.3)
+        return not recording.health.alarms
+
+    recording.until(given_back, "the alarm to end")
+    assert len(recording.log("slot_holds_much")) == 1, "said once, shown as long as it lasts"
+    assert_nobody_had_to_wait(recording)
+
+
+@pytest.mark.parametrize("major", [16, 18], ids=["pg16", "pg18"])
+def test_an_invalidated_slot_is_no_protection_until_protect_begins_anew(
+    own_server: NewServer, new_protected: Callable[..., Protected], major: int
+) -> None:
+    server = own_server(major=major, settings={"max_slot_wal_keep_size": "16MB"})
+    server.start()
+    db = Database(server, major, "postgres")
+    db.run("CREATE TABLE t (id int PRIMARY KEY, shop int)")
+    protected = new_protected(db, Tenants(column="shop"))
+    protected.protect()
+    protected.start()
+    db.run("INSERT INTO t SELECT g, g % 3 FROM generate_series(1, 100) g")
+    protected.kill()
+    before = protected.look().cut.lsn
+    with db.connect(options="-c synchronous_commit=local") as conn:
+        conn.execute("INSERT INTO t VALUES (1000, 1)")
+    for _ in range(20):
+        switch_wal(db, 2)
+        if db.query("SELECT wal_status FROM pg_replication_slots") == [("lost",)]:
+            break
+    else:
+        pytest.fail("the slot is still there")
+
+    protected.start(armed=False)
+    protected.until(lambda: protected.health.state == "slot_lost", "the recorder to say so")
+    assert "wal_status lost" in protected.health.reason
+    found = status(protected.config)
+    assert not found.protected
+    assert found.verdict.headline.startswith("NOT PROTECTED: the replication slot is lost: ")
+    assert "production says that the replication slot is lost" in [p.what for p in found.verdict.problems]
+    assert any("ballast protect" in problem.do for problem in found.verdict.problems)
+    time.sleep(2.0)
+    assert protected.health.acknowledged_lsn == 0
+    assert protected.process is not None
+    assert protected.process.poll() is None, "it asks again until somebody has done something"
+    protected.stop()
+
+    outcome = protected.protect()
+    assert outcome.did == "begun anew"
+    (gap,) = protected.vault().index.gaps.values()
+    assert gap.from_lsn <= before
+    assert gap.to_lsn is not None
+    assert gap.to_lsn > before
+    protected.start()
+    db.run("INSERT INTO t VALUES (2000, 2)")
+    look = protected.look()
+    assert {b"1000\t1", b"2000\t2"} <= set(look.rows["public.t"])
+    protected.sealed(look.cut)
+    protected.stop()
+    assert_equal(protected.vault(), look)
+    protected.verified()
+
+
+def switch_wal(db: Database, times: int) -> None:
+    """Fill so many segments of WAL, and a checkpoint."""
+    for _ in range(times):
+        db.run("SELECT pg_logical_emit_message(false, 'filler', 'x')", "SELECT pg_switch_wal()")
+    db.run("CHECKPOINT")
+
+
+# Another server
+
+
+def test_another_server_in_productions_place_is_told_nothing(pg: Database, own_server: NewServer, guarded: New) -> None:
+    recording = guarded(pg)
+    recording.guard()
+    recording.stop()
+    server = own_server(major=pg.major, settings={"synchronous_standby_names": "ballast"})
+    server.start()
+    local = "-c synchronous_commit=local"
+    with psycopg.connect(server.dsn(), autocommit=True, options=local) as conn:
+        conn.execute(f"CREATE DATABASE {pg.name}".encode())
+    other = Database(server, pg.major, pg.name)  # all is there by its name: only the server is another
+    with other.connect(options=local) as conn:
+        conn.execute("CREATE TABLE t (id bigint PRIMARY KEY, body text)")
+        conn.execute("CREATE PUBLICATION ballast FOR ALL TABLES WITH (publish_via_partition_root = false)")
+        conn.execute("SELECT pg_create_logical_replication_slot('ballast', 'pgoutput')")
+    slots = other.query("SELECT confirmed_flush_lsn FROM pg_replication_slots")
+    ours = pg.query("SELECT confirmed_flush_lsn FROM pg_replication_slots")
+    head = Vault.open(recording.config.vault).index.head
+    recorded = recording.ids()
+    hangs = threading.Thread(target=written_to, args=(other,), daemon=True)
+    hangs.start()
+    other_waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    recording.until(lambda: other.query(other_waits) == [(1,)], "its commit to wait")
+
+    recording.config = msgspec.structs.replace(recording.config, dsn=other.dsn)
+    config.write(recording.config, recording.config_path)
+    recording.start(until=None)
+    assert recording.died() != 0
+    assert recording.health.state == "fork"
+    assert "The server is another one: its system identifier is" in recording.health.reason
+    assert "ballast protect" in recording.health.reason
+    assert recording.health.acknowledged_lsn == 0
+    assert hangs.is_alive(), "a commit was acknowledged that nobody recorded"
+    assert other.query("SELECT confirmed_flush_lsn FROM pg_replication_slots") == slots
+    assert pg.query("SELECT confirmed_flush_lsn FROM pg_replication_slots") == ours
+    assert other.query("SELECT to_regclass('ballast.canary')") == [(None,)], "nothing is written to it"
+    assert recording.ids() == recorded
+    assert not [w for w in wish.pending(recording.config.state_dir) if w.kind == "image"]
+    assert Vault.open(recording.config.vault).index.head == head
+    assert status(recording.config).verdict.headline.startswith("NOT PROTECTED")
+
+
+def test_an_older_copy_in_productions_place_is_told_nothing(own_server: NewServer, guarded: New) -> None:
+    server = own_server()
+    server.start()
+    recording = guarded(Database(server, 18, "postgres"))
+    server.stop()
+    shutil.copytree(server.pgdata, copy := recording.folder / "copy", symlinks=True)
+    server.start()
+    recording.guard()
+    recording.db.run("INSERT INTO t SELECT generate_series(1, 1000)")
+    recording.until(lambda: len(recording.ids()) == 1000, "the rows")
+    recording.until(lambda: recording.health.acknowledged_lsn >= recording.health.durable_lsn > 0, "acknowledging")
+    recording.stop()
+    server.stop()
+    put_in_place(copy, server.pgdata)
+    server.start()
+    slots = recording.db.query("SELECT confirmed_flush_lsn FROM pg_replication_slots")
+
+    recording.start(until=None)
+    assert recording.died() != 0
+    assert recording.health.state == "fork"
+    assert "it lacks commits that the vault has" in recording.health.reason
+    assert recording.health.acknowledged_lsn == 0
+    assert recording.db.query("SELECT confirmed_flush_lsn FROM pg_replication_slots") == slots
+    assert len(recording.ids()) == 1000, "nothing recorded is touched"
+
+
+def put_in_place(copy: Path, pgdata: Path) -> None:
+    """The older files in the place of the newer, with their owner."""
+    owner = pgdata.stat()
+    shutil.rmtree(pgdata)
+    shutil.move(copy, pgdata)
+    for path in (pgdata, *pgdata.rglob("*")):
+        os.lchown(path, owner.st_uid, owner.st_gid)
+
+
+def written_to(db: Database) -> None:
+    """A commit of its application, which may end with its server."""
+    with contextlib.suppress(psycopg.Error):
+        db.run("INSERT INTO t VALUES (7)")
+
+
 # Weaker promises
+
+
+def test_taken_out_of_the_setting_it_says_so_and_puts_itself_back(pg: Database, guarded: New) -> None:
+    recording = guarded(pg, acknowledge="spool")
+    recording.guard()
+    recording.armed()
+    assert recording.standby.past == ()
+    with recording.admin() as conn:
+        conn.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
+        conn.execute("SELECT pg_reload_conf()")
+        before = recording.lsn()
+    recording.until(lambda: recording.log("disarmed_by_somebody"), "the alarm", WITHIN_S)
+    (told,) = recording.log("disarmed_by_somebody")
+    assert (told["level"], told["setting"]) == ("alarm", "")
+    recording.until(lambda: recording.standby.past, "it to put itself back", WITHIN_S)
+    recording.armed()
+    (exposed,) = recording.standby.past
+    assert "somebody took the recorder out" in exposed.why
+    assert exposed.to_lsn is not None
+    assert max(exposed.from_lsn, before) <= exposed.to_lsn  # what was acknowledged before it was noticed is safe
+    with recording.session() as conn:
+        conn.execute("INSERT INTO t VALUES (1)")
+    assert 1 in recording.ids(), "waited for again"
+    assert len(recording.log("disarmed_by_somebody")) == 1
 
 
 @pytest.mark.parametrize(
@@ -495,6 +715,28 @@ def test_a_promise_made_weaker(pg: Database, guarded: New, command: str, back: s
     finally:
         pg.run(back.format(db=pg.name), "SELECT pg_reload_conf()")
     recording.until(lambda: not recording.health.alarms, "the alarm to end", WITHIN_S)
+
+
+@pytest.mark.parametrize("name", ["fsync", "full_page_writes"])
+def test_a_server_made_unsafe(pg18: Database, guarded: New, name: str) -> None:
+    set_on_server(pg18, name, "on")  # the servers of these tests begin without
+    recording = guarded(pg18)
+    recording.guard()
+    assert recording.health.alarms == ()
+    set_on_server(pg18, name, "off")
+    recording.alarm(f"{name}: on → off", "a crash of the server's machine")
+    assert_nobody_had_to_wait(recording)
+    set_on_server(pg18, name, "on")
+    recording.until(lambda: not recording.health.alarms, "the alarm to end", WITHIN_S)
+
+
+def set_on_server(db: Database, name: str, value: str) -> None:
+    """Until a new session sees it."""
+    db.run(f"ALTER SYSTEM SET {name} = {value}", "SELECT pg_reload_conf()")
+    deadline = time.monotonic() + WITHIN_S
+    while db.query(f"SHOW {name}") != [(value,)]:
+        assert time.monotonic() < deadline, f"{name} stays"
+        time.sleep(0.05)
 
 
 # The canary

@@ -9,11 +9,12 @@ import pytest
 
 from ballast.errors import ProtectionError, RestoreError
 from ballast.postgres import pgoutput
+from ballast.postgres.lsn import parse_lsn
 from ballast.postgres.session import connect
 from ballast.recovery import progress
 from ballast.vault.config import Tenants
 from ballast.vault.heard import Heard
-from ballast.vault.token import TOKEN_FILE, is_ours, read_tokens, settle_token, taken_apart
+from ballast.vault.token import TOKEN_FILE, is_ours, outside, read_tokens, settle_token, taken_apart
 from tests.fix_postgres import Database
 from tests.fix_protected import Protected, assert_equal
 
@@ -77,6 +78,48 @@ def test_a_stranger_cannot_speak_for_us(pg18: Database, new_protected: NewProtec
     versions = protected.vault().index.schemas.values()
     assert "ALTER TABLE" in {v.reason for v in versions}
     assert "DROP TABLE" not in {v.reason for v in versions}
+    told = {s.name: s.last_value for segment in protected.vault().index.segments for s in segment.sequences}
+    assert told.get("s") != 99
+    protected.verified()
+
+
+@pytest.mark.parametrize("prefix", ["ballast.ddl", "ballast.sequences"])
+def test_what_is_said_outside_of_a_transaction_is_an_alarm_as_well(
+    pg: Database, new_protected: NewProtected, prefix: str
+) -> None:
+    """It comes whether its transaction is committed or not, and none of ours is like that: not even with our token."""
+    pg.run(
+        "CREATE TABLE t (id int PRIMARY KEY, shop int)", "CREATE SEQUENCE s", "CREATE ROLE app LOGIN",
+        "GRANT ALL ON t TO app",
+    )  # fmt: skip
+    protected = new_protected(pg, Tenants(column="shop"))
+    protected.protect()
+    (token,) = read_tokens(protected.config.state_dir)
+    protected.start()
+    ((oid,),) = pg.query("SELECT 't'::regclass::oid::bigint")
+    says = {"event": "drop", "tag": "DROP TABLE", "dropped": [oid], "n": 1}
+    if prefix == "ballast.sequences":
+        state = {"schema": "public", "name": "s", "last_value": 99, "is_called": True, "increment": 1, "cache": 1}
+        says = {"sequences": [state]}
+    say = "SELECT pg_logical_emit_message(false, %s, %s)::text"
+    with pg.connect(user="app") as app:
+        app.execute(say, ("ballast.actor", "a note without a commit"))  # nothing is claimed in it
+        before = app.execute(say, ("another.prefix", "of somebody else")).fetchone()
+        first = app.execute(say, (prefix, json.dumps(says))).fetchone()
+        with app.transaction(force_rollback=True):
+            app.execute(say, (prefix, json.dumps({**says, "token": token})))
+        app.execute("INSERT INTO t VALUES (1, 2)")
+    look = protected.look()
+    protected.sealed(look.cut)
+    protected.stop()
+    alarms = events(protected, "forged_message")
+    assert sum(int(str(alarm["count"])) for alarm in alarms) == 2, alarms
+    assert {alarm["level"] for alarm in alarms} == {"alarm"}
+    assert first is not None
+    assert before is not None
+    assert parse_lsn(before[0]) <= parse_lsn(str(alarms[0]["first_lsn"])) <= parse_lsn(first[0])
+    assert_equal(protected.vault(), look)
+    assert "DROP TABLE" not in {v.reason for v in protected.vault().index.schemas.values()}
     told = {s.name: s.last_value for segment in protected.vault().index.segments for s in segment.sequences}
     assert told.get("s") != 99
     protected.verified()
@@ -174,7 +217,11 @@ def test_what_is_ours() -> None:
     assert isinstance(pgoutput.decode(told), pgoutput.Message)
     assert taken_apart(b"--" + told, 2, (b"ballast.ddl",)) == (b"ballast.ddl", b"abc")
     assert taken_apart(message(b"\xff\xfe", b"abc"), 0, (b"ballast.ddl",)) is None
-    assert taken_apart(message(b"ballast.ddl", b"abc", transactional=False), 0, (b"ballast.ddl",)) is None
+    assert outside(b"--" + told, 2, (b"ballast.ddl",)) is None
+    alone = message(b"ballast.ddl", b"abc", transactional=False)
+    assert taken_apart(b"--" + alone, 2, (b"ballast.ddl",)) is None
+    assert outside(b"--" + alone[:2] + (7).to_bytes(8) + alone[10:], 2, (b"ballast.ddl",)) == 7
+    assert outside(alone, 0, (b"ballast.sequences",)) is None
 
 
 def test_the_guardian_hears_nobody_else() -> None:

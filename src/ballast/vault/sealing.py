@@ -218,7 +218,8 @@ class Sealing:
         if reader.forged:
             self._log.alarm(
                 "forged_message", first_lsn=reader.forged[0], count=len(reader.forged),
-                message="somebody wrote into the stream in Ballast's name without our token; it was not believed",
+                message="somebody wrote into the stream in Ballast's name, without our token or outside of a transaction; "
+                "it was not believed",
                 do="if nobody did, the token in ballast.setting was changed: run `ballast protect` again",
             )  # fmt: skip
         if reader.unreadable:

@@ -26,7 +26,7 @@ from ballast.vault.registry import Change, Registry
 from ballast.vault.sequences import PREFIX as SEQUENCES
 from ballast.vault.sequences import Told
 from ballast.vault.tables import UNRECORDED
-from ballast.vault.token import is_ours, taken_apart
+from ballast.vault.token import is_ours, outside, taken_apart
 from ballast.vault.transactions import TRANSACTIONS_SCHEMA
 
 FLUSH_ROWS = 100_000
@@ -94,7 +94,7 @@ class Reader:
         self.incomplete = False
         """The structure is not fully known: the server's catalog must be read."""
         self.forged: list[int] = []
-        """Commits that said something in our name without our token."""
+        """Where something was said in our name that is not ours: the commit, or the message's own place outside of any."""
         self.unreadable = ""
         """Why a message of ours could not be read."""
         self.changes = 0
@@ -157,6 +157,8 @@ class Reader:
         """What is said in the stream. Whatever it is, the rows go on."""
         told = taken_apart(message, 0, (_DDL, _SEQUENCES, _ACTOR))
         if told is None:
+            if (lsn := outside(message, 0, (_DDL, _SEQUENCES))) is not None:
+                self.forged.append(lsn)
             return
         prefix, content = told
         if prefix == _ACTOR:

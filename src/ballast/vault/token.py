@@ -21,7 +21,8 @@ from ballast.vault.durable import replace_file
 TOKEN_FILE = "token"  # noqa: S105 (a file's name)
 _FORM = re.compile(r"[0-9a-f]{32}")
 _LONGEST_PREFIX = 40
-_PREFIX_AT = 10  # after the kind, the flags and the position
+_POSITION_AT = 2  # after the kind and the flags
+_PREFIX_AT = 10
 
 
 class _Signed(msgspec.Struct, frozen=True):
@@ -74,9 +75,27 @@ def taken_apart(message: bytes, at: int, prefixes: Collection[bytes]) -> tuple[b
     """(prefix, content) of pgoutput's message `M` at `at`, if it has one of these prefixes and belongs to a transaction.
 
     Nothing of another one is copied or decoded: it may be a gigabyte, in any encoding."""
-    begins = at + _PREFIX_AT
-    ends = message.find(b"\0", begins, begins + _LONGEST_PREFIX)
-    if ends < 0 or not message[at + 1] & 1 or (prefix := message[begins:ends]) not in prefixes:
+    ends = _prefix_ends(message, at)
+    if ends < 0 or not _in_transaction(message, at) or (prefix := message[at + _PREFIX_AT : ends]) not in prefixes:
         return None
     size = int.from_bytes(message[ends + 1 : ends + 5])
     return prefix, message[ends + 5 : ends + 5 + size]
+
+
+def outside(message: bytes, at: int, prefixes: Collection[bytes]) -> int | None:
+    """Position of pgoutput's message `M` at `at`, if it has one of these prefixes and belongs to no transaction.
+
+    None of ours is like that, whatever token it carries."""
+    ends = _prefix_ends(message, at)
+    if ends < 0 or _in_transaction(message, at) or message[at + _PREFIX_AT : ends] not in prefixes:
+        return None
+    return int.from_bytes(message[at + _POSITION_AT : at + _PREFIX_AT])
+
+
+def _prefix_ends(message: bytes, at: int) -> int:
+    begins = at + _PREFIX_AT
+    return message.find(b"\0", begins, begins + _LONGEST_PREFIX)
+
+
+def _in_transaction(message: bytes, at: int) -> bool:
+    return bool(message[at + 1] & 1)
