@@ -65,7 +65,9 @@ def test_nothing_more_is_touched_than_must_be(should: list[bytes], now: list[byt
 
 
 @given(LINES, LINES, KEYS)
-def test_undoing_a_transaction_gives_what_was_before(before: list[bytes], after: list[bytes], key: tuple[int, ...]) -> None:
+def test_undoing_a_transaction_gives_what_was_before(
+    before: list[bytes], after: list[bytes], key: tuple[int, ...]
+) -> None:
     before, after = keyed(before, key), keyed(after, key)
     done = effects(before, after, key)
     standing = stand(after)
