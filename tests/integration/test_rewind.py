@@ -223,7 +223,7 @@ def test_what_cannot_be_done_is_refused_with_nothing_changed(kept: Kept) -> None
     db, then = kept.db, kept.look()
     with pytest.raises(RestoreError, match="never seen tenant 'nobody'"):
         back(kept, tenant="nobody")
-    with pytest.raises(RestoreError, match='no table "itme".*Did you mean "item"'):
+    with pytest.raises(RestoreError, match=r'no table "itme".*Did you mean "item"'):
         back(kept, tables=("itme",))
     db.run("DROP TABLE comment", "DELETE FROM log")
     with pytest.raises(RestoreError, match=r"no longer has these tables.*public\.comment"):

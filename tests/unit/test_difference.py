@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ballast.recovery.difference import Change, Difference, Standing, difference, moved
-from ballast.recovery.reversal import Effect, OnConflict, effects, reversal
+from ballast.recovery.reversal import Effect, OnConflict, effects, joined, reversal
 from ballast.vault.layout import key_of
 
 FIELDS = st.sampled_from([b"1", b"2", b"3", rb"\N", rb"a\tb", b""])
@@ -98,6 +98,22 @@ def test_rows_that_were_changed_since_are_conflicts(
         for k in settled - was.keys():
             expected.pop(k, None)
         assert result == Counter(expected.values())
+
+
+@given(LINES, LINES, st.sampled_from([(0,), (0, 1)]))
+def test_tenant_by_tenant_or_together_it_is_the_same(
+    before: list[bytes], after: list[bytes], key: tuple[int, ...]
+) -> None:
+    """The last field is the tenant: a row whose tenant changed is in one scope before and in another after."""
+    before, after = keyed(before, key), keyed(after, key)
+    tenants = {line.split(b"\t")[1] for line in (*before, *after)}
+    parts = [
+        effect
+        for tenant in tenants
+        for effect in effects(*([line for line in s if line.split(b"\t")[1] == tenant] for s in (before, after)), key)
+    ]
+    together = effects(before, after, key)
+    assert sorted(map(repr, joined(parts, key))) == sorted(map(repr, together))
 
 
 @pytest.mark.parametrize("policy", ["refuse", "skip", "force"])

@@ -64,6 +64,23 @@ def effects(before: Iterable[bytes], after: Iterable[bytes], key: Sequence[int])
     )
 
 
+def joined(parts: Iterable[Effect], key: Sequence[int]) -> tuple[Effect, ...]:
+    """Effects found tenant by tenant as those of all together: a row that went from one to another is one, and stays."""
+    if not key:
+        return tuple(parts)
+    whole: dict[bytes, Effect] = {}
+    for effect in parts:
+        name = key_of(effect.line, key)
+        other = whole.get(name)
+        if other is not None:
+            effect = Effect(
+                other.before if effect.before is None else effect.before,
+                other.after if effect.after is None else effect.after,
+            )
+        whole[name] = effect
+    return tuple(effect for effect in whole.values() if effect.before != effect.after)
+
+
 def reversal(
     done: Iterable[Effect], standing: Iterable[Standing], key: Sequence[int], on_conflict: OnConflict
 ) -> Reversal:
