@@ -35,9 +35,9 @@ TABLES = (
 SHOPS = Tenants(column="shop", shared=("public.word",), tables={"public.part": "item_shop"})
 
 
-def start(db: Database, new_protected: Callable[..., Protected], *tables: str) -> Protected:
-    db.run(*(tables or TABLES))
-    protected = new_protected(db, SHOPS if not tables else Tenants(column="shop"))
+def start(db: Database, new_protected: Callable[..., Protected], **record: object) -> Protected:
+    db.run(*TABLES)
+    protected = new_protected(db, SHOPS, **record)
     protected.protect()
     protected.start()
     return protected

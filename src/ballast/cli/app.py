@@ -10,7 +10,7 @@ import psycopg
 import typer
 
 from ballast import __version__
-from ballast.cli import history, protect, record, restore, status, verify
+from ballast.cli import changes, history, protect, record, restore, rewind, status, undo, verify
 from ballast.cli.output import err, show_error
 from ballast.cli.unforeseen import put_into_words
 from ballast.errors import BallastError
@@ -48,6 +48,9 @@ app.command("unprotect")(protect.unprotect)
 app.command("record")(record.record)
 app.command("status")(status.status)
 app.command("restore")(restore.restore)
+app.command("rewind")(rewind.rewind)
+app.command("undo")(undo.undo)
+app.command("changes")(changes.changes)
 app.command("history")(history.history)
 app.command("verify")(verify.verify)
 
