@@ -22,8 +22,8 @@ _NEWEST = ("", "newest", "latest")
 def reached(vault: Vault, at: str, *, dsn: str, state_dir: Path | None, patience_s: float = 30.0) -> Resolved:
     """The cut for `at`, as soon as the vault has a commit past it (a position: as soon as it has that).
 
-    `state_dir`: the recorder's, if it is on this machine: it is then asked to seal even if nothing but its canary came. GapError after `patience_s`;
-    ConfigError for "newest", which is another moment at each look."""
+    `state_dir`: the recorder's, if it is on this machine: it is then asked to seal even if nothing but its canary came.
+    GapError after `patience_s`; ConfigError for "newest", which is another moment at each look."""
     if at.strip().lower() in _NEWEST:
         raise ConfigError(
             "a rewind needs a moment to go back to, not the newest.",
