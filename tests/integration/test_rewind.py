@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from ballast.errors import GapError, RestoreError
-from ballast.recovery import Request, restore
+from ballast.recovery import Request, amend, restore
 from ballast.recovery.rewind import Rewinding, rewind
 from ballast.recovery.rewound import Rewound
 from ballast.vault.config import Tenants
 from ballast.vault.moment import show
 from ballast.vault.records import Cut
 from tests.fix_postgres import Database
+from tests.integration.test_random_histories import VALUES
 from tests.integration.test_restore import FILL, NOT_T3, SHOP, TENANTS, of
 from tests.kept import Kept, contents, sequence_values
 
@@ -149,6 +150,32 @@ def test_rows_that_swapped_a_unique_value_swap_it_back(pg: Database, open_folder
     found = back(kept, tenant="a")
     assert found.tries == 2
     assert contents(pg) == before
+
+
+def test_values_of_every_type_are_changed_back(pg: Database, open_folder: Path) -> None:
+    """Whatever was there: each value is set as the server itself would read it, with no cast in between."""
+    types = {f"c{n}": type_ for n, type_ in enumerate(VALUES)}
+    pg.run("CREATE TYPE mood AS ENUM ('sad', 'ok')", "CREATE TYPE pair AS (a int, b text)")
+    pg.run("CREATE DOMAIN cents AS numeric(9, 2)")
+    listed = ", ".join(f"{name} {type_}" for name, type_ in types.items())
+    pg.run(
+        f"CREATE TABLE thing (tenant text, id int, price cents, tag varchar(5), fixed char(7), {listed}, PRIMARY KEY (tenant, id))"
+    )
+    most = max(map(len, VALUES.values()))
+    for row in range(most):
+        values = ", ".join(several[row % len(several)] for several in VALUES.values())
+        pg.run(f"INSERT INTO thing VALUES ('a', {row}, {row}.5, 'it''s', E'a\\\\b', {values})")
+    kept = Kept(pg, open_folder)
+    kept.look()
+    good = contents(pg)
+    sets = ", ".join(f"{name} = {VALUES[type_][-1]}" for name, type_ in types.items())
+    pg.run(
+        f"UPDATE thing SET {sets}, price = NULL, tag = NULL, fixed = '' WHERE id % 2 = 0",
+        "DELETE FROM thing WHERE id = 1",
+    )
+    found = back(kept, tenant="a")
+    assert counts(found) == {"public.thing": (1, (most + 1) // 2, 0)}
+    assert contents(pg) == good
 
 
 def test_foreign_keys_hold_or_nothing_is_done(kept: Kept) -> None:
@@ -340,6 +367,20 @@ def test_a_parent_that_all_share_cannot_go_meanwhile(pg: Database, open_folder: 
     assert len(refused) == 1
     assert "without its parent in public.country" in refused[0]
     assert pg.query("SELECT count(*) FROM address") == [(0,)]
+
+
+def test_a_row_held_for_ever_ends_it_with_nothing_done(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = kept.db
+    db.run(*DAMAGE)
+    damaged = contents(db)
+    monkeypatch.setattr(amend, "_OPENING", (*amend._OPENING, "SET LOCAL lock_timeout = '300ms'"))
+    with db.connect(autocommit=False) as holder:
+        holder.execute("SELECT FROM shop WHERE tenant = 't3' FOR UPDATE")
+        with pytest.raises(RestoreError, match="another session has held a row") as told:
+            back(kept)
+    assert "idle in transaction" in told.value.do
+    assert contents(db) == damaged
+    assert back(kept).done
 
 
 def test_beside_a_restless_writer_of_the_same_tenant(kept: Kept) -> None:

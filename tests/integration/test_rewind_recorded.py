@@ -38,6 +38,18 @@ def command(protected: Protected, *arguments: str, code: int = 0) -> Any:
     return json.loads(done.stdout)
 
 
+def printed(protected: Protected, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "ballast.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=protected.folder,
+    )
+    return done.stdout
+
+
 def told(protected: Protected, **asked: Any) -> Changes:
     protected.sealed(protected.look().cut)
     return changes(protected.vault(), Asked(**asked))
@@ -75,6 +87,11 @@ def test_from_what_happened_to_the_rewind_and_back(pg: Database, new_protected: 
     proposal = found["proposal"]
     assert proposal["at"] == first["position"]
     assert proposal["why"] == f"just before transaction {worst} by import job, which deleted 27 rows of public.part"
+    text = printed(protected, "changes", "--vault", protected.config.vault, "--tenant", "3")
+    assert f"go back to {proposal['at']}: {proposal['why']}" in text
+    text = printed(protected, "rewind", "--tenant", "3", "--at", proposal["at"], "--dry-run")
+    assert "changes     shop=3   name: oops → Shop 3" in text
+    assert "dry run: nothing was changed" in text
     assert rows_of(pg) == damaged
 
     done = command(

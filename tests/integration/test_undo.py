@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -150,6 +152,13 @@ def test_later_changes_to_the_same_rows_are_refused_skipped_or_forced(
     touched = {(left.table, tuple(left.key.values())) for left in shown.conflicts}
     assert touched == {("public.word", ("a",)), ("public.car", ("3",)), ("public.shop", ("8",)), ("public.log", ())}
     assert shown.already == 2
+    called = [sys.executable, "-m", "ballast.cli", "undo", "--transaction", str(xid), "--dry-run"]
+    printed = subprocess.run(called, cwd=protected.folder, capture_output=True, text=True, check=False, timeout=60)
+    assert printed.returncode == 1, printed.stderr
+    assert "later changes touched 4 of the rows, so the undo would be refused" in printed.stdout
+    assert (
+        "public.shop shop=8: the transaction made it shop=8, name=new; now it is shop=8, name=renamed" in printed.stdout
+    )
     assert rows_of(pg18) == now
 
     assert counts(undone(protected, xid, "skip")) == {"public.word": (0, 1, 0), "public.shop": (0, 0, 1)}

@@ -142,6 +142,8 @@ def _next(how: Attempt, failure: Exception) -> Attempt:
     again = isinstance(failure, Overtaken) or state in _COLLIDED or (isinstance(failure, InTheWay) and how.number == 1)
     if state in _COLLISIONS and not swapped:
         raise _held_by_another(failure) from failure
+    if state == _NOT_AVAILABLE:
+        raise _locked_for_long(state) from failure
     if not (swapped or again):
         raise failure
     if how.number >= _TRIES:
@@ -184,19 +186,14 @@ class _Amending:
             steps += map(Ask, table.deletes(found.gone))
         for table, found in self._parts:
             steps += map(Ask, table.updates(found.changes))
-        found_there = sum(int(answer[0][0]) for answer in self._converse(steps)[1:])
+        found_there = sum(int(answer[0][0]) for answer in converse(self._conn, steps)[1:])
         if found_there != sum(len(found.gone) + len(found.changes) for _, found in self._parts):
             raise Overtaken
 
     def put_back(self) -> None:
         """Rows that come."""
-        self._converse(
-            [
-                Send(table.copy_in, [memoryview(b"".join(found.back))])
-                for table, found in self._parts
-                if found.back
-            ]
-        )  # fmt: skip
+        copies = [(table.copy_in, b"".join(found.back)) for table, found in self._parts if found.back]
+        converse(self._conn, [Send(copy, [memoryview(lines)]) for copy, lines in copies])
 
     def prove(self) -> None:
         """Foreign keys, and that what was written reads as it was meant."""
@@ -206,7 +203,7 @@ class _Amending:
         steps += [Ask(question.statement) for question in asked]
         written = [(table, w) for table, found in self._parts if (w := _written(found))]
         looks = [[Lines(look) for look in table.looks_of_own(lines)] for table, lines in written]
-        answers = self._converse([*steps, *(look for each in looks for look in each)])[locked:]
+        answers = converse(self._conn, [*steps, *(look for each in looks for look in each)])[locked:]
         for question, rows in zip(asked, answers, strict=False):
             if rows:
                 raise _in_the_way(references.obstacle(self._target, question, rows[0]))
@@ -223,7 +220,7 @@ class _Amending:
             Ask("SELECT pg_current_xact_id(), pg_current_wal_insert_lsn() - '0/0'::pg_lsn"),
             Ask("COMMIT"),
         ]
-        answers = self._converse(steps)
+        answers = converse(self._conn, steps)
         xid, lsn = answers[-2][0]
         return Amended(int(xid) & 0xFFFFFFFF, int(lsn))
 
@@ -245,19 +242,6 @@ class _Amending:
                 extreme = max(values) if sequence.increment > 0 else min(values)
                 yield past_value(sequence, extreme).as_string(None)
 
-    def _converse(self, steps: Sequence[Step]) -> list[list[Any]]:
-        try:
-            return converse(self._conn, steps)
-        except ServerRefused as refused:
-            if refused.sqlstate != _NOT_AVAILABLE:
-                raise
-            raise ServerRefused(
-                f"another session has held a row that must change for {LOCK_TIMEOUT_S} s",
-                "Nothing was kept. Look for a forgotten transaction (pg_stat_activity, state 'idle in transaction'), end it,"
-                " and run the same command again.",
-                refused.sqlstate,
-            ) from None
-
 
 def _written(found: Difference) -> list[bytes]:
     return [*found.back, *(change.line for change in found.changes)]
@@ -265,6 +249,15 @@ def _written(found: Difference) -> list[bytes]:
 
 def _feeds(sequence: ServerSequence, oids: frozenset[int]) -> bool:
     return any(oid in oids for oid, _ in sequence.feeds)
+
+
+def _locked_for_long(state: str) -> ServerRefused:
+    return ServerRefused(
+        f"another session has held a row that must change, or the tenant itself, for {LOCK_TIMEOUT_S} s",
+        "Nothing was kept. Look for a forgotten transaction (pg_stat_activity, state 'idle in transaction') or another restore,"
+        " end it or wait for it, and run the same command again.",
+        state,
+    )
 
 
 def _held_by_another(failure: Exception) -> RestoreError:

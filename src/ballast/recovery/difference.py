@@ -62,18 +62,26 @@ def difference(should: Iterable[bytes], standing: Iterable[Standing], key: Seque
     """What to do to `standing` so that it is `should`. `key`: positions of the key's fields in a line; empty: no key.
 
     A key that several rows bear on either side (its constraint is gone) pairs as many as there are on both."""
-    left: defaultdict[bytes, list[Standing]] = defaultdict(list)
+    left: dict[bytes, Standing] = {}
+    again: list[Standing] = []
     for row in standing:
-        left[row.line].append(row)
+        if left.setdefault(row.line, row) is not row:
+            again.append(row)
+    more: defaultdict[bytes, list[Standing]] = defaultdict(list)
+    for row in again:
+        more[row.line].append(row)
     same: list[bytes] = []
     missing: list[bytes] = []
     for line in should:
-        if left.get(line):
-            left[line].pop()
+        if line in left:
             same.append(line)
+            if again and more[line]:
+                left[line] = more[line].pop()
+            else:
+                del left[line]
         else:
             missing.append(line)
-    surplus = [row for rows in left.values() for row in rows]
+    surplus = [*left.values(), *(row for rows in more.values() for row in rows)]
     if not key:
         return Difference(tuple(missing), (), tuple(surplus), tuple(same))
     by_key: defaultdict[bytes, list[Standing]] = defaultdict(list)

@@ -134,10 +134,12 @@ _IS_VERSION = "t.tableoid = v.part AND t.ctid = v.at AND t.xmin = v.by"
 def standing(printed: Iterable[bytes]) -> Iterator[Standing]:
     """The rows of `LiveTable.look`."""
     for line in printed:
-        part, at, rest = line.split(b"\t", _VERSION_FIELDS - 1)
-        by, tab, fields = rest.partition(b"\t")
-        # A table without columns has lines of nothing.
-        yield Standing(b"\t".join((part, at, by.rstrip(b"\n"))), fields if tab else b"\n")
+        fields = line.split(b"\t", _VERSION_FIELDS)
+        if len(fields) > _VERSION_FIELDS:
+            rest = fields[_VERSION_FIELDS]
+            yield Standing(line[: -len(rest) - 1], rest)
+        else:  # a table without columns has lines of nothing
+            yield Standing(line.rstrip(b"\n"), b"\n")
 
 
 def literal(field: bytes, type_: str) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -165,6 +165,7 @@ class OwnTables:
                     groups[place.table.oid].append((target, place))
         self.tables = [LiveTable(group[0][0], [place for _, place in group]) for group in groups.values()]
         self.places = {n: p for n, p in self.target.places.items() if not isinstance(p.relation.tenant, Shared)}
+        self._looks: dict[tuple[bool, bool], list[str]] = {}
         self._by_text = False
         self._allowed = False
 
@@ -174,11 +175,19 @@ class OwnTables:
         twin.__dict__.update(self.__dict__, _by_text=True)
         return twin
 
-    def looks(self, *, lock: bool) -> Iterator[str]:
+    def looks(self, *, lock: bool) -> list[str]:
         """Statements that give the tenant's rows (a hole for its name), one a table, in order."""
-        for table in self.tables:
-            target = table.target.comparing_texts() if self._by_text else table.target
-            yield table.look(target.belongs(table.places[0].relation, "t", shared=False), lock=lock)
+        if (lock, self._by_text) not in self._looks:
+            self._looks[lock, self._by_text] = [
+                table.look(
+                    (table.target.comparing_texts() if self._by_text else table.target).belongs(
+                        table.places[0].relation, "t", shared=False
+                    ),
+                    lock=lock,
+                )
+                for table in self.tables
+            ]
+        return self._looks[lock, self._by_text]
 
     def require_rights(self, conn: Any) -> None:
         """RestoreError that names all that is missing."""
