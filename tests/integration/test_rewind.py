@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from ballast.vault.records import Cut
 from tests.fix_postgres import Database
 from tests.integration.test_random_histories import VALUES
 from tests.integration.test_restore import FILL, NOT_T3, SHOP, TENANTS, of
-from tests.kept import Kept, contents, sequence_values
+from tests.kept import Contents, Kept, contents, sequence_values
 
 
 @pytest.fixture
@@ -294,6 +295,39 @@ def test_a_tenant_named_otherwise_than_some_column_can_hold(pg: Database, open_f
     pg.run("UPDATE a SET n = 5", "UPDATE b SET n = 5")
     assert back(kept, tenant="one").done
     assert pg.query("SELECT n FROM a ORDER BY shop") == [(5,), (1,)]
+
+
+RANDOMLY = (
+    "UPDATE item SET price = price + 1, at = ROW(9, 'x')::spot WHERE tenant = '{0}' AND id % 3 = {1}",
+    "DELETE FROM comment WHERE line_id IN (SELECT id FROM line WHERE item_tenant = '{0}' AND id % 4 = {1})",
+    "DELETE FROM line WHERE item_tenant = '{0}' AND id % 4 = {1} AND NOT EXISTS (SELECT FROM comment WHERE line_id = line.id)",
+    "INSERT INTO item (tenant, price) SELECT '{0}', n FROM generate_series(0, {1}) n",
+    "INSERT INTO line (item_tenant, item_id, note) SELECT tenant, id, 'again' FROM item WHERE tenant = '{0}' AND id % 3 = {1}",
+    "INSERT INTO comment (line_id, body) SELECT id, 'new' FROM line WHERE item_tenant = '{0}' AND id % 5 = {1}",
+    "INSERT INTO log VALUES ('{0}', 'twice'), ('{0}', 'once')",
+    "DELETE FROM log WHERE ctid IN (SELECT ctid FROM log WHERE tenant = '{0}' LIMIT {1})",
+    "UPDATE visit SET n = {1}, day = CASE WHEN day < '2026-01-01' THEN day + 365 ELSE day - 365 END WHERE tenant = '{0}'",
+    "UPDATE shop SET name = name || '{1}' WHERE tenant = '{0}'",
+    "UPDATE item SET id = id + 100000 WHERE tenant = '{0}' AND id % 3 = {1} AND NOT EXISTS"
+    " (SELECT FROM line WHERE item_id = item.id)",
+)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_any_tenant_goes_to_any_moment_and_forth_again(kept: Kept, seed: int) -> None:
+    db, chance = kept.db, random.Random(seed)
+    tenants = ("t1", "t3", "t5")
+    moments: list[tuple[Cut, dict[str, Contents]]] = []
+    for _ in range(4):
+        for _ in range(12):
+            db.run(chance.choice(RANDOMLY).format(chance.choice(tenants), chance.randrange(3)))
+        moments.append((kept.look(), {tenant: contents(db, where=of(tenant)) for tenant in tenants}))
+    present = dict(moments[-1][1])
+    for _ in range(10):
+        tenant, (cut, then) = chance.choice(tenants), chance.choice(moments)
+        back(kept, cut, tenant)
+        present[tenant] = then[tenant]
+        assert {each: contents(db, where=of(each)) for each in tenants} == present
 
 
 # Beside the tenant's own writers

@@ -20,7 +20,7 @@ from psycopg import sql
 from ballast.postgres.copytext import NULL, unescape
 from ballast.recovery.difference import Change, Difference, Standing, fields_of, moved
 from ballast.recovery.target import Place, Target
-from ballast.vault.records import Relation
+from ballast.vault.records import ByColumn, Relation, Via
 
 _VERSION_FIELDS = 3
 _AT_ONCE_ROWS = 500
@@ -43,7 +43,9 @@ class LiveTable:
         self.types = {name: by_name[name].type for name in self.columns}
         self._fixed = frozenset(name for name in self.columns if by_name[name].identity == "a")
         """Identity columns that only an INSERT may write (and so COPY)."""
-        self.key = _key(places[0].relation, self.columns)
+        relation = places[0].relation
+        self.key = _positions(relation, relation.key, self.columns)
+        self._leads = _positions(relation, _leading(relation), self.columns)
         self._only = places[0].only.as_string(None)
         self.copy_in = places[0].copy_in().as_string(None)
 
@@ -66,12 +68,23 @@ class LiveTable:
 
     def looks_of_own(self, lines: Sequence[bytes]) -> Iterator[str]:
         """COPYs of the rows that the transaction under way has written, which are to be these, as the record has them."""
-        own = sql.SQL("t.xmin = pg_current_xact_id()::xid")
-        if not self.key:
+        for condition in self.about(lines):
+            own = sql.SQL("t.xmin = pg_current_xact_id()::xid AND {}").format(condition)
             yield self.places[0].copy_out(own).as_string(None)
-        else:
-            for condition in self.under_keys(lines):
-                yield self.places[0].copy_out(sql.SQL("{} AND {}").format(own, condition)).as_string(None)
+
+    def about(self, lines: Sequence[bytes]) -> Iterator[sql.Composable]:
+        """Conditions that together pick each row that can be meant by one of these lines once: by key or, without one, by
+        what leads to its tenant, for which there is an index as a rule."""
+        if self.key:
+            yield from self.under_keys(lines)
+            return
+        values = dict.fromkeys(tuple(fields_of(line)[position] for position in self._leads) for line in lines)
+        if not self._leads or any(NULL in value for value in values):
+            yield sql.SQL("true")
+            return
+        names = [self.columns[position] for position in self._leads]
+        for some in _some(values, lambda value: sum(map(len, value))):
+            yield sql.SQL(among("t", names, [self.types[name] for name in names], some))
 
     def under_keys(self, lines: Iterable[bytes]) -> Iterator[sql.Composable]:
         """Conditions that together pick the rows that bear the keys of these lines, each row by one of them."""
@@ -168,10 +181,21 @@ def _version(version: bytes) -> str:
     return f"{part}::oid, '{at}'::tid, '{by}'::xid"
 
 
-def _key(relation: Relation, columns: Sequence[str]) -> tuple[int, ...]:
+def _positions(relation: Relation, attnums: Sequence[int], columns: Sequence[str]) -> tuple[int, ...]:
+    """Where these columns stand in a line; empty where one of them is not in it."""
     names = {column.attnum: column.name for column in relation.columns}
-    key = [names.get(attnum, "") for attnum in relation.key]
-    return tuple(columns.index(name) for name in key) if set(key) <= set(columns) else ()
+    wanted = [names.get(attnum, "") for attnum in attnums]
+    return tuple(columns.index(name) for name in wanted) if set(wanted) <= set(columns) else ()
+
+
+def _leading(relation: Relation) -> tuple[int, ...]:
+    match relation.tenant:
+        case ByColumn(attnum):
+            return (attnum,)
+        case Via(columns):
+            return columns
+        case _:
+            return ()
 
 
 def _some(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:

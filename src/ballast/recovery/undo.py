@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from psycopg import sql
 
 from ballast.errors import GapError, RestoreError
 from ballast.recovery import amend
@@ -28,7 +27,6 @@ from ballast.recovery.rewound import Left, Rewound, key_values, told
 from ballast.recovery.rights import require_rights
 from ballast.recovery.target import Target
 from ballast.recovery.transaction import Touched, Transaction, find_transaction, touched
-from ballast.recovery.wording import Wording
 from ballast.vault import Vault, read_rows, tenants
 from ballast.vault.buckets import bucket_of
 from ballast.vault.records import Cut, Relation
@@ -81,7 +79,7 @@ def undo(vault: Vault, dsn: str, asked: Undoing) -> Rewound:
 def _try(vault: Vault, server: Restorer, done: _Done, asked: Undoing, how: Attempt) -> Rewound:
     conn = server.connection
     begun = amend.looking() if asked.dry_run else amend.opening(done.tenants)
-    looks = [done.looks(conn, table, lock=how.locks and not asked.dry_run) for table in done.tables]
+    looks = [done.looks(table, lock=how.locks and not asked.dry_run) for table in done.tables]
     steps: list[Step] = [*begun, *(Lines(look) for each in looks for look in each)]
     answers = iter(converse(conn, steps)[len(begun) :])
     found: list[tuple[LiveTable, Reversal]] = []
@@ -151,27 +149,12 @@ class _Done:
         self.tenants = self._tenants()
         self.effects = self._effects(former, groups)
 
-    def looks(self, conn: Any, table: LiveTable, *, lock: bool) -> list[str]:
+    def looks(self, table: LiveTable, *, lock: bool) -> list[str]:
         """Statements that give the live rows that count for one table."""
         done = self.effects[table.table.oid]
-        if table.key:
-            return [table.look(condition, lock=lock) for condition in table.under_keys(effect.line for effect in done)]
-        if all(effect.after is None for effect in done):
-            return []
-        return [table.look(condition, lock=lock) for condition in self._rows_of_tenants(conn, table)]
-
-    def _rows_of_tenants(self, conn: Any, table: LiveTable) -> Iterator[sql.Composable]:
-        """Of a table without a key: the tenants' rows, where they are few."""
-        numbers = {place.relation.number for place in table.places}
-        concerned = [tenant for tenant, relations in self._what.by_tenant.items() if relations & numbers]
-        if len(concerned) > _ONE_BY_ONE:
-            yield sql.SQL("true")
-            return
-        relation = table.places[0].relation
-        target = self.target.comparing_texts()
-        for tenant in concerned:
-            condition = target.belongs(relation, "t", shared=tenant is None).as_string(None)
-            yield sql.SQL(Wording.fill(condition, sql.Literal(tenant or "").as_string(conn)))
+        # Without a key, what went is not looked for: it just comes back.
+        lines = [effect.line for effect in done if table.key or effect.after is not None]
+        return [table.look(condition, lock=lock) for condition in table.about(lines)] if lines else []
 
     def _tenants(self) -> Collection[str | None]:
         if not self._what.truncated:
