@@ -16,6 +16,7 @@ from ballast.recovery.rewound import Rewound
 from ballast.vault.config import Tenants
 from ballast.vault.moment import show
 from ballast.vault.records import Cut
+from ballast.vault.registry import Registry
 from tests.fix_postgres import Database
 from tests.integration.test_random_histories import VALUES
 from tests.integration.test_restore import FILL, NOT_T3, SHOP, TENANTS, of
@@ -245,6 +246,20 @@ def test_columns_that_came_and_went_since(pg: Database, open_folder: Path) -> No
         ("a", 2, "kept", "new"),
         ("a", 3, "kept", "new"),
     ]
+
+
+def test_what_was_renamed_since_is_still_the_same(pg: Database, open_folder: Path) -> None:
+    pg.run("CREATE TABLE item (tenant text, id int, a text, b text, c text, PRIMARY KEY (tenant, id))")
+    pg.run("INSERT INTO item SELECT 'a', g, 'a' || g, 'b' || g, 'c' || g FROM generate_series(1, 3) g")
+    kept = Kept(pg, open_folder)
+    then = kept.look()
+    pg.run("ALTER TABLE item DROP COLUMN a", "ALTER TABLE item RENAME b TO a", "ALTER TABLE item RENAME id TO no")
+    pg.run("ALTER TABLE item RENAME tenant TO shop", "ALTER TABLE item RENAME TO thing")
+    pg.run("UPDATE thing SET a = 'x', c = 'x' WHERE no = 1", "DELETE FROM thing WHERE no = 2")
+    kept.registry = Registry(Tenants(column="shop"), kept.registry.relations)
+    kept.look()
+    assert counts(back(kept, then, tenant="a")) == {"public.thing": (1, 1, 0)}
+    assert pg.query("SELECT shop, no, a, c FROM thing ORDER BY no") == [("a", n, f"b{n}", f"c{n}") for n in (1, 2, 3)]
 
 
 def test_what_cannot_be_done_is_refused_with_nothing_changed(kept: Kept) -> None:

@@ -237,10 +237,13 @@ def test_a_dropped_table_is_refused_and_a_changed_structure_told(
     assert pg18.query("SELECT said FROM word ORDER BY code") == [("b",), ("d",)]
 
 
-def test_a_row_changed_back_by_hand_is_no_conflict(pg18: Database, new_protected: Callable[..., Protected]) -> None:
+def test_a_row_changed_back_by_hand_is_no_conflict_nor_is_another_name(
+    pg18: Database, new_protected: Callable[..., Protected]
+) -> None:
     protected = start(pg18, new_protected)
     xid = together(pg18, "UPDATE word SET said = 'x' WHERE code = 'a'")
     pg18.run("UPDATE word SET said = 'y' WHERE code = 'a'", "UPDATE word SET said = 'x' WHERE code = 'a'")
+    pg18.run("ALTER TABLE word RENAME said TO told", "ALTER TABLE word RENAME TO words")
     assert undone(protected, xid).done
     with pg18.connect(options="-c search_path= -c TimeZone=UTC") as conn:
-        assert table_rows(conn)["public.word"] == [b"a\tb", b"c\td"]
+        assert table_rows(conn)["public.words"] == [b"a\tb", b"c\td"]

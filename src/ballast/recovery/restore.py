@@ -95,6 +95,11 @@ class Restorer:
         assert self._known.catalog is not None
         return self._known.catalog
 
+    def forget(self, refused: ServerRefused) -> None:
+        """The structure is read anew next time, if this refusal says that it has changed unnoticed."""
+        if refused.sqlstate in _STALE:
+            self._known.state = None
+
     def restore(self, resolved: Resolved, request: Request, watcher: Watcher | None = None) -> Report:
         """See the function `restore`."""
         started = time.monotonic()

@@ -30,6 +30,7 @@ from ballast.recovery.copying import Lines, ServerRefused, finish, in_servers_wo
 from ballast.recovery.difference import difference
 from ballast.recovery.empty import leave_extensions
 from ballast.recovery.livetable import LiveTable, standing
+from ballast.recovery.named import as_named_now
 from ballast.recovery.newer import Newer
 from ballast.recovery.restore import Restorer
 from ballast.recovery.rewound import Rewound, told
@@ -95,6 +96,7 @@ class Rewinder:
             try:
                 found = self._once(own, resolved, asked)
             except ServerRefused as refused:
+                self._server.forget(refused)
                 # The tenant's name is no value of some tenant column, such as a name where another table has numbers.
                 if not refused.sqlstate.startswith(_NOT_A_VALUE):
                     raise
@@ -151,12 +153,13 @@ class OwnTables:
 
     def __init__(self, catalog: Catalog, choice: Choice, request: Request, now: Mapping[int, Relation]) -> None:
         self.catalog = catalog
-        self.target = Target(catalog, choice.relations, choice.chosen)
+        relations = as_named_now(choice.relations, now, catalog)
+        self.target = Target(catalog, relations, {number: relations[number] for number in choice.chosen})
         leave_extensions(self.target, request)
         self._refuse(choice, request)
         self._newer: Target | None = None
         if request.tables is None:
-            newer = Newer(catalog, choice.relations, now)
+            newer = Newer(catalog, relations, now)
             self._newer = Target(catalog, now, newer.relations)
         groups: defaultdict[int, list[tuple[Target, Place]]] = defaultdict(list)
         for target in filter(None, (self.target, self._newer)):

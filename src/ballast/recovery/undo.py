@@ -20,6 +20,7 @@ from ballast.recovery import amend
 from ballast.recovery.amend import Attempt, until_done
 from ballast.recovery.copying import Lines, Step, converse, in_servers_words
 from ballast.recovery.livetable import LiveTable, standing
+from ballast.recovery.named import as_named_now
 from ballast.recovery.restore import Restorer
 from ballast.recovery.reversal import Effect, OnConflict, Reversal, effects, joined, reversal
 from ballast.recovery.rewind import elsewhere, lines_of, position_on
@@ -127,6 +128,8 @@ class _Done:
         before, after = (vault.relations_at(cut) for cut in (transaction.before, transaction.after))
         self._refuse_dropped(what, before, after)
         catalog = server.catalog()
+        now = vault.schema(max(vault.index.schemas))
+        before, after = (as_named_now(relations, now, catalog) for relations in (before, after))
         chosen = {number: after[number] for number in what.relations if number in after}
         self.target = Target(catalog, after, chosen)
         if self.target.missing:
