@@ -84,6 +84,7 @@ def test_from_what_happened_to_the_rewind_and_back(pg: Database, new_protected: 
     found = command(protected, "changes", "--vault", protected.config.vault, "--tenant", "3")
     (first, *_) = found["transactions"]
     assert (first["xid"], first["actor"]) == (worst, "import job")
+    assert (first["deleted"], first["updated"], first["inserted"]) == (37, 1, 0)
     proposal = found["proposal"]
     assert proposal["at"] == first["position"]
     assert proposal["why"] == f"just before transaction {worst} by import job, which deleted 27 rows of public.part"

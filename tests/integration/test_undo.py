@@ -189,6 +189,37 @@ def test_a_truncate_is_undone_for_everybody(pg18: Database, new_protected: Calla
     assert rows_of(pg18) == before
 
 
+def test_a_transaction_over_many_tenants(pg18: Database, new_protected: Callable[..., Protected]) -> None:
+    """More than are read one by one, and a table whose rows find their tenant through a parent."""
+    pg18.run(*TABLES)
+    pg18.run(
+        "CREATE TABLE note (id serial PRIMARY KEY, item_shop int, item_id int, body text,"
+        " FOREIGN KEY (item_shop, item_id) REFERENCES item)",
+        "INSERT INTO shop SELECT g, 'Shop ' || g FROM generate_series(100, 199) g",
+        "INSERT INTO item SELECT g, 1, 1, 'only' FROM generate_series(100, 199) g",
+        "INSERT INTO note (item_shop, item_id, body) SELECT shop, id, 'n' FROM item",
+    )
+    protected = new_protected(pg18, SHOPS)
+    protected.protect()
+    protected.start()
+    before = rows_of(pg18)
+    xid = together(
+        pg18,
+        "UPDATE shop SET name = 'x'",
+        "DELETE FROM note WHERE id % 2 = 0",
+        "UPDATE note SET body = 'x' WHERE id % 3 = 0",
+        "INSERT INTO log SELECT shop, 'came' FROM shop",
+        "UPDATE car SET shop = 100 + id",
+    )
+    pg18.run("INSERT INTO log VALUES (150, 'later')")
+    found = undone(protected, xid)
+    assert counts(found)["public.shop"] == (0, 106, 0)
+    assert counts(found)["public.car"] == (0, 12, 0)
+    assert counts(found)["public.log"] == (0, 0, 106)
+    pg18.run("DELETE FROM log WHERE said = 'later'")
+    assert rows_of(pg18) == before
+
+
 def test_foreign_keys_hold_or_nothing_is_undone(pg18: Database, new_protected: Callable[..., Protected]) -> None:
     protected = start(pg18, new_protected)
     xid = together(pg18, "INSERT INTO item (shop, id, price) VALUES (1, 50, 1)")

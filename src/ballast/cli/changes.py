@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.text import Text
 
@@ -52,9 +53,18 @@ def changes(
     vault = Vault.open(vault_url, key=options.pinned(pin, config))
     found = what_happened(vault, Asked(tenant, tuple(table) if table else None, since, until, limit))
     if as_json:
-        show_json(found)
+        show_json(_document(found))
     else:
         _show(found)
+
+
+def _document(found: Changes) -> dict[str, Any]:
+    """With the sums of each transaction and actor."""
+    document: dict[str, Any] = msgspec.to_builtins(found)
+    for name, summaries in (("transactions", found.transactions), ("by_actor", found.by_actor)):
+        for told, summary in zip(document[name], summaries, strict=True):
+            told |= {"deleted": summary.deleted, "updated": summary.updated, "inserted": summary.inserted}
+    return document
 
 
 def _show(found: Changes) -> None:

@@ -58,9 +58,12 @@ class Place(msgspec.Struct, frozen=True):
     state_dir: Path | None
     """The recorder's, if the settings name one."""
 
-    def open(self) -> Vault:
-        """The vault, held against its key."""
-        return Vault.open(self.vault, key=self.key)
+    def open(self, *, quiet: bool) -> Vault:
+        """The vault, held against its key; without one, and unless `quiet`, its own is shown."""
+        vault = Vault.open(self.vault, key=self.key)
+        if not self.key and not quiet:
+            out.print(f"the vault's key is {vault.index.genesis.public_key[:16]}: pin it with --key or --config")
+        return vault
 
 
 def place(dsn: str | None, vault: str | None, config: Path | None, key: str | None) -> Place:

@@ -49,7 +49,7 @@ def rewind(
       ballast rewind postgresql:///shop --vault ./vault --tenant 42 --table orders --at 1/0/1A2B3C --reason 'bad import'
     """
     where = live.place(dsn, vault_url, config, key)
-    vault = where.open()
+    vault = where.open(quiet=as_json)
     resolved = reached(vault, at, dsn=where.dsn, state_dir=where.state_dir)
     if not as_json:
         out.print(f"as of {resolved.how}", markup=False)

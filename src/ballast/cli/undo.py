@@ -56,7 +56,8 @@ def undo(
       ballast undo --transaction 1/0/1A2B3C --on-conflict skip --reason 'script ran on production'
     """
     where = live.place(dsn, vault_url, config, key)
-    found = reverse(where.open(), where.dsn, Undoing(transaction, on_conflict, dry_run, live.asker(by), reason))
+    asked = Undoing(transaction, on_conflict, dry_run, live.asker(by), reason)
+    found = reverse(where.open(quiet=as_json), where.dsn, asked)
     refused = bool(found.conflicts) and on_conflict == "refuse"
     if as_json:
         show_json({"refused": refused, "undo": found})

@@ -230,6 +230,8 @@ class _Summing:
         for how, by_lsn in (("truncated", truncated), ("dropped", gone)):
             for lsn, numbers in by_lsn.items():
                 mine = numbers & self._relations.keys()
+                if how == "dropped":
+                    mine -= truncated.get(lsn, set())
                 if mine:
                     found[lsn] += self._taken(Cut(part.timeline, lsn), mine, how)
         return {lsn: tables for lsn, tables in found.items() if tables}
