@@ -345,6 +345,28 @@ def test_any_tenant_goes_to_any_moment_and_forth_again(kept: Kept, seed: int) ->
         assert {each: contents(db, where=of(each)) for each in tenants} == present
 
 
+def test_more_rows_than_fit_into_a_statement(pg18: Database, open_folder: Path) -> None:
+    pg18.run(
+        "CREATE TABLE shop (tenant text PRIMARY KEY)",
+        "CREATE TABLE item (tenant text REFERENCES shop, id int, n int, label text, PRIMARY KEY (tenant, id))",
+        "CREATE TABLE log (tenant text, said text)",
+        "INSERT INTO shop VALUES ('a'), ('b')",
+        "INSERT INTO item SELECT s, g, g, md5(g::text) FROM generate_series(1, 6000) g, (VALUES ('a'), ('b')) v (s)",
+        "INSERT INTO log SELECT 'a', md5((g % 100)::text) FROM generate_series(1, 4000) g",
+    )
+    kept = Kept(pg18, open_folder)
+    kept.look()
+    good = contents(pg18)
+    pg18.run(
+        "UPDATE item SET n = 0 WHERE tenant = 'a' AND id <= 3000",
+        "DELETE FROM item WHERE tenant = 'a' AND id > 4000",
+        "DELETE FROM log WHERE ctid < '(20,0)'",
+        "INSERT INTO item SELECT 'a', 100000 + g, 1, 'x' FROM generate_series(1, 1500) g",
+    )
+    assert counts(back(kept, tenant="a"))["public.item"] == (2000, 3000, 1500)
+    assert contents(pg18) == good
+
+
 # Beside the tenant's own writers
 
 

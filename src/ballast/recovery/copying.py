@@ -65,6 +65,8 @@ Step = Ask | Send | Count | Lines
 def start(conn: psycopg.Connection[Any], steps: Sequence[Step]) -> None:
     """Send the statements; `finish` with the same steps must follow."""
     conn.pgconn.send_query(";".join(step.sql for step in steps).encode())
+    # psycopg's connections do not block: of statements longer than the socket's buffer the rest still lies with libpq.
+    _flush(conn.pgconn)
 
 
 def finish(conn: psycopg.Connection[Any], steps: Sequence[Step]) -> list[list[Any]]:
