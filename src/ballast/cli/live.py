@@ -88,11 +88,9 @@ def asker(by: str) -> str:
 
 def show(found: Rewound, *, back_again: str) -> None:
     """A rewind or an undo, for people. `back_again`: the command that takes it back, with a place for the position."""
-    show_table(
-        "rows",
-        ("table", "come back", "change", "go"),
-        [(t.table, f"{t.comes_back:,}", f"{t.changes:,}", f"{t.goes:,}") for t in found.tables],
-    ) if found.tables else None
+    if found.tables:
+        rows = [(t.table, f"{t.comes_back:,}", f"{t.changes:,}", f"{t.goes:,}") for t in found.tables]
+        show_table("rows", ("table", "come back", "change", "go"), rows)
     for table in found.tables:
         out.print(Text(f"\n{table.table}", "bold"))
         for sample in table.sample:

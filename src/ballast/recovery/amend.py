@@ -3,7 +3,7 @@
 What is guaranteed, whatever others write meanwhile (READ COMMITTED, and no lock on a table that a writer would feel):
 
 - A row is changed only if it still is the version that was looked at (`livetable.py`). Where one is not, nothing is kept,
-  and `Overtaken` asks the caller to look again. So no write is overwritten that was not seen.
+  and `CameBetween` asks the caller to look again. So no write is overwritten that was not seen.
 - Writes of others that commit after the look and touch other rows stay as they are.
 - Foreign keys hold at the commit (`references.py`), or nothing is kept, and the row that stands in the way is named.
 - Every row written is read back and compared with the record's line before the commit.
@@ -60,7 +60,7 @@ _TRIES = 10
 T = TypeVar("T")
 
 
-class Overtaken(Exception):
+class CameBetween(Exception):
     """Somebody changed a row between our look and our change: nothing was kept, look again."""
 
 
@@ -95,7 +95,7 @@ def amend(conn: psycopg.Connection[Any], target: Target, parts: Sequence[Part], 
     """Applies the differences, proves them and commits. The transaction was begun with `opening`, and the rows were looked
     at in it.
 
-    Overtaken, InTheWay, RestoreError, ServerRefused: nothing was kept (roll back)."""
+    CameBetween, InTheWay, RestoreError, ServerRefused: nothing was kept (roll back)."""
     amending = _Amending(conn, target, [(table, table.writable(found)) for table, found in parts])
     amending.change(actor)
     reach("amend.changed")
@@ -126,7 +126,7 @@ def until_done(conn: psycopg.Connection[Any], attempt: Callable[[Attempt], T]) -
     while True:
         try:
             return attempt(how)
-        except (Overtaken, InTheWay, ServerRefused) as failure:
+        except (CameBetween, InTheWay, ServerRefused) as failure:
             roll_back(conn)
             how = _next(how, failure)
         except BaseException:
@@ -139,7 +139,9 @@ def _next(how: Attempt, failure: Exception) -> Attempt:
     state = failure.sqlstate if isinstance(failure, ServerRefused) else ""
     swapped = state in _COLLISIONS and not how.replaces
     # A row may stand in the way only because it was written after we looked.
-    again = isinstance(failure, Overtaken) or state in _COLLIDED or (isinstance(failure, InTheWay) and how.number == 1)
+    again = (
+        isinstance(failure, CameBetween) or state in _COLLIDED or (isinstance(failure, InTheWay) and how.number == 1)
+    )
     if state in _COLLISIONS and not swapped:
         raise _held_by_another(failure) from failure
     if state == _NOT_AVAILABLE:
@@ -188,7 +190,7 @@ class _Amending:
             steps += map(Ask, table.updates(found.changes))
         found_there = sum(int(answer[0][0]) for answer in converse(self._conn, steps)[1:])
         if found_there != sum(len(found.gone) + len(found.changes) for _, found in self._parts):
-            raise Overtaken
+            raise CameBetween
 
     def put_back(self) -> None:
         """Rows that come."""
