@@ -10,7 +10,20 @@ import psycopg
 import typer
 
 from ballast import __version__
-from ballast.cli import branch, drill, history, merge, protect, record, restore, status, verify
+from ballast.cli import (
+    branch,
+    changes,
+    drill,
+    history,
+    merge,
+    protect,
+    record,
+    restore,
+    rewind,
+    status,
+    undo,
+    verify,
+)
 from ballast.cli.output import err, show_error
 from ballast.cli.unforeseen import put_into_words
 from ballast.errors import BallastError
@@ -48,6 +61,9 @@ app.command("unprotect")(protect.unprotect)
 app.command("record")(record.record)
 app.command("status")(status.status)
 app.command("restore")(restore.restore)
+app.command("rewind")(rewind.rewind)
+app.command("undo")(undo.undo)
+app.command("changes")(changes.changes)
 app.command("history")(history.history)
 app.command("branches")(branch.branches)
 app.command("branch")(branch.branch)

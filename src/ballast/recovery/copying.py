@@ -53,12 +53,20 @@ class Count(msgspec.Struct, frozen=True):
     sql: str
 
 
-Step = Ask | Send | Count
+class Lines(msgspec.Struct, frozen=True):
+    """`COPY (…) TO STDOUT`, answered by its lines, each with its newline."""
+
+    sql: str
+
+
+Step = Ask | Send | Count | Lines
 
 
 def start(conn: psycopg.Connection[Any], steps: Sequence[Step]) -> None:
     """Send the statements; `finish` with the same steps must follow."""
     conn.pgconn.send_query(";".join(step.sql for step in steps).encode())
+    # psycopg's connections do not block: of statements longer than the socket's buffer the rest still lies with libpq.
+    _flush(conn.pgconn)
 
 
 def finish(conn: psycopg.Connection[Any], steps: Sequence[Step]) -> list[list[Any]]:
@@ -137,6 +145,9 @@ def _answer(conn: psycopg.Connection[Any], step: Step) -> list[Any]:
         case pq.ExecStatus.COPY_OUT, Count():
             tally = _receive(conn.pgconn)
             return [tally, *_closing(conn)]
+        case pq.ExecStatus.COPY_OUT, Lines():
+            lines: list[Any] = list(_lines(conn.pgconn))
+            return lines + _closing(conn)
         case ((pq.ExecStatus.TUPLES_OK | pq.ExecStatus.COMMAND_OK), Ask()):
             return [
                 tuple(_text(result.get_value(row, column)) for column in range(result.nfields))
@@ -196,6 +207,18 @@ def _receive(pgconn: pq.abc.PGconn) -> Tally:
             pgconn.consume_input()
         else:
             return Tally(rows, checksum % (1 << 64))
+
+
+def _lines(pgconn: pq.abc.PGconn) -> Iterator[bytes]:
+    while True:
+        size, line = pgconn.get_copy_data(1)
+        if size > 0:
+            yield bytes(line)
+        elif size == 0:
+            _wait(pgconn, select.POLLIN)
+            pgconn.consume_input()
+        else:
+            return
 
 
 def _wait(pgconn: pq.abc.PGconn, events: int) -> int:

@@ -28,7 +28,7 @@ def asked(
     them."""
     keys: list[Asked] = []
     for key in target.catalog.foreign_keys:
-        if not _binds(key):
+        if not binds(key):
             continue
         relation = target.relation_of(key.table_oid)
         if key.table_oid in tables and relation is not None:
@@ -52,7 +52,7 @@ def deletions(target: Target, keys: Collection[Asked], tables: Collection[int]) 
 
 def all_orphans(target: Target) -> list[sql.Composed]:
     """The same question of every row of every table."""
-    return [_question(target, key, sql.SQL("true")) for key in target.catalog.foreign_keys if _binds(key)]
+    return [_question(target, key, sql.SQL("true")) for key in target.catalog.foreign_keys if binds(key)]
 
 
 def described(rows: Collection[Sequence[str]]) -> list[str]:
@@ -60,7 +60,7 @@ def described(rows: Collection[Sequence[str]]) -> list[str]:
     return [f"{table}: constraint {name}, no parent for {row}" for table, name, row, *_ in rows]
 
 
-def _binds(key: ForeignKey) -> bool:
+def binds(key: ForeignKey) -> bool:
     """Whether the source itself guaranteed a parent for every row. A partition's part is checked by its own name."""
     return key.validated and key.enforced and not key.temporal
 

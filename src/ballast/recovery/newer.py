@@ -38,6 +38,11 @@ class Newer:
         return {table.oid: table for _, table in self._found}
 
     @property
+    def relations(self) -> dict[int, Relation]:
+        """By number, children before their parents."""
+        return {relation.number: relation for relation, _ in self._found}
+
+    @property
     def parents(self) -> list[Table]:
         """Tables that are only read, to find whose rows those are."""
         above = [

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
+import psycopg
 from psycopg import sql
 
 from ballast.postgres import Catalog, read_catalog
@@ -86,6 +87,22 @@ class Restorer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """The connection to the target, with no transaction open."""
+        return self._conn
+
+    def catalog(self) -> Catalog:
+        """The target's structure; the same object as long as it stays as it is."""
+        self._look()
+        assert self._known.catalog is not None
+        return self._known.catalog
+
+    def forget(self, refused: ServerRefused) -> None:
+        """The structure is read anew next time, if this refusal says that it has changed unnoticed."""
+        if refused.sqlstate in _STALE:
+            self._known.state = None
 
     def restore(self, resolved: Resolved, request: Request, watcher: Watcher | None = None) -> Report:
         """See the function `restore`."""

@@ -59,6 +59,11 @@ def past_record(target: Target, recorded: Iterable[SequenceState]) -> list[sql.C
     return statements
 
 
+def past_value(sequence: Sequence, value: int) -> sql.Composed:
+    """The statement that sets this sequence at least to `value`, and never back."""
+    return _advance(sequence, [sql.Literal(value)])
+
+
 def fed(target: Target, tables: Iterable[int]) -> list[Sequence]:
     """The sequences that `past_rows` sets."""
     chosen = frozenset(tables)

@@ -22,7 +22,7 @@ from ballast.vault.failpoints import reach
 # Triggers and foreign keys stay silent: the rows were checked when they were written at the source.
 _OPENING = "BEGIN; SET LOCAL session_replication_role = replica"
 # Two restores of one tenant at the same time would both find it absent.
-_LOCK = "SELECT pg_advisory_xact_lock({})"
+LOCK = "SELECT pg_advisory_xact_lock({})"
 _AT_ONCE_BYTES = 32 << 20
 """Rows gathered before they are sent: a small tenant's go with everything else in one conversation."""
 
@@ -76,7 +76,7 @@ class _Restoring:
 
     def run(self, chunks: Iterable[RowChunk], *, replace: bool) -> Outcome:
         opening = [Ask(part) for part in _OPENING.split("; ")]
-        opening.append(Ask(_LOCK.format(lock_key(self._tenant))))
+        opening.append(Ask(LOCK.format(lock_key(self._tenant))))
         wording = self._wording
         newer = wording.newer_deletes if replace else [wording.newer_presence] if wording.newer_presence else []
         looks = wording.deletes if replace else [wording.presence]
@@ -178,5 +178,6 @@ def _parts(chunks: Iterable[RowChunk]) -> Iterator[tuple[list[RowChunk], bool]]:
 
 
 def lock_key(tenant: str | None) -> int:
+    """Of the advisory lock that whoever puts this tenant's rows back (None: the shared ones) holds until it commits."""
     named = b"ballast shared" if tenant is None else b"ballast tenant " + tenant.encode()
     return xxhash.xxh64_intdigest(named) - (1 << 63)
