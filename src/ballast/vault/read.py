@@ -82,17 +82,20 @@ def rows(
     tenant: str | Literal[_Any.TENANT] | None = ANY,
     bucket: int | None = None,
     buckets: Collection[int] | None = None,
+    tenants: Collection[str] | None = None,
     relations: Collection[int] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[RowChunk]:
-    """The rows at the cut, of one `tenant` (None: the shared rows), of all tenants of one `bucket`, or of several
-    `buckets` that `bucket_groups` has put together.
+    """The rows at the cut, of one `tenant` (None: the shared rows), of all tenants of one `bucket`, of several
+    `buckets` that `bucket_groups` has put together, or of some `tenants` of those buckets.
 
     In order of relation; chunks of up to 8 MB. Of a bucket with more than about 100 MB of rows a relation may come in
     several places. `relations`: only these numbers. GapError, IntegrityError, StoreError."""
     cut = resolved.cut if isinstance(resolved, Resolved) else resolved
     if not isinstance(tenant, _Any):
         scope = Scope.of_tenant(vault, cut, tenant)
+    elif tenants is not None:
+        scope = Scope.of_tenants(vault, cut, tenants)
     elif buckets is not None:
         scope = Scope.of_buckets(vault, cut, buckets)
     else:
@@ -178,6 +181,18 @@ class Scope:
 
         def slices(run: RunRef, relations: Collection[int], columns: Sequence[str]) -> Iterator[pa.Table]:
             return warm(vault).open(run).slices({tenant}, relations, columns=columns)
+
+        return cls(vault, plan, slices)
+
+    @classmethod
+    def of_tenants(cls, vault: Vault, cut: Cut, tenants: Collection[str]) -> Scope:
+        """Of several, whose buckets can be read together. Neighbours by name share row groups, which are read once."""
+        wanted = frozenset(tenants)
+        buckets = sorted({bucket_of(tenant, vault.index.genesis.buckets) for tenant in wanted})
+        plan = bulk.joint([warm(vault).plan(cut, bucket) for bucket in buckets]).for_tenants(wanted)
+
+        def slices(run: RunRef, relations: Collection[int], columns: Sequence[str]) -> Iterator[pa.Table]:
+            return warm(vault).open(run).slices(wanted, relations, columns=columns)
 
         return cls(vault, plan, slices)
 
@@ -297,6 +312,18 @@ class Warm:
         self._partitions = Partitions(self._make_folder, self._buckets)
         self._bucket_reads: Counter[str] = Counter()
         self._held_buckets: dict[str, frozenset[int]] = {}
+        self._plans: dict[tuple[int, Cut, int], Plan] = {}
+
+    def plan(self, cut: Cut, bucket: int) -> Plan:
+        """As `Vault.plan`, from memory until the ledger has grown: many tenants of one bucket ask one after another."""
+        vault = self._vault()
+        assert vault is not None  # whoever reads holds it
+        key = (vault.index.head, cut, bucket)
+        if key not in self._plans:
+            if len(self._plans) > 4 * self._buckets:
+                self._plans.clear()
+            self._plans[key] = vault.plan(cut, bucket)
+        return self._plans[key]
 
     def open(self, ref: RunRef) -> Run:
         """The run, from memory if it was opened before; else held against the ledger first."""
