@@ -10,7 +10,7 @@ import psycopg
 import typer
 
 from ballast import __version__
-from ballast.cli import history, protect, record, restore, status, verify
+from ballast.cli import history, protect, record, recover, restore, status, verify
 from ballast.cli.output import err, show_error
 from ballast.cli.unforeseen import put_into_words
 from ballast.errors import BallastError
@@ -47,6 +47,7 @@ app.command("protect")(protect.protect)
 app.command("unprotect")(protect.unprotect)
 app.command("record")(record.record)
 app.command("status")(status.status)
+app.command("recover")(recover.recover)
 app.command("restore")(restore.restore)
 app.command("history")(history.history)
 app.command("verify")(verify.verify)

@@ -5,12 +5,38 @@ roles and structure first, then rows by tenant bucket over several connections, 
 triggers and policies; a target that has the tables gets each tenant in one transaction, while the others go on
 writing. Every restore reads back what it wrote and compares counts and checksums with the record before it says
 that it is done; foreign keys are checked by our own query, since the server's stay silent meanwhile.
+
+`recover` rebuilds a lost platform on an empty server that is in use from its first seconds: `ensure` (or in SQL
+`ballast.ensure_tenant`) returns when one tenant is whole, workers bring back all others meanwhile.
 """
 
 from ballast.recovery.choice import Request
+from ballast.recovery.ensure import ensure
+from ballast.recovery.priority import Priority
+from ballast.recovery.recover import Recovered, Wish, recover
+from ballast.recovery.recover import begun as recovery_begun
 from ballast.recovery.report import Report, TableProof, Tally
 from ballast.recovery.restore import Restorer, begun, restore
+from ballast.recovery.roster import Progress
 from ballast.recovery.tally import tally_of_query
-from ballast.recovery.watcher import Watcher
+from ballast.recovery.watcher import Onlooker, Watcher
 
-__all__ = ["Report", "Request", "Restorer", "TableProof", "Tally", "Watcher", "begun", "restore", "tally_of_query"]
+__all__ = [
+    "Onlooker",
+    "Priority",
+    "Progress",
+    "Recovered",
+    "Report",
+    "Request",
+    "Restorer",
+    "TableProof",
+    "Tally",
+    "Watcher",
+    "Wish",
+    "begun",
+    "ensure",
+    "recover",
+    "recovery_begun",
+    "restore",
+    "tally_of_query",
+]
