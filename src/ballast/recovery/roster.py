@@ -42,7 +42,7 @@ ON CONFLICT (only_one) DO UPDATE
        sessions_waiting = excluded.sessions_waiting, updated_at = excluded.updated_at
 """
 _TABLES = ("tenant", "progress", "gate", "unchecked", "help", "naming")
-_FUNCTIONS = ("readable()", "writable(text)", "canonical(text)")
+_FUNCTIONS = ("readable()", "checked(text)", "writable(text)", "canonical(text)")
 _LEAVE_BALLAST = """
 DO $$ BEGIN
     IF EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('ballast'))
@@ -176,7 +176,7 @@ def help_finding(conn: psycopg.Connection[Any], target: Target) -> None:
 
 def helping(conn: psycopg.Connection[Any]) -> list[str]:
     """The names, quoted, of those indexes."""
-    return [name for (name,) in conn.execute("SELECT index_name FROM ballast_recovery.help").fetchall()]
+    return [name for (name,) in conn.execute("SELECT index_name FROM ballast_recovery.help ORDER BY 1").fetchall()]
 
 
 def leaving() -> Iterable[str]:
