@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from ballast.errors import BallastError, ConfigError, IntegrityError, RestoreError
-from ballast.recovery import Priority, Recovered, Wish, ensure, recover
+from ballast.recovery import Priority, Recovered, Request, Wish, ensure, recover, restore
 from ballast.vault.vault import Vault
-from tests.fix_postgres import Database
+from tests.fix_postgres import Database, NewServer
 from tests.integration.test_restore import FILL, SHOP, TENANTS
 from tests.kept import Kept, contents, sequence_values, structure
 
@@ -46,6 +45,14 @@ def kept(pg: Database, open_folder: Path) -> Kept:
     return made
 
 
+@pytest.fixture
+def kept18(pg18: Database, open_folder: Path) -> Kept:
+    pg18.run(*SHOP, *FILL)
+    made = Kept(pg18, open_folder, TENANTS)
+    made.look()
+    return made
+
+
 def bring(kept: Kept, to: Database, **wish: object) -> Recovered:
     return recover(kept.vault, kept.vault.resolve(None), to.dsn, Wish(**wish))  # type: ignore[arg-type]
 
@@ -64,6 +71,13 @@ def halted(kept: Kept, to: Database, at: str, *options: str) -> None:
     process = command(kept, to, *options, fail=at)
     out, err = process.communicate(timeout=90)
     assert process.returncode == -9, (out + err).decode()
+
+
+def first(kept: Kept, *tenants: str) -> str:
+    """A file that puts these first."""
+    path = kept.state / "first.csv"
+    path.write_text("".join(f"{tenant},{rank}\n" for rank, tenant in enumerate(tenants, 1)))
+    return str(path)
 
 
 def refused(db: Database, user: str, *statements: str) -> tuple[str, str]:
@@ -223,5 +237,130 @@ def test_anybody_may_read_how_far_it_is(kept: Kept) -> None:
         app.execute("SELECT tenant FROM ballast_recovery.tenant")
 
 
-def test_rows_that_come_back_carry_an_origin_and_those_written_then_do_not(own_server: Callable[..., object]) -> None:
-    pass
+def test_plans_that_a_session_keeps_do_not_read_a_missing_tenant_as_empty(kept: Kept) -> None:
+    to = kept.db.another()
+    kept.db.run(*ROLES, *RIGHTS)
+    kept.look()
+    halted(kept, to, "recover.committed:2", "-j", "1", "--priority", first(kept, "t6"))
+    back, missing = "t6", "t3"
+    assert to.query("SELECT tenant FROM ballast_recovery.tenant WHERE back_at IS NOT NULL") == [(back,)]
+    app = to.connect(user="shop_app", prepare_threshold=0)
+    for setting, query in (
+        # By the application's own policy and without a parameter: the plan is kept from one tenant to the next.
+        ("app.tenant", "SELECT * FROM log"),
+        ("ballast.tenant", "SELECT * FROM item WHERE tenant = %s"),
+        ("ballast.tenant", "SELECT * FROM item WHERE id = 1000 AND tenant = %s"),
+    ):
+        for _ in range(8):
+            app.execute("SELECT set_config(%s, %s, false)", (setting, back))
+            app.execute(query, (back,) if "%s" in query else None)
+        app.execute("SELECT set_config(%s, %s, false)", (setting, missing))
+        with pytest.raises(psycopg.Error) as refusal:
+            app.execute(query, (missing,) if "%s" in query else None)
+        assert refusal.value.sqlstate == "BL001", query
+        app.execute("SELECT set_config(%s, '', false)", (setting,))
+
+
+def test_rows_that_come_back_carry_an_origin_and_those_written_since_do_not(
+    own_server: NewServer, kept18: Kept
+) -> None:
+    server = own_server(settings={"wal_level": "logical"})
+    server.start()
+    to = Database(server, 18, "postgres")
+    try:
+        to.run(
+            "CREATE PUBLICATION new FOR TABLES IN SCHEMA public",
+            "SELECT pg_create_logical_replication_slot('new', 'pgoutput')",
+        )
+        assert recover(kept18.vault, kept18.vault.resolve(None), to.dsn).proven
+        to.run("INSERT INTO shop VALUES ('new', 'since')")
+        told = to.query(
+            "SELECT data FROM pg_logical_slot_get_binary_changes('new', NULL, NULL,"
+            " 'proto_version', '1', 'publication_names', 'new', 'origin', 'none')"
+        )
+        inserted = [bytes(data) for (data,) in told if bytes(data)[:1] == b"I"]
+        assert len(inserted) == 1
+        assert b"since" in inserted[0]
+    finally:
+        server.discard()
+
+
+def test_a_tenant_that_cannot_come_back_is_named_and_the_others_do(kept18: Kept) -> None:
+    to = kept18.db.another()
+    halted(kept18, to, "recover.gate")
+    # What the application wrote meanwhile stands where a recorded row was.
+    to.run(
+        "SET session_replication_role = replica;"
+        " INSERT INTO line (id, item_tenant, item_id) OVERRIDING SYSTEM VALUE VALUES (1, 'new', 1)"
+    )
+    recovered = bring(kept18, to)
+    assert not recovered.proven
+    (failure,) = recovered.failures
+    assert re.match(r"tenant t\d: .*duplicate key value", failure)
+    tenant = failure.split()[1][:-1]
+    with pytest.raises(RestoreError, match="could not be brought back: .*duplicate key"):
+        ensure(to.dsn, tenant)
+    assert ensure(to.dsn, "t9" if tenant != "t9" else "t8")
+    to.run("DELETE FROM line WHERE id = 1")
+    assert bring(kept18, to).proven
+    to.run("DROP SCHEMA ballast_recovery CASCADE")
+    assert contents(to) == contents(kept18.db)
+
+
+def test_a_foreign_key_that_does_not_hold_is_left_unvalidated_and_named(kept18: Kept) -> None:
+    to = kept18.db.another()
+    kept18.db.run("SET session_replication_role = replica; DELETE FROM item WHERE tenant = 't2' AND price = 3")
+    kept18.look()
+    recovered = bring(kept18, to)
+    assert not recovered.proven
+    assert any("line" in line and "left NOT VALID" in line for line in recovered.broken_foreign_keys)
+    to.run("SET session_replication_role = replica; DELETE FROM comment; DELETE FROM line")
+    assert bring(kept18, to).proven
+
+
+def test_what_cannot_be_a_target_is_said_before_anything_is_written(kept18: Kept, pg16: Database) -> None:
+    full = kept18.db.another()
+    full.run("CREATE TABLE mine (x int)")
+    with pytest.raises(RestoreError, match=r"the target is not empty: it has 1 tables \(public.mine\)"):
+        bring(kept18, full)
+    with pytest.raises(RestoreError, match="the target is PostgreSQL 16, and the recorded database was 18"):
+        bring(kept18, pg16)
+    poor = kept18.db.another()
+    poor.run("CREATE ROLE poor LOGIN")
+    with pytest.raises(RestoreError, match="the role poor would be held up by the gate"):
+        recover(kept18.vault, kept18.vault.resolve(None), poor.dsn_as("poor"))
+    poor.run("ALTER ROLE poor BYPASSRLS")
+    with pytest.raises(RestoreError, match="may not restore here") as refusal:
+        recover(kept18.vault, kept18.vault.resolve(None), poor.dsn_as("poor"))
+    assert "GRANT CREATE ON DATABASE" in refusal.value.do
+    for db in (full, poor, pg16):
+        assert db.query("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'ballast%'") == []
+
+
+def test_another_kind_of_restore_does_not_mix_in(kept18: Kept) -> None:
+    to = kept18.db.another()
+    halted(kept18, to, "recover.committed:2")
+    with pytest.raises(RestoreError, match="another recovery on demand was begun in this database"):
+        restore(kept18.vault, kept18.vault.resolve(None), to.dsn, Request())
+    assert bring(kept18, to).proven
+
+
+def test_a_vault_that_cannot_be_read_in_the_middle_stops_it_and_mended_it_goes_on(kept18: Kept) -> None:
+    to = kept18.db.another()
+    halted(kept18, to, "recover.committed:2", "-j", "1", "--priority", first(kept18, "t6"))
+    runs = [run.object.name for image in kept18.vault.index.images for run in image.runs]
+    spared = {name: (Path(kept18.url) / name).read_bytes() for name in runs}
+    for name, data in spared.items():
+        (Path(kept18.url) / name).write_bytes(data[:100] + bytes(len(data) - 100))
+    with pytest.raises(IntegrityError):
+        recover(Vault.open(kept18.url), kept18.vault.resolve(None), to.dsn)
+    for name, data in spared.items():
+        (Path(kept18.url) / name).write_bytes(data)
+    assert bring(kept18, to).proven
+
+
+def test_a_stranger_in_our_schema_is_refused(kept18: Kept) -> None:
+    to = kept18.db.another()
+    to.run("CREATE ROLE stranger", "CREATE SCHEMA ballast_recovery AUTHORIZATION stranger")
+    with pytest.raises(BallastError, match="the schema ballast_recovery belongs to role stranger"):
+        bring(kept18, to)
