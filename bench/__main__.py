@@ -7,7 +7,7 @@ import sys
 
 from bench import page
 
-ALL = ("seal", "ddl", "tpcb", "restore")
+ALL = ("seal", "ddl", "tpcb", "restore", "recover")
 
 
 def main() -> int:
