@@ -25,7 +25,9 @@ _OPEN_S, _OPEN_RATIO, _P50_S, _P99_S, _ALL_RATIO = 5.0, 1.3, 0.150, 0.800, 1.3
 
 def platform(here: Setting, tenants: int, large_every: int) -> Path:
     """The vault of a platform that is lost as soon as it was imaged."""
-    server = here.server(f"production{tenants}", max_wal_size="8GB", shared_buffers="512MB", maintenance_work_mem="512MB")
+    server = here.server(
+        f"production{tenants}", max_wal_size="8GB", shared_buffers="512MB", maintenance_work_mem="512MB"
+    )
     rows = build(server.dsn(), tenants, large_every=large_every)
     here.protect(server.dsn(), "shop_id", f"vault{tenants}")
     server.discard()
@@ -41,7 +43,17 @@ class Loss:
         self.server = fresh(here, name)
         self.log = (here.folder / f"{name}.json").open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ballast.cli", "recover", "--json", "--vault", str(vault), "--into", self.server.dsn()],
+            [
+                sys.executable,
+                "-m",
+                "ballast.cli",
+                "recover",
+                "--json",
+                "--vault",
+                str(vault),
+                "--into",
+                self.server.dsn(),
+            ],
             stdout=self.log,
             stderr=subprocess.STDOUT,
         )
@@ -176,7 +188,10 @@ def measure(here: Setting, big: Path, small: Path, tenants: int, rounds: int) ->
         here.ballast("restore", "--vault", str(big), "--into", server.dsn(), "--jobs", "2")
         plain.append(time.monotonic() - started)
         server.discard()
-        print(f"round {n + 1}: first {first}, visited {visited[-1]:.1f}, alone {alone[-1]:.1f}, plain {plain[-1]:.1f}", flush=True)
+        print(
+            f"round {n + 1}: first {first}, visited {visited[-1]:.1f}, alone {alone[-1]:.1f}, plain {plain[-1]:.1f}",
+            flush=True,
+        )
     big_s, small_s = statistics.median(first["big"]), statistics.median(first["small"])
     p50, p99 = statistics.median(taken), sorted(taken)[int(len(taken) * 0.99)]
     plain_s, visited_s, alone_s = map(statistics.median, (plain, visited, alone))
@@ -184,7 +199,11 @@ def measure(here: Setting, big: Path, small: Path, tenants: int, rounds: int) ->
         (f"loss to first tenant served, {tenants:,} tenants", f"{big_s:.2f} s", f"{_OPEN_S:.0f} s"),
         ("the same with 100 tenants", f"{small_s:.2f} s", ""),
         ("ratio", f"{big_s / small_s:.2f}", f"{_OPEN_RATIO:.2f}"),
-        (f"first visit of a tenant not yet back, p50 of {len(taken):,}", f"{p50 * 1e3:.0f} ms", f"{_P50_S * 1e3:.0f} ms"),
+        (
+            f"first visit of a tenant not yet back, p50 of {len(taken):,}",
+            f"{p50 * 1e3:.0f} ms",
+            f"{_P50_S * 1e3:.0f} ms",
+        ),
         ("… p99", f"{p99 * 1e3:.0f} ms", f"{_P99_S * 1e3:.0f} ms"),
         (f"all back while visitors come ({came / rounds:,.0f} a round)", f"{visited_s:.1f} s", ""),
         ("all back, nobody comes", f"{alone_s:.1f} s", ""),

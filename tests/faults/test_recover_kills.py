@@ -31,7 +31,7 @@ def kept(pg18: Database, open_folder: Path) -> Kept:
     return made
 
 
-def start(kept: Kept, to: Database, *options: str, fail: str = "") -> "subprocess.Popen[bytes]":
+def start(kept: Kept, to: Database, *options: str, fail: str = "") -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [*COMMAND, "--vault", kept.url, "--into", to.dsn, *options],
         env={**os.environ, "BALLAST_FAIL": fail},

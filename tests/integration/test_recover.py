@@ -57,7 +57,7 @@ def bring(kept: Kept, to: Database, **wish: object) -> Recovered:
     return recover(kept.vault, kept.vault.resolve(None), to.dsn, Wish(**wish))  # type: ignore[arg-type]
 
 
-def command(kept: Kept, to: Database, *options: str, fail: str = "") -> "subprocess.Popen[bytes]":
+def command(kept: Kept, to: Database, *options: str, fail: str = "") -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "ballast.cli", "recover", "--json", "--vault", kept.url, "--into", to.dsn, *options],
         env={**os.environ, "BALLAST_FAIL": fail},
@@ -83,9 +83,11 @@ def first(kept: Kept, *tenants: str) -> str:
 def refused(db: Database, user: str, *statements: str) -> tuple[str, str]:
     """SQLSTATE and hint with which the last of the statements is refused in one transaction."""
     conn = db.connect(user=user, autocommit=False)
+    *before, last = statements
+    for statement in before:
+        conn.execute(statement.encode())
     with pytest.raises(psycopg.Error) as refusal:
-        for statement in statements:
-            conn.execute(statement.encode())
+        conn.execute(last.encode())
     conn.rollback()
     return refusal.value.sqlstate or "", refusal.value.diag.message_hint or ""
 
@@ -99,7 +101,11 @@ def test_everything_comes_back_and_nothing_of_ours_stays(kept: Kept) -> None:
     (origin,) = to.query("SELECT vault_id, timeline, lsn::text, finished_at > begun_at FROM ballast_recovery.origin")
     cut = recovered.cut
     assert origin == ("kept", 1, f"{cut.lsn >> 32:X}/{cut.lsn & 0xFFFFFFFF:X}", True)
-    assert to.query(LEFT) == [("ballast_recovery",), ("ballast_recovery.origin",), ("ballast_recovery.origin_only_one",)]
+    assert to.query(LEFT) == [
+        ("ballast_recovery",),
+        ("ballast_recovery.origin",),
+        ("ballast_recovery.origin_only_one",),
+    ]
     to.run("DROP SCHEMA ballast_recovery CASCADE")
     assert contents(to) == contents(source)
     assert structure(to) == structure(source)
@@ -135,7 +141,12 @@ def test_who_is_not_back_cannot_be_read_as_empty_nor_written_to(kept: Kept) -> N
         assert refused(to, "shop_app", "SET ballast.tenant = 't3'", f"SELECT * FROM {table}")[0] == "BL001"
     # Not a row of it is there for a filter, or a join that never comes so far, to find.
     assert (
-        refused(to, "shop_app", "SET ballast.tenant = 't3'", "SELECT FROM item JOIN line ON item.id = item_id WHERE price = 9")[0]
+        refused(
+            to,
+            "shop_app",
+            "SET ballast.tenant = 't3'",
+            "SELECT FROM item JOIN line ON item.id = item_id WHERE price = 9",
+        )[0]
         == "BL001"
     )
     # A new tenant, of whom the record knows nothing, is nobody's to keep out.
@@ -203,7 +214,9 @@ def test_callers_are_told_when_it_takes_too_long_or_cannot_be(kept: Kept) -> Non
 
 def test_priorities_by_a_query_over_the_shared_tables(kept: Kept) -> None:
     to = kept.db.another()
-    kept.db.run("CREATE TABLE plan (code text PRIMARY KEY, shop text, fee int)", "INSERT INTO plan VALUES ('p', 't7', 90)")
+    kept.db.run(
+        "CREATE TABLE plan (code text PRIMARY KEY, shop text, fee int)", "INSERT INTO plan VALUES ('p', 't7', 90)"
+    )
     kept.registry.tenants = TENANTS  # type: ignore[attr-defined]
     kept.look()
     query = "SELECT shop, -fee FROM plan"
@@ -298,7 +311,7 @@ def test_a_tenant_that_cannot_come_back_is_named_and_the_others_do(kept18: Kept)
     (failure,) = recovered.failures
     assert re.match(r"tenant t\d: .*duplicate key value", failure)
     tenant = failure.split()[1][:-1]
-    with pytest.raises(RestoreError, match="could not be brought back: .*duplicate key"):
+    with pytest.raises(RestoreError, match=r"could not be brought back: .*duplicate key"):
         ensure(to.dsn, tenant)
     assert ensure(to.dsn, "t9" if tenant != "t9" else "t8")
     to.run("DELETE FROM line WHERE id = 1")
@@ -364,3 +377,16 @@ def test_a_stranger_in_our_schema_is_refused(kept18: Kept) -> None:
     to.run("CREATE ROLE stranger", "CREATE SCHEMA ballast_recovery AUTHORIZATION stranger")
     with pytest.raises(BallastError, match="the schema ballast_recovery belongs to role stranger"):
         bring(kept18, to)
+
+
+def test_a_loss_in_the_middle_of_a_recovery_leaves_no_gate_in_the_second_one(kept18: Kept, open_folder: Path) -> None:
+    lost = kept18.db.another()
+    halted(kept18, lost, "recover.gate")
+    again = Kept(lost, open_folder / "again", TENANTS)
+    again.look()
+    to = kept18.db.another()
+    halfway = restore(again.vault, again.vault.resolve(None), to.dsn, Request(tables=("public.shop", "public.log")))
+    assert halfway.schema_rebuilt
+    assert structure(to) == structure(kept18.db)
+    assert to.query(FLAGS) == kept18.db.query(FLAGS)
+    assert to.query(LEFT) == []

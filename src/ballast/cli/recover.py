@@ -88,7 +88,9 @@ def recover(
     ] = 2,
     config: options.PinningConfig = None,
     key: options.Key = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Lines of JSON on standard output; the last is the report.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Lines of JSON on standard output; the last is the report.")
+    ] = False,
 ) -> None:
     """Rebuild a lost platform on an empty server, open from the first seconds.
 

@@ -64,9 +64,7 @@ class Doorbell:
         wanted = {n for numbers in asks.values() for n in numbers}
         missing = {n: [t for t in self._by_hash.get(n, ()) if is_missing(t)] for n in wanted}
         ring = {
-            bell
-            for pid, bell in waits.items()
-            if not any(missing[n] for n in asks.get(pid, ()) if n & MASK == bell)
+            bell for pid, bell in waits.items() if not any(missing[n] for n in asks.get(pid, ()) if n & MASK == bell)
         }
         self._ring(ring | self._let_go)
         tenants = tuple(dict.fromkeys(t for names in missing.values() for t in names))

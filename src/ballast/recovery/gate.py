@@ -133,7 +133,9 @@ def open_for_good(conn: psycopg.Connection[Any]) -> bool:
 def _keep_no_plans(conn: psycopg.Connection[Any]) -> list[str]:
     """In sessions that begin from now on."""
     if conn.execute(_PLANS_SET.encode()).fetchone() is not None:
-        return ["plan_cache_mode of this database was left as it is: see that it is force_custom_plan until all are back"]
+        return [
+            "plan_cache_mode of this database was left as it is: see that it is force_custom_plan until all are back"
+        ]
     refused = try_statements(conn, [_database("ALTER DATABASE {} SET plan_cache_mode = force_custom_plan", conn)])
     if refused is not None:
         return [f"plans that sessions keep may read a tenant not yet back as empty: {refused.what}"]
@@ -163,14 +165,16 @@ def _close(conn: psycopg.Connection[Any], door: Door, own: Sequence[_Policy]) ->
     restrictive = [policy for policy in own if not policy.permissive]
     if not table.row_security and restrictive:
         # Switching row-level security on would wake them.
-        return [f"{table.schema}.{table.name} has policies that are switched off: it is not closed to tenants not yet back"]
+        return [
+            f"{table.schema}.{table.name} has policies that are switched off: it is not closed to tenants not yet back"
+        ]
     check = _call("writable", door.column) if door.column is not None else sql.SQL("true")
     statements = [_policy(_GATE, name, "AS RESTRICTIVE", sql.SQL("ballast_recovery.readable()"), check)]
     setting = _only_setting(door, own)
     if table.row_security and door.column is not None and setting is not None:
         column = next(column for column in table.columns if column.name == door.column)
         named = sql.SQL("{} = (ballast_recovery.checked({}))::{}").format(
-            sql.Identifier(door.column), sql.Literal(setting), sql.SQL(column.type)  # type: ignore[arg-type]
+            sql.Identifier(door.column), sql.Literal(setting), sql.SQL(column.type)
         )
         statements.append(_policy(_NAMED, name, "AS RESTRICTIVE", named, sql.SQL("true")))
     forced = True
@@ -198,7 +202,7 @@ def _policy(
     policy: str, table: sql.Identifier, kind: str, using: sql.Composable, check: sql.Composable
 ) -> sql.Composed:
     return sql.SQL("CREATE POLICY {} ON {} {} USING ({}) WITH CHECK ({})").format(
-        sql.Identifier(policy), table, sql.SQL(kind), using, check  # type: ignore[arg-type]
+        sql.Identifier(policy), table, sql.SQL(kind), using, check
     )
 
 
@@ -212,9 +216,7 @@ def _only_setting(door: Door, own: Sequence[_Policy]) -> str | None:
     return next(iter(found))[0] if len(found) == 1 and len(next(iter(found))) == 1 else None
 
 
-def _open(
-    conn: psycopg.Connection[Any], oid: int, name: sql.Identifier, was_enabled: bool, was_forced: bool
-) -> bool:
+def _open(conn: psycopg.Connection[Any], oid: int, name: sql.Identifier, was_enabled: bool, was_forced: bool) -> bool:
     ours = [row[0] for row in conn.execute(_OURS_ON.encode(), [oid, [_GATE, _NAMED, _ALL, _OWNER]]).fetchall()]
     steps = [sql.SQL("DROP POLICY {} ON {}").format(sql.Identifier(policy), name) for policy in ours]
     if not was_enabled:
@@ -245,9 +247,7 @@ def _tenant_column(relation: Relation) -> str | None:
 
 def _canonical(closed: Collection[Door]) -> str:
     """A tenant's name as rows print it, of what a session says: 042 is 42 where the column is a number."""
-    types = {
-        column.base_type for door in closed for column in door.table.columns if column.name == door.column
-    }
+    types = {column.base_type for door in closed for column in door.table.columns if column.name == door.column}
     expression = "name"
     if types and types <= _INTEGERS:
         expression = "name::bigint::text"

@@ -24,7 +24,9 @@ def mark(conn: psycopg.Connection[Any], number: int) -> str | None:
             conn.execute(statement.encode(), (str(number),))
     except psycopg.Error as error:
         why = error.diag.message_primary or str(error)
-        return f"rows are put back without a replication origin ({why}): a recorder on this server will record them again"
+        return (
+            f"rows are put back without a replication origin ({why}): a recorder on this server will record them again"
+        )
     return None
 
 

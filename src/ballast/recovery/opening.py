@@ -14,10 +14,9 @@ import psycopg
 from ballast.errors import RestoreError
 from ballast.postgres import read_catalog
 from ballast.recovery import gate, progress, rebuild, record, roster
-from ballast.recovery.choice import Choice
+from ballast.recovery.choice import Choice, Request
 from ballast.recovery.copying import Ask, converse
 from ballast.recovery.empty import leave_extensions
-from ballast.recovery.choice import Request
 from ballast.recovery.rights import Needs, require_rights
 from ballast.recovery.sequences import past_record
 from ballast.recovery.target import Target, read_target
@@ -25,7 +24,7 @@ from ballast.vault import Resolved, Vault, tenants
 from ballast.vault.failpoints import reach
 
 _OLDEST = 16
-_MAY_PASS = "SELECT rolsuper OR rolbypassrls, quote_ident(rolname) FROM pg_roles WHERE rolname = current_user"
+_BYPASSES = "SELECT rolsuper OR rolbypassrls, quote_ident(rolname) FROM pg_roles WHERE rolname = current_user"
 _ORIGIN = "SELECT vault_id, timeline, finished_at FROM ballast_recovery.origin"
 
 
@@ -49,7 +48,7 @@ def require_empty(conn: psycopg.Connection[Any], vault: Vault, resolved: Resolve
             f"the target is PostgreSQL {major}, and the recorded database was {recorded or 'of an unknown version'}",
             f"Recover into a server of version {max(_OLDEST, recorded)} or newer.",
         )
-    may_pass = conn.execute(_MAY_PASS).fetchone()
+    may_pass = conn.execute(_BYPASSES).fetchone()
     if may_pass is not None and not may_pass[0]:
         raise RestoreError(
             f"the role {may_pass[1]} would be held up by the gate that keeps others from tenants that are not back yet",

@@ -43,10 +43,6 @@ class Pace:
         self._told_at = now
         return True
 
-    def pause(self, seconds: float) -> None:
-        """Until the next look."""
-        time.sleep(seconds)
-
     def progress(self, heard: Heard, failed: int) -> Progress:
         """As of now."""
         now = time.monotonic()

@@ -5,7 +5,7 @@ Pure: no clock, no server. Whoever uses it from several threads holds a lock aro
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 _FIRST_WINDOW = 32
 """Ranked tenants that come back strictly in order of rank. The next 64 are put into the order of reading among
@@ -89,11 +89,11 @@ class Precedence:
                 yield tuple(piece)
 
 
-def _windows(ranked: Sequence[str], place: object) -> Iterator[list[str]]:
+def _windows(ranked: Sequence[str], place: Callable[[str], tuple[int, int]]) -> Iterator[list[str]]:
     """The first ones one by one, then ever larger windows, each in the order of reading."""
     for tenant in ranked[:_FIRST_WINDOW]:
         yield [tenant]
     at, size = _FIRST_WINDOW, 2 * _FIRST_WINDOW
     while at < len(ranked):
-        yield sorted(ranked[at : at + size], key=place)  # type: ignore[arg-type]
+        yield sorted(ranked[at : at + size], key=place)
         at, size = at + size, 2 * size

@@ -37,7 +37,11 @@ def parse(text: str, name: str) -> dict[str, float]:
     ranks: dict[str, float] = {}
     for number, line in enumerate(text.splitlines(), 1):
         fields = _fields(line)
-        if not fields or fields[0].startswith("#") or (number == 1 and [f.lower() for f in fields] == ["tenant", "rank"]):
+        if (
+            not fields
+            or fields[0].startswith("#")
+            or (number == 1 and [f.lower() for f in fields] == ["tenant", "rank"])
+        ):
             continue
         if len(fields) > 2:
             raise ConfigError(
@@ -87,5 +91,6 @@ def _number(text: str, name: str, line: int) -> float:
         return float(text)
     except ValueError:
         raise ConfigError(
-            f"{name}, line {line}: the rank {text!r} is no number", "1 comes back before 2; the order of lines counts without."
+            f"{name}, line {line}: the rank {text!r} is no number",
+            "1 comes back before 2; the order of lines counts without.",
         ) from None

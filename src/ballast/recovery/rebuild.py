@@ -15,7 +15,7 @@ from ballast.errors import RestoreError
 from ballast.recovery import progress
 from ballast.recovery.adjust import Adjustment, Statement
 from ballast.recovery.copying import ServerRefused, run_script, run_statement, try_statements
-from ballast.recovery.dumpscript import Part, Phase, accepted, is_ours, left_out, parts, statements
+from ballast.recovery.dumpscript import Part, Phase, accepted, is_ours, left_out, parts, statements, without_gate
 from ballast.recovery.record import Structure
 from ballast.recovery.schedule import Task, work_off
 from ballast.recovery.target import connect_target
@@ -94,6 +94,7 @@ def create_tables(conn: psycopg.Connection[Any], structure: Structure) -> None:
     warnings += [f"left out of the dump, make it by hand: {what}" for what in left_out(structure.post_data)]
     warnings += [_our(part) for part in parts(structure.post_data)[1] if is_ours(part)]
     preamble, objects = parts(structure.pre_data)
+    objects, _ = without_gate(objects, parts(structure.post_data)[1])
     version = conn.info.server_version
     with conn.transaction():
         for statement in accepted(preamble, server_version=version):
@@ -170,6 +171,7 @@ class Afterwards:
         self._dsn, self._done, self._jobs = dsn, done, jobs
         self._adjustment: Adjustment = structure.adjustment
         self._preamble, objects = parts(structure.post_data)
+        _, objects = without_gate(parts(structure.pre_data)[1], objects)
         self._parts = [part for part in objects if not is_ours(part) and _unit(part) not in done]
 
     def keys_and_indexes(self) -> list[Task]:

@@ -27,7 +27,7 @@ from ballast.recovery.opening import Opening, finished_before, require_empty
 from ballast.recovery.pace import Pace
 from ballast.recovery.precedence import Precedence
 from ballast.recovery.record import rows_estimate
-from ballast.recovery.report import Tally, TableProof
+from ballast.recovery.report import TableProof, Tally
 from ballast.recovery.target import Target, connect_target
 from ballast.recovery.unit import SHARED, Differs, Loader, Tallies
 from ballast.recovery.watcher import Onlooker, Silent
@@ -41,11 +41,11 @@ _SETTINGS = (
     # Statistics are those of empty tables; a sequential scan of what grows would be the planner's choice.
     " SET enable_seqscan = off"
 )
-_ROWS_A_UNIT = 20_000
+_ROWS_A_UNIT = 40_000
 """One transaction of the workers: small, since a visitor of one of its tenants waits for all of it."""
 _LISTEN_EVERY_S = 0.01
 _TELL_EVERY_S = 0.5
-_GIVE_WAY_S = 0.25
+_GIVE_WAY_S = 0.02
 _TENANTS_OWN_FAULT = ("22", "23", "P0")
 """Classes of SQLSTATE for which one tenant is put aside and the others go on: its rows meet others' that came meanwhile."""
 _ONCE_MORE = ("40001", "40P01")
@@ -300,7 +300,8 @@ class Recovery:
             if ended:
                 bell.listen(self._precedence.is_missing)  # those whose tenant came last
                 return
-            self._pace.pause(_LISTEN_EVERY_S)
+            with self._changed:  # who waits for what has come hears of it at once
+                self._changed.wait(_LISTEN_EVERY_S)
 
     def _add(self, recorded: Tallies) -> None:
         for number, tally in recorded.items():
@@ -309,9 +310,7 @@ class Recovery:
     def _rows(self) -> int:
         return sum(tally.rows for tally in self._recorded.values())
 
-    def _ended(
-        self, choice: Choice, target: Target, broken: Sequence[str], warnings: Sequence[str]
-    ) -> Recovered:
+    def _ended(self, choice: Choice, target: Target, broken: Sequence[str], warnings: Sequence[str]) -> Recovered:
         proofs = [
             TableProof(place.relation.qualified, tally, tally)
             for place in sorted(target.places.values(), key=lambda place: place.relation.qualified)

@@ -28,7 +28,8 @@ INSERT INTO ballast_recovery.origin (vault_id, timeline, lsn) VALUES (%s, %s, %s
    SET vault_id = excluded.vault_id, timeline = excluded.timeline, lsn = excluded.lsn, begun_at = now(), finished_at = NULL
 """
 _LEADING = """
-SELECT i.indrelid::bigint, i.indkey[0]::int FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am a ON a.oid = x.relam
+SELECT i.indrelid::bigint, i.indkey[0]::int
+  FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am a ON a.oid = x.relam
  WHERE i.indrelid = ANY(%s) AND i.indisvalid AND i.indpred IS NULL AND a.amname = 'btree'
 """
 _PROGRESS = """
@@ -188,4 +189,3 @@ def leaving() -> Iterable[str]:
         yield f"DROP TABLE IF EXISTS ballast_recovery.{table}"
     yield "REVOKE ALL ON SCHEMA ballast_recovery FROM PUBLIC"
     yield _LEAVE_BALLAST
-

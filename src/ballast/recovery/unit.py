@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import msgspec
 import psycopg
 from psycopg import sql
 
@@ -134,9 +133,7 @@ class Loader:
     def _read(self, tenants: Sequence[str] | None) -> Iterator[RowChunk]:
         relations = frozenset(self._target.places)
         if tenants is None or len(tenants) == 1:
-            return read_rows(
-                self._vault, self._resolved, tenant=tenants[0] if tenants else None, relations=relations
-            )
+            return read_rows(self._vault, self._resolved, tenant=tenants[0] if tenants else None, relations=relations)
         return read_rows(self._vault, self._resolved, tenants=tenants, relations=relations)
 
     def _prove(self, tenants: Sequence[str] | None, recorded: Tallies) -> None:

@@ -136,7 +136,7 @@ def tenants(vault: Vault, resolved: Resolved | Cut) -> list[str]:
         if run.max_tenant is not None
     }
     with ThreadPoolExecutor(_READERS) as pool:
-        found = pool.map(lambda run: warm(vault).open(run).tenants(), runs.values())
+        found = pool.map(lambda run: warm(vault).tenants(run), runs.values())
         names = {name for known in found for name in known if name is not None}
     return sorted(names, key=str.encode)
 
@@ -179,10 +179,7 @@ class Scope:
         """Of one tenant; None: the shared rows."""
         plan = vault.plan(cut, bucket_of(tenant, vault.index.genesis.buckets)).for_tenant(tenant)
 
-        def slices(run: RunRef, relations: Collection[int], columns: Sequence[str]) -> Iterator[pa.Table]:
-            return warm(vault).open(run).slices({tenant}, relations, columns=columns)
-
-        return cls(vault, plan, slices)
+        return cls(vault, plan, warm(vault).tenant_slices(frozenset((tenant,))))
 
     @classmethod
     def of_tenants(cls, vault: Vault, cut: Cut, tenants: Collection[str]) -> Scope:
@@ -190,11 +187,7 @@ class Scope:
         wanted = frozenset(tenants)
         buckets = sorted({bucket_of(tenant, vault.index.genesis.buckets) for tenant in wanted})
         plan = bulk.joint([warm(vault).plan(cut, bucket) for bucket in buckets]).for_tenants(wanted)
-
-        def slices(run: RunRef, relations: Collection[int], columns: Sequence[str]) -> Iterator[pa.Table]:
-            return warm(vault).open(run).slices(wanted, relations, columns=columns)
-
-        return cls(vault, plan, slices)
+        return cls(vault, plan, warm(vault).tenant_slices(wanted))
 
     @classmethod
     def of_bucket(cls, vault: Vault, cut: Cut, bucket: int | None) -> Scope:
@@ -350,6 +343,25 @@ class Warm:
             with ThreadPoolExecutor(min(_READERS, len(new))) as pool:
                 list(pool.map(self.open, new))
         return [self.open(ref) for ref in refs]
+
+    def tenants(self, ref: RunRef) -> list[str | None]:
+        """Every tenant in the run; which buckets that makes is remembered."""
+        found = self.open(ref).tenants()
+        self._held_buckets[ref.object.name] = frozenset(bucket_of(tenant, self._buckets) for tenant in found)
+        return found
+
+    def tenant_slices(self, tenants: frozenset[str | None] | frozenset[str]) -> Slices:
+        """How the rows of some tenants are read. Runs that are known to hold none of their buckets are not looked into:
+        by the names at its ends alone, nearly each run of an image might hold nearly each tenant."""
+        buckets = frozenset(bucket_of(tenant, self._buckets) for tenant in tenants)
+
+        def slices(ref: RunRef, relations: Collection[int], columns: Sequence[str]) -> Iterator[pa.Table]:
+            if buckets.isdisjoint(self._held_buckets.get(ref.object.name, buckets)):
+                return iter(())
+            wanted = None if frozenset(ref.relations) <= frozenset(relations) else relations
+            return self.open(ref).slices(tenants, wanted, columns=columns)
+
+        return slices
 
     def bucket_slices(self, bucket: int) -> Slices:
         """How the rows of one bucket are read: runs of all buckets are taken apart when they are read again."""
