@@ -175,6 +175,8 @@ def without_gate(before: Sequence[Part], after: Sequence[Part]) -> tuple[list[Pa
         kept = tuple(
             s for s in part.statements if not (found := _FORCE.match(s)) or _plain(found["table"]) not in forced
         )
+        if under_way and part.type == "FK CONSTRAINT":
+            kept = tuple(statement.replace(" NOT VALID;", ";") for statement in kept)
         return part if kept == part.statements else msgspec.structs.replace(part, statements=kept)
 
     left = [[part for part in map(cleaned, parts) if part is not None] for parts in (before, after)]
