@@ -28,16 +28,26 @@ def test_who_is_asked_for_comes_before_everybody_and_once() -> None:
     assert precedence.ask("e")
     assert not precedence.ask("e")
     assert precedence.ask("c")
-    assert (precedence.next_asked(), precedence.next_asked(), precedence.next_asked()) == ("e", "c", None)
+    assert [precedence.next_asked(9) for _ in range(3)] == [("e",), ("c",), None]
     assert not precedence.ask("e")
     assert all_units(precedence) == [("g",), ("a", "b"), ("d",), ("f",)]
+
+
+def test_many_who_wait_are_served_together_as_far_as_they_are_read_together() -> None:
+    precedence = Precedence(GROUPS, {}, unit=1)
+    for tenant in ("d", "a", "e", "f", "g"):
+        precedence.ask(tenant)
+    assert precedence.next_asked(2) == ("d", "e")
+    assert precedence.next_asked(2) == ("a",)
+    assert precedence.next_asked(2) == ("f",)
+    assert precedence.next_asked(1) == ("g",)
 
 
 def test_one_that_waits_to_be_served_is_left_out_of_units() -> None:
     precedence = Precedence([["a", "b"]], {}, unit=2)
     precedence.ask("b")
     assert precedence.next_unit() == ("a",)
-    assert precedence.next_asked() == "b"
+    assert precedence.next_asked() == ("b",)
 
 
 def test_nobody_is_fetched_who_is_under_way_back_or_unknown() -> None:
@@ -71,14 +81,14 @@ def test_everybody_comes_exactly_once_whatever_is_asked_and_in_between(data: st.
     while True:
         for tenant in data.draw(st.lists(st.sampled_from([*names, "stranger"]), max_size=3)):
             precedence.ask(tenant)
-        asked = precedence.next_asked() if data.draw(st.booleans()) else None
-        unit = (asked,) if asked is not None else precedence.next_unit()
+        asked = precedence.next_asked(data.draw(st.integers(1, 4))) if data.draw(st.booleans()) else None
+        unit = asked or precedence.next_unit()
         if unit is None:
             break
         came += unit
         precedence.back(unit)
     while (asked := precedence.next_asked()) is not None:
-        came.append(asked)
-        precedence.back([asked])
+        came += asked
+        precedence.back(asked)
     assert sorted(came) == sorted(names)
     assert precedence.missing == 0

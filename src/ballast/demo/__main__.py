@@ -22,7 +22,7 @@ from ballast.postgres import EmbeddedServer, connect, format_lsn, snapshot_at_cu
 from ballast.recovery import Tally
 
 TENANT = 7
-ACCOUNTS = 2_000
+ACCOUNTS = 1_000
 FILL = (
     "INSERT INTO public.pgbench_branches (bid, bbalance) SELECT b, 0 FROM generate_series(1, %(tenants)s) b",
     "INSERT INTO public.pgbench_tellers (tid, bid, tbalance)"

@@ -226,8 +226,7 @@ class Recovery:
             with self._changed:
                 if self._failure is not None:
                     return
-                asked = self._precedence.next_asked()
-                unit = (asked,) if asked is not None else self._precedence.next_unit()
+                unit = self._precedence.next_asked(2 * self._wish.jobs) or self._precedence.next_unit()
             if unit is None:
                 return
             self._bring(loader, unit)
@@ -236,13 +235,13 @@ class Recovery:
         """Those that are waited for, at once."""
         while True:
             with self._changed:
-                while (asked := self._precedence.next_asked()) is None:
+                while (asked := self._precedence.next_asked(2 * self._wish.jobs)) is None:
                     if self._failure is not None or not self._precedence.missing:
                         return
                     self._changed.wait(1)
                 self._serving += 1
             try:
-                self._bring(loader, (asked,))
+                self._bring(loader, asked)
             finally:
                 with self._changed:
                     self._serving -= 1
