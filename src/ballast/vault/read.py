@@ -312,11 +312,12 @@ class Warm:
         vault = self._vault()
         assert vault is not None  # whoever reads holds it
         key = (vault.index.head, cut, bucket)
-        if key not in self._plans:
+        plan = self._plans.get(key)
+        if plan is None:
             if len(self._plans) > 4 * self._buckets:
                 self._plans.clear()
-            self._plans[key] = vault.plan(cut, bucket)
-        return self._plans[key]
+            plan = self._plans[key] = vault.plan(cut, bucket)
+        return plan
 
     def open(self, ref: RunRef) -> Run:
         """The run, from memory if it was opened before; else held against the ledger first."""
