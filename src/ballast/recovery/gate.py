@@ -28,7 +28,7 @@ from ballast.vault.records import ByColumn, Relation, Shared
 
 OUR_SETTING = "ballast.tenant"
 _GATE, _NAMED, _ALL, _OWNER = (f"ballast_recovery_{name}" for name in ("gate", "named", "all", "owner"))
-_LOCK_NOT_AVAILABLE = "55P03"
+_LOCKS_IN_THE_WAY = ("55P03", "40P01")
 
 _POLICIES = """
 SELECT polrelid::bigint, polname, polpermissive, pg_get_expr(polqual, polrelid)
@@ -232,7 +232,7 @@ def try_briefly(conn: psycopg.Connection[Any], statements: Iterable[str]) -> boo
         run_script(conn, "; ".join(("BEGIN", "SET LOCAL lock_timeout = '100ms'", *statements, "COMMIT")))
     except ServerRefused as refused:
         run_script(conn, "ROLLBACK")
-        if refused.sqlstate != _LOCK_NOT_AVAILABLE:
+        if refused.sqlstate not in _LOCKS_IN_THE_WAY:
             raise
         return False
     return True
