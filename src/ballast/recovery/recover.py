@@ -226,7 +226,7 @@ class Recovery:
             with self._changed:
                 if self._failure is not None:
                     return
-                unit = self._precedence.next_asked(2 * self._wish.jobs) or self._precedence.next_unit()
+                unit = self._precedence.next_asked(self._wish.jobs) or self._precedence.next_unit()
             if unit is None:
                 return
             self._bring(loader, unit)
@@ -235,7 +235,7 @@ class Recovery:
         """Those that are waited for, at once."""
         while True:
             with self._changed:
-                while (asked := self._precedence.next_asked(2 * self._wish.jobs)) is None:
+                while (asked := self._precedence.next_asked(self._wish.jobs)) is None:
                     if self._failure is not None or not self._precedence.missing:
                         return
                     self._changed.wait(1)
