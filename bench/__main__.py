@@ -7,7 +7,7 @@ import sys
 
 from bench import page
 
-ALL = ("seal", "ddl", "tpcb", "restore", "rewind")
+ALL = ("seal", "ddl", "tpcb", "restore", "recover", "rewind")
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ import pytest
 from psycopg import sql
 
 from ballast.postgres import connect
-from ballast.postgres.copystream import PrintError, can_stream, sum_copy
+from ballast.postgres.copystream import PrintError, can_stream, sum_copy, sum_copy_within
 from ballast.recovery import tally_of_query
 from tests.fix_postgres import Database
 
@@ -23,6 +23,11 @@ def test_the_same_rows_and_checksum(pg: Database, query: str) -> None:
     with connect(pg.dsn) as conn:
         assert can_stream(conn)
         expected = tally_of_query(conn, sql.SQL(query))  # type: ignore[arg-type]
+        with conn.transaction():
+            conn.execute("SET LOCAL application_name = 'inside'")
+            for _ in range(2):
+                assert sum_copy_within(conn, f"COPY ({query}) TO STDOUT") == (expected.rows, expected.checksum)
+            assert conn.execute("SHOW application_name").fetchone() == ("inside",)
         assert sum_copy(conn, f"COPY ({query}) TO STDOUT") == (expected.rows, expected.checksum)
         assert conn.closed
 
@@ -33,6 +38,18 @@ def test_a_refusal_on_the_way_is_one(pg18: Database) -> None:
     assert refused.value.sqlstate == "22012"
     with pytest.raises(PrintError, match="nowhere"):
         sum_copy(connect(pg18.dsn), "COPY nowhere TO STDOUT")
+
+
+def test_a_refusal_within_a_connection_leaves_it_usable(pg18: Database) -> None:
+    with connect(pg18.dsn) as conn:
+        for statement, state in (
+            ("COPY (SELECT 1 / (30000 - g) FROM generate_series(1, 50000) g) TO STDOUT", "22012"),
+            ("COPY nowhere TO STDOUT", "42P01"),
+        ):
+            with pytest.raises(PrintError) as refused:
+                sum_copy_within(conn, statement)
+            assert refused.value.sqlstate == state
+        assert sum_copy_within(conn, "COPY (SELECT 'x') TO STDOUT")[0] == 1
 
 
 def test_a_server_that_goes_away(pg18: Database) -> None:

@@ -18,6 +18,7 @@ from ballast.cli import (
     merge,
     protect,
     record,
+    recover,
     restore,
     rewind,
     status,
@@ -60,6 +61,7 @@ app.command("protect")(protect.protect)
 app.command("unprotect")(protect.unprotect)
 app.command("record")(record.record)
 app.command("status")(status.status)
+app.command("recover")(recover.recover)
 app.command("restore")(restore.restore)
 app.command("rewind")(rewind.rewind)
 app.command("undo")(undo.undo)

@@ -103,6 +103,11 @@ class Bars:
         if speed:
             self._progress.update(self._task, rate=f"{speed:,.0f}/s")
 
+    def describe(self, stage: str) -> None:
+        """Other words for the stage under way."""
+        if self._task is not None:
+            self._progress.update(self._task, description=stage)
+
     def _finish(self) -> None:
         if self._task is not None:
             task = self._progress.tasks[self._task]

@@ -1,6 +1,6 @@
 """One client of the demonstration: TPC-B transactions, and a journal of those that the server acknowledged.
 
-Started as a process of its own: `python -m ballast.demo.clients DSN NUMBER SCALE JOURNAL`. It ends by itself when the
+Started as a process of its own: `python -m ballast.demo.clients DSN NUMBER SCALE ACCOUNTS JOURNAL`. It ends by itself when the
 server is gone. The id in `pgbench_history.filler` tells afterwards whether a transaction is there.
 """
 
@@ -25,7 +25,7 @@ _TRANSACTION = (
 )
 
 
-def run(dsn: str, number: int, scale: int, journal: Path) -> None:
+def run(dsn: str, number: int, scale: int, accounts: int, journal: Path) -> None:
     """Commits until the server is gone, noting each acknowledged transaction: id, seconds that it took."""
     chance = random.Random(number)  # noqa: S311 - the load is to be the same in every run
     with journal.open("w", buffering=1) as acknowledged, psycopg.connect(dsn, autocommit=True) as conn:
@@ -38,7 +38,7 @@ def run(dsn: str, number: int, scale: int, journal: Path) -> None:
                 "bid": bid,
                 # As in pgbench, but with account and teller of the same branch: a tenant's sums then agree by themselves.
                 "tid": (bid - 1) * 10 + chance.randint(1, 10),
-                "aid": (bid - 1) * 100_000 + chance.randint(1, 100_000),
+                "aid": (bid - 1) * accounts + chance.randint(1, accounts),
                 "delta": chance.randint(-5000, 5000),
             }
             started = time.monotonic()
@@ -52,4 +52,4 @@ def run(dsn: str, number: int, scale: int, journal: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+from psycopg import pq
 
 from ballast.errors import ServerError
 from ballast.postgres.checksum import copy_data_checksums
@@ -22,6 +23,7 @@ _BUFFER_BYTES = 1 << 20
 _HEADER = struct.Struct("!cI")
 _MASK = (1 << 64) - 1
 _READY, _ERROR = b"Z", b"E"
+_OF_COPY = frozenset((b"H", b"d"))
 _EXPECTED = frozenset((b"H", b"d", b"c", b"C", b"N", b"S", b"A"))
 
 
@@ -49,6 +51,96 @@ def sum_copy(conn: psycopg.Connection[Any], statement: str) -> tuple[int, int]:
             return _Stream(source).read()
     finally:
         conn.close()
+
+
+def sum_copy_within(conn: psycopg.Connection[Any], statement: str) -> tuple[int, int]:
+    """The same on a connection that goes on to be used, also inside of a transaction. PrintError.
+
+    Only rows and what announces them are taken off the socket; libpq is left with the end of the statement, as if it had
+    printed nothing. It must not have read ahead, so nothing may be under way on the connection."""
+    pgconn = conn.pgconn
+    pgconn.send_query(statement.encode())
+    while pgconn.flush():
+        _wait(pgconn.socket, select.POLLOUT)
+    with socket.socket(fileno=os.dup(pgconn.socket)) as source:
+        rows, checksum, began = _Peeking(source).read()
+    refusal = None if began else PrintError("the server printed nothing")
+    while (result := _result(pgconn)) is not None:
+        if result.status != pq.ExecStatus.COMMAND_OK:
+            state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+            said = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
+            refusal = PrintError(f"the server refused ({state}): {said}", sqlstate=state)
+    if refusal is not None:
+        raise refusal
+    return rows, checksum
+
+
+def _result(pgconn: pq.abc.PGconn) -> pq.abc.PGresult | None:
+    while pgconn.is_busy():
+        _wait(pgconn.socket, select.POLLIN)
+        pgconn.consume_input()
+    return pgconn.get_result()
+
+
+class _Peeking:
+    """Rows of COPY, taken off a socket up to the first message that is none of COPY's."""
+
+    def __init__(self, source: socket.socket) -> None:
+        self._source = source
+        self._buffer = np.empty(_BUFFER_BYTES, np.uint8)
+
+    def read(self) -> tuple[int, int, bool]:
+        """Rows, checksum, whether COPY began."""
+        rows = checksum = held = 0
+        began = False
+        while True:
+            peeked = self._peek(held)
+            end = held + peeked
+            at = 0
+            while True:
+                at, more, added = copy_data_checksums(self._buffer, at, end)
+                rows, checksum = rows + more, (checksum + added) & _MASK
+                if at == end:
+                    break
+                kind = self._buffer[at : at + 1].tobytes()
+                if kind not in _OF_COPY:
+                    self._take(held, at - held)
+                    return rows, checksum, began
+                whole = end - at >= _HEADER.size and _HEADER.unpack_from(self._buffer.data, at)[1] + 1 <= end - at
+                if kind == b"d" or not whole:
+                    break
+                began = began or kind == b"H"
+                at += 1 + _HEADER.unpack_from(self._buffer.data, at)[1]
+            self._take(held, peeked)
+            held = end - at
+            if held:
+                self._make_room(at, end)
+
+    def _peek(self, held: int) -> int:
+        while True:
+            _wait(self._source.fileno(), select.POLLIN)
+            try:
+                peeked = self._source.recv_into(self._buffer.data[held:], 0, socket.MSG_PEEK)
+            except BlockingIOError:
+                continue
+            if not peeked:
+                raise PrintError(
+                    "the server ended the connection", "Look into its log, then run the same command again: it goes on."
+                )
+            return peeked
+
+    def _take(self, at: int, size: int) -> None:
+        """What was peeked is there: it comes at once."""
+        while size:
+            got = self._source.recv_into(self._buffer.data[at : at + size])
+            at, size = at + got, size - got
+
+    def _make_room(self, at: int, end: int) -> None:
+        held = end - at
+        tail = self._buffer[at:end].copy()
+        if 2 * held > len(self._buffer):
+            self._buffer = np.empty(4 * held, np.uint8)
+        self._buffer[:held] = tail
 
 
 class _Stream:

@@ -6,6 +6,9 @@ triggers and policies; a target that has the tables gets each tenant in one tran
 writing. Every restore reads back what it wrote and compares counts and checksums with the record before it says
 that it is done; foreign keys are checked by our own query, since the server's stay silent meanwhile.
 
+`recover` rebuilds a lost platform on an empty server that is in use from its first seconds: `ensure` (or in SQL
+`ballast.ensure_tenant`) returns when one tenant is whole, workers bring back all others meanwhile.
+
 `drill` proves all of it against production itself, on a scratch server. `merge` brings in, after a restore, what tenants
 produced elsewhere meanwhile: each item once, through the application's own handler.
 """
@@ -13,13 +16,18 @@ produced elsewhere meanwhile: each item once, through the application's own hand
 from ballast.recovery.choice import Request
 from ballast.recovery.compare import Difference
 from ballast.recovery.drill import DrillOutcome, DrillRequest, drill
+from ballast.recovery.ensure import ensure
 from ballast.recovery.merge import MergeReport, merge, retry
 from ballast.recovery.merge_items import CannotApply, Handler, Handlers, MergeError, MergeItem, read_items
 from ballast.recovery.merge_register import Refusal, refusals, settle
+from ballast.recovery.priority import Priority
+from ballast.recovery.recover import Recovered, Wish, recover
+from ballast.recovery.recover import begun as recovery_begun
 from ballast.recovery.report import Report, TableProof, Tally
 from ballast.recovery.restore import Restorer, begun, restore
+from ballast.recovery.roster import Progress
 from ballast.recovery.tally import tally_of_query
-from ballast.recovery.watcher import Watcher
+from ballast.recovery.watcher import Onlooker, Watcher
 
 __all__ = [
     "CannotApply",
@@ -31,6 +39,10 @@ __all__ = [
     "MergeError",
     "MergeItem",
     "MergeReport",
+    "Onlooker",
+    "Priority",
+    "Progress",
+    "Recovered",
     "Refusal",
     "Report",
     "Request",
@@ -38,10 +50,14 @@ __all__ = [
     "TableProof",
     "Tally",
     "Watcher",
+    "Wish",
     "begun",
     "drill",
+    "ensure",
     "merge",
     "read_items",
+    "recover",
+    "recovery_begun",
     "refusals",
     "restore",
     "retry",

@@ -8,7 +8,7 @@ as a superuser. So the script is read token by token, with the server's quoting 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 
 import msgspec
@@ -41,6 +41,12 @@ _ROUTINE = re.compile(r"create (or replace )?(function|procedure) ")
 _NAME = r'(?:"[^"]+"|[^\s."]+)'
 _TABLE = re.compile(rf"(?:^ALTER TABLE|\bON)(?: ONLY)? (?P<table>{_NAME}\.{_NAME})", re.MULTILINE)
 
+_FORCE = re.compile(rf"ALTER TABLE(?: ONLY)? (?P<table>{_NAME}\.{_NAME}) FORCE ROW LEVEL SECURITY;")
+
+
+def _plain(name: str) -> str:
+    return name.replace('"', "")
+
 
 class Phase(IntEnum):
     """When a part of post-data may run: all of one phase before any of the next; within one, in parallel."""
@@ -65,6 +71,7 @@ _PHASES = {
     "SECURITY LABEL": Phase.RIGHTS,
 }
 
+_WHILE_RECOVERING = frozenset(("ballast_recovery", "ballast_restore"))
 _OURS = frozenset(
     (kind, name)
     for kind, names in {
@@ -98,7 +105,7 @@ class Part(msgspec.Struct, frozen=True):
     def table(self) -> str:
         """Of post-data: the table that it is for (`schema.name`, unquoted), as far as that can be seen; else ""."""
         found = _TABLE.search(self.sql)
-        return found["table"].replace('"', "") if found else ""
+        return _plain(found["table"]) if found else ""
 
     @property
     def locks_out(self) -> bool:
@@ -147,6 +154,33 @@ def is_ours(part: Part) -> bool:
     if part.schema == "ballast" or (part.type, part.name) in _OURS:
         return True
     return part.type in ("COMMENT", "ACL") and part.name in {f"{kind} {name}" for kind, name in _OURS}
+
+
+def without_gate(before: Sequence[Part], after: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+    """Pre-data and post-data of a dump that was taken while the database was being recovered, without what the recovery had
+    put there. The policies of its gate (gate.py) say which tables had row-level security before; foreign keys that it had
+    not validated yet count as valid ones, to be checked again."""
+    under_way = any(part.schema == "ballast_recovery" and part.name == "unchecked" for part in before)
+    policies = {(part.table, part.name.split(" ")[-1]) for part in after if part.type == "POLICY"}
+    switched_on = {table for table, policy in policies if policy == "ballast_recovery_all"}
+    forced = switched_on | {table for table, policy in policies if policy == "ballast_recovery_owner"}
+
+    def cleaned(part: Part) -> Part | None:
+        if part.schema in _WHILE_RECOVERING or part.name.removeprefix("SCHEMA ") in _WHILE_RECOVERING:
+            return None
+        if part.type in ("INDEX", "POLICY") and part.name.split(" ")[-1].startswith("ballast_recovery_"):
+            return None
+        if part.type == "ROW SECURITY" and part.table in switched_on:
+            return None
+        kept = tuple(
+            s for s in part.statements if not (found := _FORCE.match(s)) or _plain(found["table"]) not in forced
+        )
+        if under_way and part.type == "FK CONSTRAINT":
+            kept = tuple(statement.replace(" NOT VALID;", ";") for statement in kept)
+        return part if kept == part.statements else msgspec.structs.replace(part, statements=kept)
+
+    left = [[part for part in map(cleaned, parts) if part is not None] for parts in (before, after)]
+    return left[0], left[1]
 
 
 def left_out(script: str) -> list[str]:

@@ -79,10 +79,7 @@ class IntoEmpty:
             # What they refer to was not asked for; with everything there, it would be a fault.
             warnings += [f"foreign key without its parent: {line}" for line in broken]
             broken = []
-        warnings += [
-            f"materialized view {name} is empty: REFRESH MATERIALIZED VIEW {name}"
-            for (name,) in self._conn.execute(_UNPOPULATED).fetchall()
-        ]
+        warnings += empty_views(self._conn)
         progress.forget(self._conn)
         reach("restore.forgotten")
         return proofs, warnings, broken
@@ -135,6 +132,14 @@ class IntoEmpty:
                 f"the target lacks tables that the record has rows of: {names}",
                 "Create them in the target by hand and run the same command again.",
             )
+
+
+def empty_views(conn: psycopg.Connection[Any]) -> list[str]:
+    """A warning for each materialized view that holds nothing yet."""
+    return [
+        f"materialized view {name} is empty: REFRESH MATERIALIZED VIEW {name}"
+        for (name,) in conn.execute(_UNPOPULATED).fetchall()
+    ]
 
 
 def leave_extensions(target: Target, request: Request) -> None:

@@ -49,7 +49,7 @@ _IN_CHARGE, _AT_WORK = (0x62616C6C, 1), (0x62616C6C, 2)
 _WAIT_S = 10.0
 
 
-class Task(msgspec.Struct, frozen=True):
+class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     """What identifies a restore: another one must not go on with this one's half-filled tables."""
 
     vault_id: str
@@ -59,6 +59,8 @@ class Task(msgspec.Struct, frozen=True):
     tables: tuple[str, ...] | None
     rebuilt: bool
     """The tables were not there: structure comes with the rows, keys and indexes after them."""
+    on_demand: bool = False
+    """By `recover`: the platform is in use meanwhile, and tenants come back one by one."""
 
     @property
     def cut(self) -> Cut:
@@ -122,8 +124,9 @@ def claim(conn: psycopg.Connection[Any], task: Task) -> None:
         other = msgspec.json.decode(claimed, type=Task)
         whose = "all tenants" if other.tenants is None else f"tenant {', '.join(other.tenants)}"
         tables = "" if other.tables is None else f", tables {', '.join(other.tables)}"
+        begun = "recovery on demand" if other.on_demand else "restore"
         raise RestoreError(
-            f"another restore was begun in this database and is not finished: {whose}{tables}, at"
+            f"another {begun} was begun in this database and is not finished: {whose}{tables}, at"
             f" {other.timeline}/{format_lsn(other.lsn)}, vault {other.vault_id}",
             "Finish that one (the same command as then, with --at at its position), or drop and create the database.",
         )

@@ -9,6 +9,8 @@ from ballast.recovery.adjust import Adjustment, adjust
 from ballast.vault import Vault
 from ballast.vault.records import SHARED_BUCKET, Cut, SequenceState
 
+_SEGMENTS_SURE_TO_HAVE_A_NOTE = 3
+
 
 class Structure(msgspec.Struct, frozen=True):
     """The recorded scripts, and what leads from the structure that they make to that of the moment."""
@@ -55,6 +57,14 @@ def sequences_at(vault: Vault, cut: Cut) -> list[SequenceState]:
         for _, states in sorted(noted, key=lambda note: note[0]):
             seen.update({(state.schema, state.name): state for state in states})
     return list(seen.values())
+
+
+def changes_of_late(vault: Vault, cut: Cut) -> int:
+    """How many rows changed in the last segments before `cut`: since a sequence was last noted, no more of its values can
+    have come into rows. The recorder notes them every few seconds, several times a segment under load."""
+    chain = vault.index.chain(cut)
+    late = [s for part in chain for s in vault.index.segments_of(part.timeline) if s.first_lsn < part.to_lsn]
+    return sum(segment.changes for segment in late[-_SEGMENTS_SURE_TO_HAVE_A_NOTE:])
 
 
 def rows_estimate(vault: Vault, cut: Cut) -> int:

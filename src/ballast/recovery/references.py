@@ -116,7 +116,8 @@ def _children(target: Target, key: ForeignKey, table: LiveTable, values: dict[Va
     )
     for some in _some(values):
         statement = sql.SQL(
-            "SELECT '', '', pg_catalog.concat(child), '' FROM {} AS child WHERE {} AND NOT EXISTS (SELECT FROM {} AS p WHERE {}) LIMIT 1"
+            "SELECT '', '', pg_catalog.concat(child), '' FROM {} AS child"
+            " WHERE {} AND NOT EXISTS (SELECT FROM {} AS p WHERE {}) LIMIT 1"
         ).format(
             sql.SQL(_name(child)),
             sql.SQL(among("child", own, types, some)),

@@ -38,8 +38,10 @@ def past_rows(target: Target, tables: Iterable[int], which: Which) -> list[sql.C
     return statements
 
 
-def past_record(target: Target, recorded: Iterable[SequenceState]) -> list[sql.Composed]:
-    """Statements that set every sequence past its recorded value by its cache, and past all rows that it feeds."""
+def past_record(target: Target, recorded: Iterable[SequenceState], *, margin: int = 0) -> list[sql.Composed]:
+    """Statements that set every sequence past its recorded value by its cache, and past all rows that it feeds.
+
+    `margin`: so many values more, where rows that are still to come cannot be looked at."""
     states = {(state.schema, state.name): state for state in recorded}
     everywhere = frozenset(target.tables)
     statements = []
@@ -47,7 +49,7 @@ def past_record(target: Target, recorded: Iterable[SequenceState]) -> list[sql.C
         floors = _extremes(target, sequence, everywhere, lambda oid: sql.SQL("true"))
         state = states.get((sequence.schema, sequence.name))
         if state is not None and state.is_called:
-            floors.append(sql.Literal(state.last_value + sequence.increment * sequence.cache))
+            floors.append(sql.Literal(state.last_value + sequence.increment * (sequence.cache + margin)))
         elif state is not None and sequence.min <= state.last_value <= sequence.max:
             statements.append(
                 _UNTOUCHED.format(

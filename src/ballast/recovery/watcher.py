@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ballast.recovery.roster import Progress
 
 
 class Watcher(Protocol):
@@ -15,8 +18,24 @@ class Watcher(Protocol):
         """So many more rows are done; called from several threads."""
 
 
+class Onlooker(Watcher, Protocol):
+    """Shows how far a recovery on demand is."""
+
+    def opened(self) -> None:
+        """Structure and shared rows stand: from now on tenants are served."""
+
+    def progressed(self, progress: Progress) -> None:
+        """Every half second, from a thread of its own."""
+
+
 class Silent:
     """Shows nothing."""
+
+    def opened(self) -> None:
+        """Nothing."""
+
+    def progressed(self, progress: Progress) -> None:
+        """Nothing."""
 
     def begin(self, stage: str, rows: int) -> None:
         """Nothing."""

@@ -16,7 +16,7 @@ Timelines. A timeline without an image of its own goes on from its parent at the
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
@@ -87,6 +87,14 @@ class Plan(msgspec.Struct, frozen=True):
             self,
             bases=tuple(base for base in self.bases if may_hold(base.run, tenant)),
             changes=tuple(change for change in self.changes if may_hold(change.run, tenant)),
+        )
+
+    def for_tenants(self, tenants: Collection[str]) -> Plan:
+        """The same without the runs that can hold rows of none of `tenants`."""
+        return msgspec.structs.replace(
+            self,
+            bases=tuple(base for base in self.bases if any(may_hold(base.run, t) for t in tenants)),
+            changes=tuple(change for change in self.changes if any(may_hold(change.run, t) for t in tenants)),
         )
 
     @property

@@ -82,17 +82,20 @@ def rows(
     tenant: str | Literal[_Any.TENANT] | None = ANY,
     bucket: int | None = None,
     buckets: Collection[int] | None = None,
+    tenants: Collection[str] | None = None,
     relations: Collection[int] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[RowChunk]:
-    """The rows at the cut, of one `tenant` (None: the shared rows), of all tenants of one `bucket`, or of several
-    `buckets` that `bucket_groups` has put together.
+    """The rows at the cut, of one `tenant` (None: the shared rows), of all tenants of one `bucket`, of several
+    `buckets` that `bucket_groups` has put together, or of some `tenants` of those buckets.
 
     In order of relation; chunks of up to 8 MB. Of a bucket with more than about 100 MB of rows a relation may come in
     several places. `relations`: only these numbers. GapError, IntegrityError, StoreError."""
     cut = resolved.cut if isinstance(resolved, Resolved) else resolved
     if not isinstance(tenant, _Any):
         scope = Scope.of_tenant(vault, cut, tenant)
+    elif tenants is not None:
+        scope = Scope.of_tenants(vault, cut, tenants)
     elif buckets is not None:
         scope = Scope.of_buckets(vault, cut, buckets)
     else:
@@ -133,7 +136,7 @@ def tenants(vault: Vault, resolved: Resolved | Cut) -> list[str]:
         if run.max_tenant is not None
     }
     with ThreadPoolExecutor(_READERS) as pool:
-        found = pool.map(lambda run: warm(vault).open(run).tenants(), runs.values())
+        found = pool.map(lambda run: warm(vault).tenants(run), runs.values())
         names = {name for known in found for name in known if name is not None}
     return sorted(names, key=str.encode)
 
@@ -176,10 +179,15 @@ class Scope:
         """Of one tenant; None: the shared rows."""
         plan = vault.plan(cut, bucket_of(tenant, vault.index.genesis.buckets)).for_tenant(tenant)
 
-        def slices(run: RunRef, relations: Collection[int], columns: Sequence[str]) -> Iterator[pa.Table]:
-            return warm(vault).open(run).slices({tenant}, relations, columns=columns)
+        return cls(vault, plan, warm(vault).tenant_slices(frozenset((tenant,))))
 
-        return cls(vault, plan, slices)
+    @classmethod
+    def of_tenants(cls, vault: Vault, cut: Cut, tenants: Collection[str]) -> Scope:
+        """Of several, whose buckets can be read together. Neighbours by name share row groups, which are read once."""
+        wanted = frozenset(tenants)
+        buckets = sorted({bucket_of(tenant, vault.index.genesis.buckets) for tenant in wanted})
+        plan = bulk.joint([warm(vault).plan(cut, bucket) for bucket in buckets]).for_tenants(wanted)
+        return cls(vault, plan, warm(vault).tenant_slices(wanted))
 
     @classmethod
     def of_bucket(cls, vault: Vault, cut: Cut, bucket: int | None) -> Scope:
@@ -297,6 +305,19 @@ class Warm:
         self._partitions = Partitions(self._make_folder, self._buckets)
         self._bucket_reads: Counter[str] = Counter()
         self._held_buckets: dict[str, frozenset[int]] = {}
+        self._plans: dict[tuple[int, Cut, int], Plan] = {}
+
+    def plan(self, cut: Cut, bucket: int) -> Plan:
+        """As `Vault.plan`, from memory until the ledger has grown: many tenants of one bucket ask one after another."""
+        vault = self._vault()
+        assert vault is not None  # whoever reads holds it
+        key = (vault.index.head, cut, bucket)
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) > 4 * self._buckets:
+                self._plans.clear()
+            plan = self._plans[key] = vault.plan(cut, bucket)
+        return plan
 
     def open(self, ref: RunRef) -> Run:
         """The run, from memory if it was opened before; else held against the ledger first."""
@@ -323,6 +344,25 @@ class Warm:
             with ThreadPoolExecutor(min(_READERS, len(new))) as pool:
                 list(pool.map(self.open, new))
         return [self.open(ref) for ref in refs]
+
+    def tenants(self, ref: RunRef) -> list[str | None]:
+        """Every tenant in the run; which buckets that makes is remembered."""
+        found = self.open(ref).tenants()
+        self._held_buckets[ref.object.name] = frozenset(bucket_of(tenant, self._buckets) for tenant in found)
+        return found
+
+    def tenant_slices(self, tenants: frozenset[str | None] | frozenset[str]) -> Slices:
+        """How the rows of some tenants are read. Runs that are known to hold none of their buckets are not looked into:
+        by the names at its ends alone, nearly each run of an image might hold nearly each tenant."""
+        buckets = frozenset(bucket_of(tenant, self._buckets) for tenant in tenants)
+
+        def slices(ref: RunRef, relations: Collection[int], columns: Sequence[str]) -> Iterator[pa.Table]:
+            if buckets.isdisjoint(self._held_buckets.get(ref.object.name, buckets)):
+                return iter(())
+            wanted = None if frozenset(ref.relations) <= frozenset(relations) else relations
+            return self.open(ref).slices(tenants, wanted, columns=columns)
+
+        return slices
 
     def bucket_slices(self, bucket: int) -> Slices:
         """How the rows of one bucket are read: runs of all buckets are taken apart when they are read again."""

@@ -266,8 +266,9 @@ class Run:
         are always among the columns. StoreError, IntegrityError (a page's checksum is wrong)."""
         wanted = list(dict.fromkeys(("tenant", "relation", *(columns or RUN_SCHEMA.names))))
         rest = [name for name in wanted if name not in ("tenant", "relation")]
+        named = None if tenants is None else [t.encode() for t in tenants if t is not None]
         for index, bounds in enumerate(self._bounds):
-            if not bounds.may_hold(tenants, relations):
+            if not bounds.may_hold(tenants, named, relations):
                 continue
             if tenants is None and relations is None and buckets is None:
                 yield self._read(index, wanted)
@@ -348,10 +349,16 @@ class _Bounds(msgspec.Struct, frozen=True):
     relations: tuple[int, int]
     known: bool
 
-    def may_hold(self, tenants: Collection[str | None] | None, relations: Collection[int] | None) -> bool:
+    def may_hold(
+        self,
+        tenants: Collection[str | None] | None,
+        named: Sequence[bytes] | None,
+        relations: Collection[int] | None,
+    ) -> bool:
+        """`named`: those of `tenants` that are not None, in UTF-8."""
         if relations is not None and not any(self.relations[0] <= r <= self.relations[1] for r in relations):
             return False
-        if tenants is None or not self.known:
+        if tenants is None or named is None or not self.known:
             return True
         low, high, shared = self.tenants
         if shared and None in tenants:
@@ -359,7 +366,7 @@ class _Bounds(msgspec.Struct, frozen=True):
         if low is None or high is None:
             return False
         least, most = low.encode(), high.encode()
-        return any(t is not None and least <= t.encode() <= most for t in tenants)
+        return any(least <= name <= most for name in named)
 
 
 def _bounds(group: pq.RowGroupMetaData) -> _Bounds:

@@ -1,0 +1,160 @@
+"""`ballast recover`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from ballast import recovery
+from ballast.cli import options
+from ballast.cli.output import Bars, out, show_table
+from ballast.errors import ConfigError
+from ballast.vault import Vault
+
+
+class _Shown:
+    """The onlooker: bars for people, with `--json` a line of JSON every half second."""
+
+    def __init__(self, bars: Bars, *, as_json: bool) -> None:
+        self._bars, self._as_json = bars, as_json
+
+    def begin(self, stage: str, rows: int) -> None:
+        """A new stage."""
+        self._bars.begin(stage, rows)
+        if self._as_json:
+            _line({"stage": stage})
+
+    def advance(self, rows: int) -> None:
+        """Rows are back."""
+        self._bars.advance(rows)
+
+    def opened(self) -> None:
+        """Tenants are served."""
+        if self._as_json:
+            _line({"opened": True})
+        else:
+            out.print("open: tenants come back as they are asked for (SELECT ballast.ensure_tenant('…'))")
+
+    def progressed(self, progress: recovery.Progress) -> None:
+        """How far it is."""
+        if self._as_json:
+            _line({"progress": progress})
+            return
+        waiting = ""
+        if progress.tenants_waited_for:
+            more = "" if progress.tenants_waited_for == len(progress.waiting) else ", …"
+            waiting = f", {progress.sessions_waiting} sessions wait for {', '.join(progress.waiting)}{more}"
+        failed = f", {progress.tenants_failed} failed" if progress.tenants_failed else ""
+        self._bars.describe(f"tenants {progress.tenants_back:,} of {progress.tenants:,}{failed}{waiting}")
+
+
+def recover(
+    vault_url: options.VaultUrl,
+    into: Annotated[
+        str, typer.Option("--into", help="DSN of the empty database to rebuild the platform in.", show_default=False)
+    ],
+    priority: Annotated[
+        Path | None,
+        typer.Option("--priority", help="File of lines `tenant,rank`: 1 comes back before 2.", show_default=False),
+    ] = None,
+    priority_query: Annotated[
+        str | None,
+        typer.Option(
+            "--priority-query",
+            help="SQL over the shared tables (they are back when it runs) that gives tenant and rank.",
+            show_default=False,
+        ),
+    ] = None,
+    tenant_setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tenant-setting",
+            help="A setting, such as app.tenant, in which sessions of the application name their tenant; several times. Those"
+            " that its row-level policies compare the tenant column with are found.",
+            show_default=False,
+        ),
+    ] = None,
+    at: options.At = None,
+    inexact: Annotated[
+        bool,
+        typer.Option("--inexact", help="Go on where the record has a gap at that moment; the report names the tables."),
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, max=32, help="Workers; as many more serve those who wait.")
+    ] = 2,
+    config: options.PinningConfig = None,
+    key: options.Key = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Lines of JSON on standard output; the last is the report.")
+    ] = False,
+) -> None:
+    """Rebuild a lost platform on an empty server, open from the first seconds.
+
+    Structure and shared rows come first; then tenants: those asked for just now, those of the priority list, the rest. A
+    tenant that is not back yet cannot be read as empty, nor written to (SQLSTATE BL001). In any session
+    SELECT ballast.ensure_tenant('42') returns when that tenant is whole. Interrupted, the same command goes on.
+
+    [bold]Example[/bold]
+
+      ballast recover --vault ./vault --into postgresql:///shop --priority vip.csv
+    """
+    if priority is not None and priority_query is not None:
+        raise ConfigError("there are two lists of priorities", "Give --priority or --priority-query, not both.")
+    pinned = options.pinned(key, config)
+    vault = Vault.open(vault_url, key=pinned)
+    if not pinned and not as_json:
+        out.print(f"the vault's key is {vault.index.genesis.public_key[:16]}: pin it with --key or --config")
+    wish = recovery.Wish(
+        priority=recovery.Priority(priority, priority_query),
+        settings=tuple(tenant_setting or ()),
+        jobs=jobs,
+        inexact=inexact,
+    )
+    # "The newest" may have moved on since an interrupted recovery began: it goes on at its own moment.
+    resolved = vault.resolve(at or recovery.recovery_begun(vault, into))
+    if not as_json:
+        out.print(f"as of {resolved.how}")
+    with Bars(quiet=as_json or not out.is_terminal) as bars:
+        recovered = recovery.recover(vault, resolved, into, wish, _Shown(bars, as_json=as_json))
+    if as_json:
+        _line({"proven": recovered.proven, "report": recovered})
+    else:
+        _show(recovered)
+    if not recovered.proven:
+        raise typer.Exit(1)
+
+
+def _line(document: object) -> None:
+    sys.stdout.write(msgspec.json.encode(document, enc_hook=str).decode() + "\n")
+    sys.stdout.flush()
+
+
+def _show(recovered: recovery.Recovered) -> None:
+    if recovered.finished_before:
+        out.print("this database was recovered from this vault already, and proven: nothing is left to do")
+        return
+    show_table(
+        "read back as they came and compared with the record",
+        ("table", "rows", "checksum", ""),
+        [
+            (p.table, f"{p.restored.rows:,}", f"{p.restored.checksum:016x}", "equal" if p.equal else "DIFFERS")
+            for p in recovered.tables
+        ],
+    )
+    for line in recovered.warnings:
+        out.print(f"warning: {line}", markup=False)
+    for line in recovered.failures:
+        out.print(f"not back: {line}", markup=False)
+    for line in recovered.broken_foreign_keys:
+        out.print(f"broken foreign key: {line}", markup=False)
+    if recovered.inexact:
+        out.print(f"not exact at that moment: {', '.join(recovered.inexact)}", markup=False)
+    opened = "" if recovered.opened_after_s is None else f", open after {recovered.opened_after_s:.2f} s"
+    out.print(
+        f"{recovered.tenants:,} tenants, {recovered.rows:,} rows in {recovered.elapsed_s:.2f} s{opened}: "
+        + ("proven equal" if recovered.proven else "NOT PROVEN; mend the cause and run the same command again")
+    )

@@ -1,0 +1,135 @@
+"""What must stand before the first tenant can be served: structure, list of tenants, gate, sequences, shared rows.
+
+Each step is one transaction with its note in the target (`progress`), so that an interrupted recovery goes on. Keys and
+indexes are made before the rows: a tenant must be whole, and served by index, while most of the others are still missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import psycopg
+
+from ballast.errors import RestoreError
+from ballast.postgres import read_catalog
+from ballast.recovery import gate, progress, rebuild, record, roster
+from ballast.recovery.choice import Choice, Request
+from ballast.recovery.copying import Ask, converse
+from ballast.recovery.empty import leave_extensions
+from ballast.recovery.rights import Needs, require_rights
+from ballast.recovery.sequences import past_record
+from ballast.recovery.target import Target, read_target
+from ballast.vault import Resolved, Vault, tenants
+from ballast.vault.failpoints import reach
+
+_OLDEST = 16
+_BYPASSES = "SELECT rolsuper OR rolbypassrls, quote_ident(rolname) FROM pg_roles WHERE rolname = current_user"
+_ORIGIN = "SELECT vault_id, timeline, finished_at FROM ballast_recovery.origin"
+
+
+def finished_before(conn: psycopg.Connection[Any], vault: Vault) -> bool:
+    """Whether this database was recovered from this vault, completely and proven, and nothing is under way."""
+    if progress.pending(conn) is not None:
+        return False
+    (there,) = conn.execute("SELECT to_regclass('ballast_recovery.origin') IS NOT NULL").fetchone() or (False,)
+    if not there:
+        return False
+    found = conn.execute(_ORIGIN).fetchone()
+    return found is not None and found[0] == vault.index.genesis.vault_id and found[2] is not None
+
+
+def require_empty(conn: psycopg.Connection[Any], vault: Vault, resolved: Resolved) -> None:
+    """RestoreError, with nothing written, where a platform cannot be rebuilt: version, rights, a database in use."""
+    dump = vault.index.dump_at(resolved.cut)
+    major, recorded = conn.info.server_version // 10000, (dump.server_version // 10000 if dump is not None else 0)
+    if major < max(_OLDEST, recorded):
+        raise RestoreError(
+            f"the target is PostgreSQL {major}, and the recorded database was {recorded or 'of an unknown version'}",
+            f"Recover into a server of version {max(_OLDEST, recorded)} or newer.",
+        )
+    may_pass = conn.execute(_BYPASSES).fetchone()
+    if may_pass is not None and not may_pass[0]:
+        raise RestoreError(
+            f"the role {may_pass[1]} would be held up by the gate that keeps others from tenants that are not back yet",
+            f"Recover as a superuser, or have one run: ALTER ROLE {may_pass[1]} BYPASSRLS.",
+        )
+    require_rights(conn, None, Needs(), create=True)
+    if progress.pending(conn) is not None:
+        return
+    ours = ("ballast", "ballast_recovery", progress.SCHEMA)
+    held = [t for t in read_catalog(conn).tables if t.extension is None and t.schema not in ours]
+    if held:
+        names = ", ".join(f"{table.schema}.{table.name}" for table in held[:5])
+        raise RestoreError(
+            f"the target is not empty: it has {len(held)} tables ({names}{', …' if len(held) > 5 else ''})",
+            "Recover into a database that was just created (createdb). Into one that has the tables, `ballast restore`"
+            " brings back single tenants.",
+        )
+
+
+class Opening:
+    """The steps, over a connection that is in charge (`progress.in_charge`)."""
+
+    def __init__(
+        self,
+        conn: psycopg.Connection[Any],
+        dsn: str,
+        vault: Vault,
+        resolved: Resolved,
+        choice: Choice,
+        begin: Callable[[str], None],
+    ) -> None:
+        self._conn, self._dsn, self._vault, self._resolved, self._choice = conn, dsn, vault, resolved, choice
+        self._begin = begin
+        self._done: Collection[str] = ()
+
+    def run(self, settings: Collection[str]) -> Target:
+        """Everything but the shared rows; the target as it is then."""
+        conn, cut = self._conn, self._resolved.cut
+        genesis = self._vault.index.genesis
+        progress.claim(
+            conn, progress.Task(genesis.vault_id, cut.timeline, cut.lsn, None, None, rebuilt=True, on_demand=True)
+        )
+        roster.refuse_strangers(conn)
+        self._done = progress.done_units(conn).keys()
+        if "set up" not in self._done:
+            with conn.transaction():
+                roster.set_up(conn, genesis.vault_id, cut)
+                progress.note_done(conn, "set up")
+        self._begin("structure")
+        structure = record.structure_at(self._vault, cut)
+        if "pre-data" not in self._done:
+            rebuild.create_tables(conn, structure)
+        afterwards = rebuild.Afterwards(self._dsn, structure, self._done, jobs=1)
+        with afterwards.connection() as builder:
+            for task in afterwards.keys_and_indexes():
+                task.run(builder)
+            afterwards.ahead_of_rows(builder)
+        target = read_target(conn, self._choice.relations, self._choice.chosen)
+        if target.missing:
+            names = ", ".join(relation.qualified for relation in target.missing[:5])
+            raise RestoreError(
+                f"the rebuilt structure lacks tables that the record has rows of: {names}",
+                "Create them in the target by hand and run the same command again.",
+            )
+        leave_extensions(target, Request())
+        self._begin("list of tenants, gate")
+        self._close(target, settings)
+        return target
+
+    def _close(self, target: Target, settings: Collection[str]) -> None:
+        conn = self._conn
+        # Before the gate is up nobody may find a table empty; the rights come with the structure, so it is one step.
+        if "gate" not in self._done:
+            everybody = tenants(self._vault, self._resolved)
+            sequences = record.sequences_at(self._vault, self._resolved.cut)
+            margin = 2 * record.changes_of_late(self._vault, self._resolved.cut)
+            with conn.transaction():
+                roster.enrol(conn, everybody)
+                roster.help_finding(conn, target)
+                warnings = gate.shut(conn, target, settings)
+                advances = past_record(target, sequences, margin=margin)
+                converse(conn, [Ask(statement.as_string(None)) for statement in advances])
+                progress.note_done(conn, "gate", warnings=warnings)
+            reach("recover.gate")
