@@ -143,7 +143,7 @@ class Reader:
         }  # fmt: skip
         section = READMES[0].read_text(encoding="utf-8").split("\n## Protect your own database\n")[1].split("\n## ")[0]
         self.steps = dict(zip(
-            ("set up", "variables", "playground", "look", "protect", "record", "status", "restore", "history", "verify", "undo"),
+            ("set up", "variables", "playground", "look", "protect", "record", "status", "restore", "mistake", "history", "verify", "off"),
             re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL),
             strict=True,
         ))  # fmt: skip
@@ -225,8 +225,14 @@ def test_the_steps_work_as_they_stand(reader: Reader, pg18: Database) -> None:
     with psycopg.connect(reader.env["RESTORED"]) as restored:
         assert restored.execute("SELECT * FROM orders ORDER BY id").fetchall() == others
 
+    pg18.run("DELETE FROM order_lines WHERE order_id IN (SELECT id FROM orders WHERE shop_id = 42)")
+    printed = reader.follow("mistake")
+    assert "go back to" in printed
+    assert "every row written was read back" in printed
+    assert pg18.query(TENANT) == before
+
     assert "updated" in reader.follow("history")
     assert "sound" in reader.follow("verify")
-    assert "not protected any more" in reader.follow("undo")
+    assert "not protected any more" in reader.follow("off")
     assert pg18.query("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'ballast'") == [(0,)]
     assert pg18.query("SHOW synchronous_standby_names") == [("",)]
