@@ -1,6 +1,11 @@
 """What every test may ask for stands in the files `fix_*.py`, named by what they give."""
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+settings.register_profile("ballast", deadline=None)
+settings.load_profile("ballast")
 
 pytest_plugins = (
     "tests.fix_postgres",

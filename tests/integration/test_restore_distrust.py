@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from ballast.cli.app import app
 from ballast.errors import IntegrityError, RestoreError
-from ballast.recovery import Report, Request, adjust, restore
+from ballast.recovery import Report, Request, Wish, adjust, recover, restore
 from ballast.vault import Vault, config
 from ballast.vault.config import Config, Record, Tenants
 from ballast.vault.history import history
@@ -245,6 +245,27 @@ def test_what_fires_whatever_happens_is_not_fired_with_our_rights(
     assert contents(pg) == before
     pg.run(f"ALTER TABLE shop DISABLE {awake.split()[1]} evil")
     assert restore(kept.vault, kept.vault.resolve(None), pg.dsn, Request(tenants=("t3",), replace=True)).proven
+
+
+def test_a_recovery_does_not_fire_it_either(pg: Database, open_folder: Path, mallory: str) -> None:
+    pg.run(
+        *SHOP,
+        f"CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN ALTER ROLE {mallory} SUPERUSER; RETURN NEW; END$$",
+        f"ALTER FUNCTION f() OWNER TO {mallory}",
+        "CREATE TRIGGER evil BEFORE INSERT ON shop FOR EACH ROW EXECUTE FUNCTION f()",
+        "ALTER TABLE shop ENABLE ALWAYS TRIGGER evil",
+    )
+    kept, to = Kept(pg, open_folder), pg.another()
+    kept.look()
+    try:
+        with pytest.raises(RestoreError, match=rf"evil on public\.shop.* belongs to {mallory}"):
+            recover(kept.vault, kept.vault.resolve(None), to.dsn, Wish())
+        assert not is_superuser(pg, mallory)
+        to.run("ALTER TABLE shop DISABLE TRIGGER evil")
+        assert recover(kept.vault, kept.vault.resolve(None), to.dsn, Wish()).proven
+        assert contents(to)["public.shop"] == contents(pg)["public.shop"]
+    finally:
+        to.run(f"DROP OWNED BY {mallory} CASCADE")
 
 
 def test_a_cast_of_somebodys_type_is_not_called(pg: Database, open_folder: Path, mallory: str) -> None:

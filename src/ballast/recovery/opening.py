@@ -17,7 +17,7 @@ from ballast.recovery import gate, progress, rebuild, record, roster
 from ballast.recovery.choice import Choice, Request
 from ballast.recovery.copying import Ask, converse
 from ballast.recovery.empty import leave_extensions
-from ballast.recovery.rights import Needs, require_rights
+from ballast.recovery.rights import Needs, refuse_awake, require_rights
 from ballast.recovery.sequences import past_record
 from ballast.recovery.target import Target, read_target
 from ballast.vault import Resolved, Vault, tenants
@@ -114,6 +114,7 @@ class Opening:
                 "Create them in the target by hand and run the same command again.",
             )
         leave_extensions(target, Request())
+        refuse_awake(conn, {place.table.oid for place in target.places.values()})
         self._begin("list of tenants, gate")
         self._close(target, settings)
         return target

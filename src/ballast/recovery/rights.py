@@ -60,8 +60,7 @@ def require_rights(
     if questions:
         steps.append(Ask(sql.SQL(" UNION ALL ").join(questions).as_string(None)))
     if needs.tables:
-        oids = sql.SQL(", ").join(map(sql.Literal, sorted(needs.tables)))
-        steps.append(Ask(_AWAKE.format(oids=oids).as_string(None)))
+        steps.append(_awake(needs.tables))
     answers = converse(conn, steps)
     if needs.tables:
         _refuse_awake(answers[-1])
@@ -89,6 +88,16 @@ def require_rights(
             + (f", and row-level security hides rows of {', '.join(hidden[:5])} from it" if hidden else ""),
             "Restore as a superuser, or have one run: " + "; ".join(grants) + ".",
         )
+
+
+def refuse_awake(conn: psycopg.Connection[tuple[object, ...]], tables: Collection[int]) -> None:
+    """RestoreError where putting rows into these tables would run code of others with our rights."""
+    if tables:
+        _refuse_awake(converse(conn, [_awake(tables)])[0])
+
+
+def _awake(tables: Collection[int]) -> Ask:
+    return Ask(_AWAKE.format(oids=sql.SQL(", ").join(map(sql.Literal, sorted(tables)))).as_string(None))
 
 
 def _refuse_awake(found: Collection[Sequence[object]]) -> None:
