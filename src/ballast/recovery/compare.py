@@ -19,7 +19,7 @@ from ballast.recovery.foreign_keys import all_orphans, described
 from ballast.recovery.report import Tally
 from ballast.recovery.side import Side, Tallies
 from ballast.vault.records import SequenceState
-from ballast.vault.tables import OWN_SCHEMA
+from ballast.vault.tables import UNRECORDED
 
 Kind = Literal[
     "row missing",  # production has it, the restored side has not
@@ -44,7 +44,7 @@ SELECT n.nspname || '.' || c.relname, k.conname, regexp_replace(pg_get_constrain
        CASE WHEN k.convalidated THEN 'valid' ELSE 'NOT VALID' END, k.contype
   FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE k.contype <> 't' AND k.conparentid = 0
-   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'ballast', 'ballast_restore')
+   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'ballast', 'ballast_recovery', 'ballast_restore')
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 """
 _INDEXES = """
@@ -52,7 +52,7 @@ SELECT n.nspname || '.' || c.relname, i.relname, pg_get_indexdef(i.oid),
        CASE WHEN x.indisvalid THEN 'valid' ELSE 'not valid' END, ''
   FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class c ON c.oid = x.indrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'ballast', 'ballast_restore')
+ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'ballast', 'ballast_recovery', 'ballast_restore')
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 """
 _NOT_NULL, _FOREIGN_KEY = "n", "f"
@@ -147,7 +147,7 @@ class Pair:
         found = []
         for theirs in self.production.catalog.sequences:
             at = (theirs.schema, theirs.name)
-            if theirs.schema == OWN_SCHEMA or theirs.persistence == "t":
+            if theirs.schema in UNRECORDED or theirs.persistence == "t":
                 continue
             if at not in ours:
                 found.append(Difference("sequence", f"sequence {'.'.join(at)} was not restored"))

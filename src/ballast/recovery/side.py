@@ -19,7 +19,7 @@ from ballast.recovery.copying import Ask, ServerRefused, converse, run_script
 from ballast.recovery.report import Tally
 from ballast.recovery.target import HOLE, Place, Target
 from ballast.vault.records import ByColumn, Relation, Via
-from ballast.vault.tables import OWN_SCHEMA
+from ballast.vault.tables import UNRECORDED
 
 Tallies = dict[tuple[str | None, int], Tally]
 """(Tenant, number of the relation) to what is there; None: the shared rows. Without those that have no row."""
@@ -48,7 +48,7 @@ class Side:
             if table.kind == "r"
             and table.persistence == "p"
             and table.extension is None
-            and table.schema != OWN_SCHEMA
+            and table.schema not in UNRECORDED
             and table.oid not in known
         ]
 
