@@ -296,3 +296,28 @@ def test_a_tenant_is_any_text_and_null_is_everybodys(begin: Callable[..., Case])
         "UPDATE item SET shop = '店铺' WHERE shop IS NULL",
     )
     case.check()
+
+
+def test_a_column_added_in_one_savepoint_and_rows_changed_in_the_next(begin: Callable[..., Case]) -> None:
+    """The message that announces the column and the row after it have one position, and the server may send the row first."""
+    tables = [f"t{n}" for n in range(12)]
+    case = begin(
+        *(f"CREATE TABLE {table} (shop int, id int)" for table in tables)
+    )  # no key: each row by all its values
+    case.run(*(f"INSERT INTO {table} SELECT g % 3, g FROM generate_series(1, 9) g" for table in tables))
+    case.at()
+    for table in tables:
+        case.together(
+            "SAVEPOINT one",
+            f"ALTER TABLE {table} ADD COLUMN more numeric DEFAULT 5",
+            "RELEASE SAVEPOINT one",
+            "SAVEPOINT two",
+            f"UPDATE {table} SET id = id + 100 WHERE id % 2 = 0",
+            "RELEASE SAVEPOINT two",
+            f"DELETE FROM {table} WHERE id < 4",
+        )
+    case.at()
+    case.run(
+        *(f"ALTER TABLE {table} DROP COLUMN more" for table in tables[:4]), *(f"DELETE FROM {t}" for t in tables[2:6])
+    )
+    case.check()

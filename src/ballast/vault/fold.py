@@ -68,11 +68,28 @@ class Structure(msgspec.Struct, frozen=True):
                 f"Rows of relation {relation} name schema version {schema}, which lacks it.",
                 "Run `ballast verify`.",
             )
-        return found
+        return completed(found, self._following(schema, relation))
+
+    def _following(self, schema: int, relation: int) -> Relation | None:
+        try:
+            return self.versions(schema + 1).get(relation)
+        except (IntegrityError, LookupError):  # it is the newest
+            return None
 
     def mapping(self, schema: int, relation: int) -> layout.Mapping:
         """From lines of that version to lines as they are wanted."""
         return layout.mapping(self.of(schema, relation), self.target[relation])
+
+
+def completed(found: Relation, following: Relation | None) -> Relation:
+    """`found` with what the version after it knows of added columns: how rows older than they are show them.
+
+    Of two subtransactions the server may send the first row of the second before the message that ends the first, since it
+    gives both the same position. The column is then known by its name alone until the message comes."""
+    told = {column.attnum: column for column in following.columns if column.has_missing} if following else {}
+    if not any(column.attnum in told and not column.has_missing for column in found.columns):
+        return found
+    return msgspec.structs.replace(found, columns=tuple(told.get(c.attnum, c) for c in found.columns))
 
 
 class Fold:
