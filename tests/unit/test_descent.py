@@ -196,14 +196,14 @@ def crossing(*, missed: bool) -> Recorded:
      ("12:00:20Z", Cut(2, 40))],
 )  # fmt: skip
 def test_a_time_leads_over_the_fork(at: str, cut: Cut) -> None:
-    found = crossing(missed=False).resolve(at)
+    found = crossing(missed=False).resolve(at, NOON)
     assert found.cut == cut
     assert found.exact
 
 
 def test_a_moment_of_which_something_was_missed_is_not_exact() -> None:
     vault = crossing(missed=True)
-    assert [bool(vault.resolve(f"12:00:{s:02}Z").gaps) for s in (2, 5, 9, 11, 13, 20)] == [
+    assert [bool(vault.resolve(f"12:00:{s:02}Z", NOON).gaps) for s in (2, 5, 9, 11, 13, 20)] == [
         True,
         True,
         True,

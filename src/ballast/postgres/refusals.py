@@ -5,6 +5,8 @@ Texts are translated by the server's lc_messages, so what matters is recognized 
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from psycopg import pq
 
@@ -97,7 +99,10 @@ def unreachable(said: str) -> ReplicationError:
     )
 
 
-def connection_lost(said: str) -> ReplicationError:
+def connection_lost(said: str) -> ReplicationError | PublicationLost:
+    """Where our own message could not be sent any more, libpq gives the server's last words as text alone."""
+    if 'output plugin "pgoutput"' in said and re.search(r'publication ".*" does not exist', said):
+        return publication_lost(said.strip().splitlines()[0])
     return ReplicationError(
         f"The replication connection broke: {said.strip()}.",
         do="Ballast connects again by itself; if it goes on, look into the server's log.",
