@@ -147,7 +147,7 @@ class Replication:
         self._unsent = False
         self._messages: list[bytes] = []
         self._blind_at: int | None = None  # index of the first message that may lack others before it
-        self._broken: ReplicationError | PublicationLost | None = None  # nothing more can be read; something may be left to give out
+        self._broken: ReplicationError | PublicationLost | None = None  # something may be left to give out
         self._failure: Exception | None = None
         self._stop_when_blind = True
         self._reported = 0
