@@ -13,6 +13,7 @@ pytest_plugins = (
     "tests.fix_recorder",
     "tests.fix_vault",
     "tests.fix_pipeline",
+    "tests.fix_mall",
 )
 
 _TIMEOUT_S = 120.0
