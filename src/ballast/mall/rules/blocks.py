@@ -134,14 +134,17 @@ _DECODER = msgspec.json.Decoder(Page)
 
 def page_from_json(written: bytes | str) -> Page:
     """The page that is written there. Refused, with what is wrong and where, if it is none."""
-    size = len(written.encode() if isinstance(written, str) else written)
-    if size > MOST_BYTES:
-        raise Refused(
-            "page.too_large", f"The page takes {size} bytes.", f"At most {MOST_BYTES} are possible.", most=MOST_BYTES
-        )
     try:
-        return _DECODER.decode(written)
-    except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+        raw = written.encode() if isinstance(written, str) else written
+        if len(raw) > MOST_BYTES:
+            raise Refused(
+                "page.too_large",
+                f"The page takes {len(raw)} bytes.",
+                f"At most {MOST_BYTES} are possible.",
+                most=MOST_BYTES,
+            )
+        return _DECODER.decode(raw)
+    except (msgspec.DecodeError, UnicodeError) as failure:
         raise Refused(
             "page.invalid", f"The page cannot be shown: {failure}.", "Correct that block.", detail=str(failure)
         ) from None

@@ -29,8 +29,6 @@ class Combination(msgspec.Struct):
     coupon_off: list[int]
     tiers: list[tuple[FullReduction, Tier, int]]
     """Full reductions that take off something, and how much."""
-    coupon_base_fen: int | None
-    """What the goods that the coupon is for cost before it; None: no coupon."""
     goods_fen: int
     fee: Fee
 
@@ -73,7 +71,7 @@ class Goods:
         costs = []
         for line in self.lines:
             usual = line.price_fen - (share_fen(line.price_fen, level.discount_bp) if level else 0)
-            costs.append(line.quantity * min(usual, *(d.prices.get(line.sku_id, usual) for d in limited), usual))
+            costs.append(line.quantity * min([usual, *(d.prices.get(line.sku_id, usual) for d in limited)]))
         fulls = [d for d in options if isinstance(d, FullReduction)]
         tiers = [full.tier_at(self._counted(full, self.list_fen)) for full in fulls]
         fee = tariff.fee(sum(self.list_fen)).fee_fen
@@ -104,7 +102,7 @@ class Goods:
                 for n, part in zip(places, allocate(off, covered), strict=True):
                     taking_part[n], reduction_off[n] = full, part
                     costs[n] -= part
-        coupon_off, base = (none, None) if coupon is None else self._coupon(coupon, costs)
+        coupon_off = none if coupon is None else self._coupon(coupon, costs)
         goods_fen = sum(costs) - sum(coupon_off)
         return Combination(
             limited,
@@ -114,7 +112,6 @@ class Goods:
             taking_part,
             coupon_off,
             tiers,
-            base,
             goods_fen,
             tariff.fee(goods_fen),
         )
@@ -147,12 +144,12 @@ class Goods:
                 quotas[promotion.id] = None if quota is None else quota - pieces
         return uses, limited_off, [pieces * off for pieces, off in zip(left, off_one, strict=True)]
 
-    def _coupon(self, coupon: CouponTerms, costs: Sequence[int]) -> tuple[list[int], int]:
+    def _coupon(self, coupon: CouponTerms, costs: Sequence[int]) -> list[int]:
         covered = [cost if coupon.scope.covers(x) else 0 for x, cost in zip(self.lines, costs, strict=True)]
         base = sum(covered)
         if not base or base < coupon.threshold_fen:
-            return [0] * len(covered), base
-        return list(allocate(_coupon_off(coupon, base), covered)), base
+            return [0] * len(covered)
+        return list(allocate(_coupon_off(coupon, base), covered))
 
 
 def _coupon_off(coupon: CouponTerms, base_fen: int) -> int:

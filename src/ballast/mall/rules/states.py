@@ -141,10 +141,9 @@ def allowed(life: Life) -> tuple[Event, ...]:
 
 def after(life: Life, event: Event) -> Outcome:
     """Where the order stands after `event`, and what must be done. IllegalTransition where it may not happen."""
-    if event not in _REFUNDS:
-        status, effects = ORDER.step(life.status, event)
-        return Outcome(Life(status, life.refund_status), effects)
-    if life.refund_status == _R.REFUNDED:
-        raise IllegalTransition("order", f"{life.status} and {life.refund_status}", event, allowed(life))
+    if event not in allowed(life):
+        stand = life.status if life.refund_status == _R.NONE else f"{life.status} and {life.refund_status}"
+        raise IllegalTransition("order", stand, event, allowed(life))
     status, effects = ORDER.step(life.status, event)
-    return Outcome(Life(status, _R.REFUNDED if event == _E.REFUND_FULL else _R.PARTLY_REFUNDED), effects)
+    refunds = {_E.REFUND_PART: _R.PARTLY_REFUNDED, _E.REFUND_FULL: _R.REFUNDED}
+    return Outcome(Life(status, refunds.get(event, life.refund_status)), effects)
