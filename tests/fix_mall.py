@@ -72,23 +72,47 @@ class Shop:
     slug: str
     goods: list[Goods] = field(default_factory=list)
 
-    def add_product(self, title: str = "茶 Tea", *, price_fen: int = 1000, stock: int = 100, skus: int = 1, title_en: str = "") -> Goods:
+    def add_product(
+        self, title: str = "茶 Tea", *, price_fen: int = 1000, stock: int = 100, skus: int = 1, title_en: str = ""
+    ) -> Goods:
         """A product on sale with that many SKUs, each with that stock (and the movement that says where it came from)."""
         product_id = new_id()
         sku_ids = [new_id() for _ in range(skus)]
-        specs = [{"name": "规格", "name_en": "Size", "values": [{"value": f"V{n}", "value_en": f"V{n}"} for n in range(skus)]}] if skus > 1 else []
+        specs = (
+            [
+                {
+                    "name": "规格",
+                    "name_en": "Size",
+                    "values": [{"value": f"V{n}", "value_en": f"V{n}"} for n in range(skus)],
+                }
+            ]
+            if skus > 1
+            else []
+        )
         with psycopg.connect(self.database.dsn) as connection:
             connection.execute(
                 "INSERT INTO mall.product (shop_id, product_id, status, title, title_en, specs, min_price_fen, max_price_fen, search)"
                 " VALUES (%s, %s, 'on_sale', %s, %s, %s, %s, %s, to_tsvector('simple', %s))",
-                (self.shop_id, product_id, title, title_en, json.dumps(specs), price_fen, price_fen, f"{title} {title_en}"),
+                (
+                    self.shop_id,
+                    product_id,
+                    title,
+                    title_en,
+                    json.dumps(specs),
+                    price_fen,
+                    price_fen,
+                    f"{title} {title_en}",
+                ),
             )
             for number, sku_id in enumerate(sku_ids):
                 connection.execute(
                     "INSERT INTO mall.sku (shop_id, sku_id, product_id, options, price_fen, position) VALUES (%s, %s, %s, %s, %s, %s)",
                     (self.shop_id, sku_id, product_id, [f"V{number}"] if skus > 1 else [], price_fen, number),
                 )
-                connection.execute("INSERT INTO mall.stock (shop_id, sku_id, on_hand) VALUES (%s, %s, %s)", (self.shop_id, sku_id, stock))
+                connection.execute(
+                    "INSERT INTO mall.stock (shop_id, sku_id, on_hand) VALUES (%s, %s, %s)",
+                    (self.shop_id, sku_id, stock),
+                )
                 connection.execute(
                     "INSERT INTO mall.stock_movement (shop_id, movement_id, sku_id, kind, on_hand, reserved, actor)"
                     " VALUES (%s, %s, %s, 'receive', %s, 0, 'test')",
@@ -107,7 +131,11 @@ def mall_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSe
     """One server a worker, with a migrated database `mall_template`."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_open_folder())
-        server = stack.enter_context(EmbeddedServer(folder / "server", settings={"fsync": "off", "full_page_writes": "off", "max_connections": "300"}))
+        server = stack.enter_context(
+            EmbeddedServer(
+                folder / "server", settings={"fsync": "off", "full_page_writes": "off", "max_connections": "300"}
+            )
+        )
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute("CREATE DATABASE mall_template")
         migrate(server.dsn("mall_template"))
@@ -151,9 +179,12 @@ def open_shop(mall_database: MallDatabase) -> OpenShop:
                 "INSERT INTO mall.directory (shop_id, slug, name, industry, plan, service_until) VALUES (%s, %s, %s, 'food', 'pro', now() + interval '1 year')",
                 (shop_id, slug, name),
             )
-            connection.execute("INSERT INTO mall.shop (shop_id, name, name_en) VALUES (%s, %s, %s)", (shop_id, name, name))
             connection.execute(
-                "INSERT INTO mall.shipping (shop_id, shipping_id, name, rules, is_default) VALUES (%s, %s, 'free', '[]', true)", (shop_id, new_id())
+                "INSERT INTO mall.shop (shop_id, name, name_en) VALUES (%s, %s, %s)", (shop_id, name, name)
+            )
+            connection.execute(
+                "INSERT INTO mall.shipping (shop_id, shipping_id, name, rules, is_default) VALUES (%s, %s, 'free', '[]', true)",
+                (shop_id, new_id()),
             )
         shop = Shop(mall_database, shop_id, slug)
         for number in range(products):

@@ -1,4 +1,4 @@
-"""Bring a database to the structure that this version of the mall needs: the files of ``migrations/`` in their order, once each."""
+"""Bring a database to this version's structure: the files of ``migrations/`` in their order, once each."""
 
 from __future__ import annotations
 

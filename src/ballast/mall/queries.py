@@ -1,6 +1,7 @@
-"""The SQL of the mall, from the files in ``sql/``: ``queries.load("checkout").reserve`` is the text of ``-- name: reserve`` in checkout.sql.
+"""The SQL of the mall, from the files in ``sql/``.
 
-aiosql reads the files and turns ``:name`` into psycopg's ``%(name)s``; what is run, and on which connection, is said where it is used.
+``queries.load("checkout").reserve`` is the text of ``-- name: reserve`` in checkout.sql. aiosql reads the files and turns ``:name``
+into psycopg's ``%(name)s``; what is run, and on which connection, is said where it is used.
 """
 
 from __future__ import annotations
@@ -21,4 +22,6 @@ def load(name: str) -> SimpleNamespace:
     """
     text = files(__package__).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
     read = aiosql.from_str(text, "psycopg", mandatory_parameters=False)
-    return SimpleNamespace(**{one: getattr(read, one).sql for one in read.available_queries if not one.endswith("_cursor")})
+    return SimpleNamespace(
+        **{one: getattr(read, one).sql for one in read.available_queries if not one.endswith("_cursor")}
+    )

@@ -50,17 +50,26 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
         try:
             found = dict(tomllib.loads(path.read_text(encoding="utf-8")).get("mall", {}))
         except (OSError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{path} cannot be read: {error}", "Correct the file, or name another with --config.") from error
+            raise ConfigError(
+                f"{path} cannot be read: {error}", "Correct the file, or name another with --config."
+            ) from error
     names = {field.name for field in msgspec.structs.fields(Settings)}
     if unknown := sorted(set(found) - names):
-        raise ConfigError(f"[mall] in {path} has no setting {', '.join(unknown)}", f"Known are: {', '.join(sorted(names))}.")
+        raise ConfigError(
+            f"[mall] in {path} has no setting {', '.join(unknown)}", f"Known are: {', '.join(sorted(names))}."
+        )
     for name in names:
         if (value := environ.get(f"BALLAST_MALL_{name.upper()}")) is not None:
             found[name] = value
     try:
         settings = msgspec.convert(found, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"[mall] is not right: {error}", "Correct it in ballast.toml or in BALLAST_MALL_… of the environment.") from error
+        raise ConfigError(
+            f"[mall] is not right: {error}", "Correct it in ballast.toml or in BALLAST_MALL_…."
+        ) from error
     if len(settings.secret) < 32:
-        raise ConfigError("[mall] secret is shorter than 32 characters", "Make one: python -c 'import secrets; print(secrets.token_hex(32))'.")
+        raise ConfigError(
+            "[mall] secret is shorter than 32 characters",
+            "Make one: python -c 'import secrets; print(secrets.token_hex(32))'.",
+        )
     return settings

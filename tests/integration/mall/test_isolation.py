@@ -22,7 +22,9 @@ def _as(database: MallDatabase, role: str) -> psycopg.Connection[tuple[Any, ...]
     return psycopg.connect(make_conninfo(database.dsn, user=role))
 
 
-def test_every_table_of_a_shop_has_forced_row_security_and_a_key_that_begins_with_the_shop(mall_database: MallDatabase) -> None:
+def test_every_table_of_a_shop_has_forced_row_security_and_a_key_that_begins_with_the_shop(
+    mall_database: MallDatabase,
+) -> None:
     tables = [name for (name,) in mall_database.run(_OF_SHOPS)]
     secured = {
         name
@@ -55,7 +57,9 @@ def test_no_role_of_the_application_may_bypass_row_security_or_owns_anything(mal
     assert mall_database.run(
         "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'mall\\_%%' AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb)"
     ) == [(0,)]
-    assert mall_database.run("SELECT count(*) FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE r.rolname LIKE 'mall\\_%%'") == [(0,)]
+    assert mall_database.run(
+        "SELECT count(*) FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE r.rolname LIKE 'mall\\_%%'"
+    ) == [(0,)]
 
 
 def test_without_a_shop_no_row_of_any_shop_is_seen(mall_database: MallDatabase, open_shop: OpenShop) -> None:
@@ -66,12 +70,16 @@ def test_without_a_shop_no_row_of_any_shop_is_seen(mall_database: MallDatabase, 
             assert found == (0,), table
 
 
-def test_another_shops_rows_are_neither_seen_nor_changed_nor_made(mall_database: MallDatabase, open_shop: OpenShop) -> None:
+def test_another_shops_rows_are_neither_seen_nor_changed_nor_made(
+    mall_database: MallDatabase, open_shop: OpenShop
+) -> None:
     mine, other = open_shop(products=2), open_shop(products=1)
     with _as(mall_database, "mall_app") as connection:
         connection.execute("SELECT set_config('mall.shop', %s, false)", (str(mine.shop_id),))
         assert connection.execute("SELECT count(*) FROM mall.product").fetchone() == (2,)
-        assert connection.execute("UPDATE mall.product SET title = 'x' WHERE shop_id = %s", (other.shop_id,)).rowcount == 0
+        assert (
+            connection.execute("UPDATE mall.product SET title = 'x' WHERE shop_id = %s", (other.shop_id,)).rowcount == 0
+        )
         connection.commit()
         connection.execute("SELECT set_config('mall.shop', %s, false)", (str(mine.shop_id),))
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
@@ -79,7 +87,9 @@ def test_another_shops_rows_are_neither_seen_nor_changed_nor_made(mall_database:
         connection.rollback()
         connection.execute("SELECT set_config('mall.shop', %s, false)", (str(mine.shop_id),))
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
-            connection.execute("INSERT INTO mall.stock (shop_id, sku_id) VALUES (%s, %s)", (other.shop_id, other.goods[0].sku_ids[0]))
+            connection.execute(
+                "INSERT INTO mall.stock (shop_id, sku_id) VALUES (%s, %s)", (other.shop_id, other.goods[0].sku_ids[0])
+            )
 
 
 def test_the_application_cannot_read_accounts(mall_database: MallDatabase) -> None:

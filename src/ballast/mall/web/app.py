@@ -9,11 +9,11 @@ from typing import Any
 import psycopg
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.config.csrf import CSRFConfig
-from litestar.datastructures import State
+from litestar.datastructures import MutableScopeHeaders, State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.static_files import create_static_files_router
-from litestar.types import ControllerRouterHandler
+from litestar.types import ControllerRouterHandler, Message, Scope
 
 from ballast.mall.db import Busy, Database
 from ballast.mall.settings import Settings
@@ -31,6 +31,14 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "SAMEORIGIN",
     "Referrer-Policy": "same-origin",
+}
+
+_SAID = {
+    400: "common.error.bad",
+    403: "common.error.forbidden",
+    404: "common.error.missing",
+    413: "common.error.large",
+    429: "common.error.often",
 }
 
 
@@ -51,16 +59,28 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
             await database.close()
 
     return Litestar(
-        route_handlers=[health, create_static_files_router("/static", [assets.folder()]), *(handlers if handlers is not None else faces())],
+        route_handlers=[
+            health,
+            create_static_files_router("/static", [assets.folder()]),
+            *(handlers if handlers is not None else faces()),
+        ],
         lifespan=[lifespan],
         state=State({"db": database, "settings": settings}),
         dependencies={"db": Provide(_db, sync_to_thread=False), "settings": Provide(_settings, sync_to_thread=False)},
         csrf_config=CSRFConfig(
-            secret=settings.secret, cookie_secure=settings.secure_cookies, cookie_httponly=True, exclude=["^/api/", "^/pay/callback/"]
+            secret=settings.secret,
+            cookie_secure=settings.secure_cookies,
+            cookie_httponly=True,
+            exclude=["^/api/", "^/pay/callback/"],
         ),
         request_max_body_size=_MAX_BODY,
-        after_request=_with_headers,
-        exception_handlers={Busy: _busy, psycopg.OperationalError: _away, HTTPException: _refused, NotFoundException: _refused},
+        before_send=[_with_headers],
+        exception_handlers={
+            Busy: _busy,
+            psycopg.OperationalError: _away,
+            HTTPException: _refused,
+            NotFoundException: _refused,
+        },
         openapi_config=None,
     )
 
@@ -88,10 +108,12 @@ def _settings(state: State) -> Settings:
     return settings
 
 
-def _with_headers(response: Response[Any]) -> Response[Any]:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
+async def _with_headers(message: Message, _: Scope) -> None:
+    """On every answer, errors too."""
+    if message["type"] == "http.response.start":
+        headers = MutableScopeHeaders.from_message(message)
+        for name, value in _HEADERS.items():
+            headers.setdefault(name, value)
 
 
 def _busy(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -103,9 +125,11 @@ def _away(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 
 
 def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
-    known = {400: "common.error.bad", 403: "common.error.forbidden", 404: "common.error.missing", 413: "common.error.large", 429: "common.error.often"}
-    return _said(request, error.status_code, known.get(error.status_code, "common.error.other"), dict(error.headers or {}))
+    name = _SAID.get(error.status_code, "common.error.other")
+    return _said(request, error.status_code, name, dict(error.headers or {}))
 
 
-def _said(request: Request[Any, Any, Any], status: int, name: str, headers: dict[str, str] | None = None) -> Response[Any]:
+def _said(
+    request: Request[Any, Any, Any], status: int, name: str, headers: dict[str, str] | None = None
+) -> Response[Any]:
     return page(request, "common/error.html", status=status, headers=headers, name=name, code=status)

@@ -48,8 +48,10 @@ def page(
         context: what the template may use, besides ``t``, ``language``, ``csrf_token`` and ``path``.
     """
     spoken = language or language_of(request)
-    body = environment().get_template(template).render(
-        t=translator(spoken), language=spoken, csrf_token=_csrf(request), path=request.url.path, **context
+    body = (
+        environment()
+        .get_template(template)
+        .render(t=translator(spoken), language=spoken, csrf_token=_csrf(request), path=request.url.path, **context)
     )
     return Response(body, media_type=MediaType.HTML, status_code=status, headers=headers)
 
@@ -67,5 +69,9 @@ def when(moment: datetime | None, form: str = "%Y-%m-%d %H:%M") -> str:
 
 def _csrf(request: Request[Any, Any, Any]) -> str:
     """The token that a form must carry as ``_csrf_token``, an htmx request as header X-CSRF-Token."""
-    token = request.scope.get("_csrf_token") or request.scope.get("state", {}).get("csrf_token") or request.cookies.get("csrftoken", "")
+    token = (
+        request.scope.get("_csrf_token")
+        or request.scope.get("state", {}).get("csrf_token")
+        or request.cookies.get("csrftoken", "")
+    )
     return str(token)
