@@ -1,7 +1,7 @@
 """The SQL of the mall, from the files in ``sql/``.
 
-``queries.load("checkout").reserve`` is the text of ``-- name: reserve`` in checkout.sql. aiosql reads the files and turns ``:name``
-into psycopg's ``%(name)s``; what is run, and on which connection, is said where it is used.
+``queries.load("checkout").reserve`` is the text of ``-- name: reserve`` in checkout.sql. aiosql reads the files and turns
+``:name`` into psycopg's ``%(name)s``; what is run, and on which connection, is said where it is used.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Request, Response
 from litestar.enums import MediaType
+from litestar.utils.empty import value_or_default
+from litestar.utils.scope.state import ScopeState
 
 from ballast.mall.web.texts import Language, language_of, translator
 
@@ -68,10 +70,5 @@ def when(moment: datetime | None, form: str = "%Y-%m-%d %H:%M") -> str:
 
 
 def _csrf(request: Request[Any, Any, Any]) -> str:
-    """The token that a form must carry as ``_csrf_token``, an htmx request as header X-CSRF-Token."""
-    token = (
-        request.scope.get("_csrf_token")
-        or request.scope.get("state", {}).get("csrf_token")
-        or request.cookies.get("csrftoken", "")
-    )
-    return str(token)
+    """The token that a form must carry as ``_csrf_token``, an htmx request as header X-CSRFToken."""
+    return value_or_default(ScopeState.from_scope(request.scope).csrf_token, "")

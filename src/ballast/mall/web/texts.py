@@ -1,7 +1,7 @@
 """Every text that a person sees, in Chinese and English side by side, so that neither can be missing.
 
-``texts/<area>.toml`` has lines such as ``cart.empty = { zh = "购物车是空的", en = "Your cart is empty" }``; a text's name is the area, a dot
-and the key: ``storefront.cart.empty``. ``{name}`` stands for a parameter.
+``texts/<area>.toml`` has lines such as ``cart.empty = { zh = "购物车是空的", en = "Your cart is empty" }``. A text's name is the
+area, a dot and the key: ``storefront.cart.empty``. ``{name}`` stands for a parameter.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _flatten(prefix: str, node: Mapping[str, Any], found: dict[str, Mapping[Lang
 
 
 def translator(language: Language) -> Callable[..., str]:
-    """``t("storefront.cart.items", n=3)``. A name that is not there raises KeyError: a page with a hole is a fault, not a style."""
+    """``t("storefront.cart.items", n=3)``. A name that is not there raises KeyError: a page with a hole is a fault."""
     known = texts()
 
     def t(name: str, /, **parameters: object) -> str:
