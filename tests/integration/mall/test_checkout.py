@@ -2,64 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from typing import TypeVar
-from uuid import UUID
-
 import pytest
 
-from ballast.mall import cart, checkout, orders, stock
-from ballast.mall.checkout import Address, Placed, PriceChanged, Wanted
-from ballast.mall.db import Connection, Database
-from ballast.mall.ids import new_id
-from ballast.mall.owner import Owner
-from ballast.mall.rules.machine import IllegalTransition
+from ballast.mall import cart, checkout, orders
+from ballast.mall.checkout import Placed, Wanted
+from ballast.mall.db import Connection
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Status
-from tests.fix_mall import MallDatabase, OpenShop, Shop
-
-T = TypeVar("T")
-NOW = datetime(2026, 11, 11, 4, tzinfo=UTC)
-HOME = Address("Lin", "13800000000", "广东省", "深圳市", "南山区", "1 Road")
-
-
-def in_shop(shop: Shop, act: Callable[[Connection], Awaitable[T]], *, pipelined: bool = True) -> T:
-    """What `act` gives, in a transaction of the shop."""
-
-    async def run() -> T:
-        db = Database(shop.database.settings())
-        await db.open()
-        try:
-            async with db.shop(shop.shop_id, pipelined=pipelined) as connection:
-                return await act(connection)
-        finally:
-            await db.close()
-
-    return asyncio.run(run())
-
-
-def guest() -> Owner:
-    return Owner(visitor_id=new_id())
-
-
-async def buy(
-    connection: Connection, owner: Owner, sku: UUID, quantity: int = 1, key: str = "k", **more: object
-) -> Placed:
-    arguments: dict[str, object] = {"shown_fen": None, "now": NOW, **more}
-    return await checkout.place(
-        connection,
-        owner,
-        [Wanted(sku, quantity)],
-        key=key,
-        address=HOME,
-        **arguments,  # type: ignore[arg-type]
-    )
-
-
-def stock_of(shop: Shop, sku: UUID) -> tuple[int, int]:
-    return shop.database.run("SELECT on_hand, reserved FROM mall.stock WHERE sku_id = %s", sku)[0]  # type: ignore[return-value]
+from tests.fix_mall import OpenShop
+from tests.integration.mall.ordering import HOME, NOW, buy, guest, in_shop, stock_of
 
 
 def test_an_order_reserves_its_goods_and_empties_the_cart(open_shop: OpenShop) -> None:
