@@ -32,19 +32,15 @@ MOST = 500
 REFUND_AGAIN = timedelta(minutes=10)
 
 
-async def by_time(db: Database, now: datetime, *, most: int = MOST) -> int:
-    """Expire, receive and close what time is over for. Returns how many orders moved."""
-    async with db.platform() as connection:
-        cursor = await connection.execute(
-            queries.load("orders").due, {"now": now, "close_before": now - orders.AFTER_SALES, "most": most}
-        )
-        due = await cursor.fetchall()
-    moved = 0
-    for one in due:
-        moved += await _guarded(
-            f"order {one['order_id']}", _move(db, one["shop_id"], one["order_id"], one["what"], now)
-        )
-    return moved
+async def expire(db: Database, now: datetime, *, most: int = MOST) -> int:
+    """Cancel orders whose time of payment is over: their goods are free again. Returns how many were cancelled."""
+    return await _by_time(db, queries.load("orders").to_expire, {"now": now, "most": most}, now)
+
+
+async def settle(db: Database, now: datetime, *, most: int = MOST) -> int:
+    """Receive what nobody confirmed in time; close what was received `orders.AFTER_SALES` ago. Returns how many orders moved."""
+    due = {"now": now, "close_before": now - orders.AFTER_SALES, "most": most}
+    return await _by_time(db, queries.load("orders").to_settle, due, now)
 
 
 async def hand_out(db: Database, subscribers: Sequence[outbox.Subscriber], now: datetime, *, most: int = MOST) -> int:
@@ -72,6 +68,17 @@ async def pay_back(db: Database, providers: Mapping[str, Provider], now: datetim
             for row in rows
         ]
     )
+
+
+async def _by_time(db: Database, statement: str, parameters: Mapping[str, object], now: datetime) -> int:
+    async with db.platform() as connection:
+        due = await (await connection.execute(statement, parameters)).fetchall()
+    moved = 0
+    for one in due:
+        moved += await _guarded(
+            f"order {one['order_id']}", _move(db, one["shop_id"], one["order_id"], one["what"], now)
+        )
+    return moved
 
 
 async def _move(db: Database, shop_id: UUID, order_id: UUID, what: str, now: datetime) -> bool:
@@ -128,7 +135,8 @@ def queue(
         # Of each kind one at a time: a run that takes longer than its interval is not overtaken by the next.
         app.periodic(cron=cron)(app.task(name=name, queueing_lock=name, lock=name)(task))
 
-    every("* * * * * */5", "mall.by_time", lambda now: by_time(db, now))
+    every("* * * * * */5", "mall.expire", lambda now: expire(db, now))
+    every("* * * * *", "mall.settle", lambda now: settle(db, now))
     every("* * * * * */2", "mall.hand_out", lambda now: hand_out(db, subscribers, now))
     every("* * * * * */3", "mall.pay_back", lambda now: pay_back(db, providers, now))
     return app

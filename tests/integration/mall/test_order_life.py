@@ -63,8 +63,8 @@ def test_parcels_receipt_points_level_and_closing(open_shop: OpenShop) -> None:
         seen = await till.act(lambda c: orders.get(c, order, owner=member))
         assert (seen.status, [line.shipped_quantity for line in seen.lines], len(seen.shipments)) == ("shipped", [3], 2)
 
-        assert await jobs.by_time(till.db, NOW + timedelta(days=9)) == 0
-        assert await jobs.by_time(till.db, NOW + timedelta(days=11)) == 1
+        assert await jobs.settle(till.db, NOW + timedelta(days=9)) == 0
+        assert await jobs.settle(till.db, NOW + timedelta(days=11)) == 1
         stand = "SELECT points, spent_fen, level FROM mall.customer WHERE customer_id = %s"
         assert shop.database.run(stand, member.customer_id) == [(30, 3000, 2)]
 
@@ -79,7 +79,7 @@ def test_parcels_receipt_points_level_and_closing(open_shop: OpenShop) -> None:
         await till.act(lambda c: aftersales.pay_back(c, back, actor="t", now=NOW))
         assert await till.told("refund.succeeded", back, 1000) == "refunded"
         assert shop.database.run(stand, member.customer_id) == [(20, 2000, 1)]
-        assert await jobs.by_time(till.db, after) == 1
+        assert await jobs.settle(till.db, after) == 1
         assert (await till.act(lambda c: orders.get(c, order))).status == Status.CLOSED
 
     at_till(shop, story)

@@ -107,8 +107,8 @@ def test_a_process_killed_in_the_middle_leaves_no_half_order_and_its_stock_comes
         db = Database(settings)
         await db.open()
         try:
-            assert await jobs.by_time(db, datetime.now(UTC), most=1000) == 0
-            return await jobs.by_time(db, datetime.now(UTC) + timedelta(hours=1), most=1000)
+            assert await jobs.expire(db, datetime.now(UTC), most=1000) == 0
+            return await jobs.expire(db, datetime.now(UTC) + timedelta(hours=1), most=1000)
         finally:
             await db.close()
 

@@ -48,6 +48,8 @@ CREATE INDEX orders_customer ON mall.orders (shop_id, customer_id, placed_at DES
 CREATE INDEX orders_placed ON mall.orders (shop_id, placed_at DESC, order_id);
 CREATE INDEX orders_status ON mall.orders (shop_id, status, placed_at DESC);
 CREATE INDEX orders_to_expire ON mall.orders (pay_by) WHERE status = 'pending_payment';
+CREATE INDEX orders_to_receive ON mall.orders (shipped_at) WHERE status = 'shipped';
+CREATE INDEX orders_to_close ON mall.orders (received_at) WHERE status = 'received';
 CREATE UNIQUE INDEX orders_external_code ON mall.orders (shop_id, external_code) WHERE external_code IS NOT NULL;
 COMMENT ON COLUMN mall.orders.owner_id IS 'customer_id of a member, visitor_id of a guest: who may look at it';
 COMMENT ON COLUMN mall.orders.breakdown IS 'how total_fen came about, as it was shown (rules.pricing.Breakdown)';
@@ -169,6 +171,7 @@ CREATE TABLE mall.refund (
 );
 CREATE INDEX refund_order ON mall.refund (shop_id, order_id);
 CREATE INDEX refund_status ON mall.refund (shop_id, status, created_at);
+CREATE INDEX refund_to_send ON mall.refund (sent_at) WHERE status IN ('processing', 'failed');
 COMMENT ON COLUMN mall.refund.lines IS '[{"line","quantity","amount_fen","dropped"}]; dropped: pieces that had not left when it was approved; empty for a payment that was not due';
 COMMENT ON COLUMN mall.refund.sent_at IS 'when the provider was to be asked, the last time';
 

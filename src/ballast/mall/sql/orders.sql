@@ -70,7 +70,7 @@ SELECT c.customer_id, c.spent_fen, c.points, h.points_per_yuan, h.levels::text A
     (SELECT (v.detail->>'points_per_100_yuan')::integer FROM mall.order_event v
      WHERE v.shop_id = c.shop_id AND v.order_id = :order_id AND v.event = 'pay' ORDER BY v.at LIMIT 1) AS rate
 FROM mall.customer c JOIN mall.shop h USING (shop_id)
-WHERE c.customer_id = :customer_id FOR UPDATE OF c;
+WHERE c.customer_id = :customer_id FOR NO KEY UPDATE OF c;
 
 -- name: settle_member!
 -- What a member has spent, his level and his points.
@@ -140,12 +140,14 @@ ORDER BY placed_at DESC, order_id DESC LIMIT :most ::integer;
 -- What the shop's people wrote about it.
 UPDATE mall.orders SET merchant_note = :note, version = version + 1 WHERE order_id = :order_id RETURNING order_id;
 
--- name: due
--- (as the platform's role) Orders of all shops that wait for what only time does: payment over, receipt, the end of after-sales.
-SELECT o.shop_id, o.order_id, 'expire' AS what FROM mall.orders o
-WHERE o.status = 'pending_payment' AND o.pay_by <= :now
-UNION ALL
-SELECT o.shop_id, o.order_id, 'receive' FROM mall.orders o JOIN mall.shop h USING (shop_id)
+-- name: to_expire
+-- (as the platform's role) Orders of all shops whose time of payment is over.
+SELECT shop_id, order_id, 'expire' AS what FROM mall.orders
+WHERE status = 'pending_payment' AND pay_by <= :now ORDER BY pay_by LIMIT :most;
+
+-- name: to_settle
+-- (as the platform's role) Orders of all shops that are received, or closed, by the passing of time.
+SELECT o.shop_id, o.order_id, 'receive' AS what FROM mall.orders o JOIN mall.shop h USING (shop_id)
 WHERE o.status = 'shipped' AND o.shipped_at + h.receive_within_s * interval '1 second' <= :now
 UNION ALL
 SELECT o.shop_id, o.order_id, 'close' FROM mall.orders o
