@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from uuid import UUID
 
@@ -109,6 +110,39 @@ def test_a_paid_order_is_cancelled_by_its_refund_and_its_goods_can_be_sold_again
     assert stock_of(shop, shop.goods[0].sku_ids[0]) == (100, 0)
 
 
+def test_two_who_ask_for_all_of_it_at_once_do_not_both_get_it(open_shop: OpenShop) -> None:
+    shop = open_shop(products=1)
+
+    async def story(till: Till) -> None:
+        order = await paid(till, guest(), shop.goods[0].sku_ids[0], 3)
+
+        async def ask(refund_id: UUID) -> UUID | Refused:
+            try:
+                return await till.act(
+                    lambda c: aftersales.request(
+                        c, order, None, with_return=False, reason="r", actor="t", now=NOW, refund_id=refund_id
+                    )
+                )
+            except Refused as refused:
+                return refused
+
+        one, two = new_id(), new_id()
+        answers = await asyncio.gather(ask(one), ask(two), ask(one), ask(two))
+        assert sum(isinstance(answer, Refused) for answer in answers) == 2
+        with pytest.raises(Refused, match="0 are left"):
+            await till.act(
+                lambda c: aftersales.request(c, order, [Asked(1, 1)], with_return=False, reason="", actor="t", now=NOW)
+            )
+        [refund] = await till.act(lambda c: aftersales.list_of(c, order_id=order))
+        await till.act(lambda c: aftersales.withdraw(c, refund.refund_id, actor="t", now=NOW))
+        again = await till.act(
+            lambda c: aftersales.request(c, order, [Asked(1, 3)], with_return=False, reason="", actor="t", now=NOW)
+        )
+        assert (await till.act(lambda c: aftersales.get(c, again))).amount_fen == 3000
+
+    at_till(shop, story)
+
+
 def test_what_the_rules_do_not_foresee_is_refused_in_every_state(open_shop: OpenShop) -> None:
     shop = open_shop(products=1)
 
@@ -155,8 +189,10 @@ def test_the_outbox_is_handed_out_once_and_not_where_the_subscriber_fails(open_s
     assert heard == ["order.placed", "order.paid"]
 
 
+# Asking, approving and paying come more often than the rest: sums go wrong there if they do.
 _ACTIONS = st.sampled_from(
     [
+        *["ask", "ask_amount", "approve", "ok"],
         "ask",
         "ask_return",
         "ask_amount",
