@@ -5,7 +5,8 @@ and its event, the outbox, the reserved stock: five statements, three to read an
 (`Database.shop(…, pipelined=True)`) they make two round trips; beside a database on the same machine the pipeline costs more
 than it saves. Whoever catches an error does so outside of the transaction: what was done before it must not be kept.
 
-Rows that many want are taken last, the stock at the very end, so that they are held for as short as can be; always quotas, then coupon, then stock, as everywhere, so that no two transactions wait for each other.
+Rows that many want are taken last, the stock at the very end, so that they are held for as short as can be; always quotas,
+then coupon, then stock, as everywhere, so that no two transactions wait for each other.
 """
 
 from __future__ import annotations
