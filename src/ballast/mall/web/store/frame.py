@@ -1,0 +1,119 @@
+"""Pages in a shop's frame, redirects after forms, and what is shown where a rule says no."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import nh3
+from litestar import Request, Response
+from litestar.response import Redirect
+from markupsafe import Markup
+
+from ballast.mall.rules.refused import Refused
+from ballast.mall.settings import Settings
+from ballast.mall.web.render import page
+from ballast.mall.web.store.visit import NotOpen, Visit
+from ballast.mall.web.texts import Language, language_of, texts, translator
+
+_MISSING = {"order.unknown", "refund.unknown"}
+SAID = frozenset({"added", "placed", "cancelled", "received", "requested", "withdrawn", "sent_back", "no_provider"})
+"""What a page may say at its top after a form: ``?said=``."""
+
+
+async def shown(
+    request: Request[Any, Any, Any],
+    visit: Visit,
+    template: str,
+    *,
+    tab: str = "",
+    status: int = 200,
+    problem: str = "",
+    headers: dict[str, str] | None = None,
+    **context: object,
+) -> Response[str]:
+    """A page of the shop.
+
+    Args:
+        tab: which of the bar's tabs it belongs to: home, categories, cart, me.
+        problem: what went wrong, shown at the top.
+    """
+    said = request.query_params.get("said", "")
+    answer = page(
+        request,
+        f"store/{template}",
+        language=visit.language,
+        status=status,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+        shop=visit.look,
+        shop_id=visit.entry.shop_id,
+        base=visit.base,
+        say=_sayer(visit.language),
+        rich=rich,
+        member=visit.member,
+        pieces=await visit.pieces(),
+        tab=tab,
+        problem=problem,
+        said=said if said in SAID else "",
+        **context,
+    )
+    _keep(request, visit, answer)
+    return answer
+
+
+def go(request: Request[Any, Any, Any], visit: Visit, path: str) -> Redirect:
+    """After a form: on to this page of the shop (a path below its base)."""
+    answer = Redirect(f"{visit.base}{path}", status_code=303)
+    _keep(request, visit, answer)
+    return answer
+
+
+def why(language: Language, error: Refused) -> str:
+    """What a shopper reads where a rule says no."""
+    name = f"store.refused.{error.key}"
+    t = translator(language)
+    return t(name, **error.params) if name in texts() else t("store.refused.other")
+
+
+def refused(request: Request[Any, Any, Any], error: Refused) -> Response[str]:
+    """For refusals that no form shows itself."""
+    language = language_of(request)
+    slug = request.path_params.get("slug", "")
+    missing = error.key in _MISSING
+    return page(
+        request,
+        "store/refused.html",
+        language=language,
+        status=404 if missing else 409,
+        text=translator(language)("common.error.missing") if missing else why(language, error),
+        base=f"/s/{slug}",
+    )
+
+
+def not_open(request: Request[Any, Any, Any], error: NotOpen) -> Response[str]:
+    """A shop that is suspended or closed."""
+    return page(
+        request,
+        "store/not_open.html",
+        status=410 if error.entry.status == "closed" else 403,
+        name=error.entry.name,
+        closed=error.entry.status == "closed",
+    )
+
+
+def rich(html: str) -> Markup:
+    """A merchant's HTML. It was sanitised when it was written; once more costs little, and imports may have come another way."""
+    return Markup(nh3.clean(html))  # noqa: S704 - nh3 leaves nothing that runs
+
+
+def _sayer(language: Language) -> Callable[[str, str], str]:
+    def say(zh: str, en: str) -> str:
+        return en if language == "en" and en else zh
+
+    return say
+
+
+def _keep(request: Request[Any, Any, Any], visit: Visit, answer: Response[Any]) -> None:
+    settings: Settings = request.app.state.settings
+    if cookie := visit.cookie(settings):
+        answer.set_cookie(cookie)
