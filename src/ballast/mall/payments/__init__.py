@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ballast.mall.payments.provider import Forged, Notice, Opened, Provider, ProviderAway, ProviderRefused
 from ballast.mall.payments.received import pay_nothing
-from ballast.mall.payments.start import Payment, of_order, start
+from ballast.mall.payments.start import Payment, of_order, start, where_to_pay
 
 __all__ = [
     "Forged",
@@ -24,4 +24,5 @@ __all__ = [
     "of_order",
     "pay_nothing",
     "start",
+    "where_to_pay",
 ]

@@ -90,6 +90,15 @@ async def start(
     return opened.pay_url
 
 
+async def where_to_pay(connection: Connection, order_id: UUID, provider: str) -> str | None:
+    """Where a payment that was begun is paid; None: none was begun, or its outcome is known."""
+    cursor = await connection.execute(
+        queries.load("payments").reusable, {"order_id": order_id, "provider": provider}
+    )
+    row = await cursor.fetchone()
+    return row["pay_url"] if row else None
+
+
 async def of_order(connection: Connection, order_id: UUID) -> tuple[Payment, ...]:
     """The payments of an order, the first one first."""
     cursor = await connection.execute(queries.load("payments").of_order, {"order_id": order_id})

@@ -1,0 +1,132 @@
+"""The member centre, and the ways in and out: register, log in, log out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from litestar.types import ControllerRouterHandler
+
+from ballast.mall import terms, visitors
+from ballast.mall.db import Database
+from ballast.mall.rules.levels import Level
+from ballast.mall.rules.refused import Refused
+from ballast.mall.web.store.forms import form
+from ballast.mall.web.store.frame import go, shown, why
+from ballast.mall.web.store.visit import Visit, visiting
+
+
+@get("/me")
+async def me(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> Response[str]:
+    """Points and level of a member; for a guest the ways in; for both the way to the orders."""
+    async with visiting(db, request, slug) as visit:
+        return await shown(request, visit, "me.html", tab="me", level=_level(visit))
+
+
+@get("/login")
+async def login_page(
+    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]
+) -> Response[Any]:
+    """The form of members."""
+    return await _form(request, slug, db, "login")
+
+
+@get("/register")
+async def register_page(
+    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]
+) -> Response[Any]:
+    """The form of those who want to be one."""
+    return await _form(request, slug, db, "register")
+
+
+@post("/login")
+async def login(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> Response[Any]:
+    """Log in; the guest's cart, orders and coupons come along."""
+    sent = await form(request)
+    try:
+        async with visiting(db, request, slug) as visit:
+            visit.enter(
+                await visitors.login(
+                    visit.connection,
+                    await visit.known(),
+                    login=sent.text("login", 254),
+                    password=sent.secret("password"),
+                    now=visit.now,
+                )
+            )
+    except Refused as error:
+        return await _form(request, slug, db, "login", error, sent.text("login", 254))
+    return go(request, visit, "/me")
+
+
+@post("/register")
+async def register(
+    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]
+) -> Response[Any]:
+    """Become a member, logged in."""
+    sent = await form(request)
+    try:
+        async with visiting(db, request, slug) as visit:
+            visit.enter(
+                await visitors.register(
+                    visit.connection,
+                    await visit.known(),
+                    login=sent.text("login", 254),
+                    password=sent.secret("password"),
+                    name=sent.text("name", 60),
+                    now=visit.now,
+                )
+            )
+    except Refused as error:
+        return await _form(request, slug, db, "register", error, sent.text("login", 254), sent.text("name", 60))
+    return go(request, visit, "/me")
+
+
+@post("/logout")
+async def logout(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> Response[Any]:
+    """The browser is a guest's again."""
+    async with visiting(db, request, slug) as visit:
+        if visit.visitor:
+            visit.enter(await visitors.logout(visit.connection, visit.visitor, visit.now))
+        return go(request, visit, "/me")
+
+
+async def _form(
+    request: Request[Any, Any, Any],
+    slug: str,
+    db: Database,
+    kind: str,
+    error: Refused | None = None,
+    typed: str = "",
+    name: str = "",
+) -> Response[Any]:
+    async with visiting(db, request, slug) as visit:
+        if visit.member:
+            return go(request, visit, "/me")
+        return await shown(
+            request,
+            visit,
+            "enter.html",
+            tab="me",
+            status=409 if error else 200,
+            problem=why(visit.language, error) if error else "",
+            kind=kind,
+            login=typed,
+            name=name,
+        )
+
+
+def _level(visit: Visit) -> Level | None:
+    if not visit.member or not visit.member.level:
+        return None
+    stored = msgspec.json.decode(visit.look.levels, type=tuple[terms.StoredLevel, ...])
+    levels = terms.levels(stored, visit.look.points_per_yuan)
+    return levels[min(visit.member.level, len(levels)) - 1] if levels else None
+
+
+def routes() -> list[ControllerRouterHandler]:
+    """For the storefront's router."""
+    return [me, login_page, register_page, login, register, logout]

@@ -1,0 +1,212 @@
+"""A shopper's orders: the list, one of them, and what he may do with it: cancel, confirm receipt, ask for money back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from litestar.types import ControllerRouterHandler
+
+from ballast.mall import aftersales, orders
+from ballast.mall.db import Database
+from ballast.mall.ids import new_id
+from ballast.mall.rules.refused import Refused
+from ballast.mall.rules.states import Event, Status
+from ballast.mall.web.store.forms import Form, form
+from ballast.mall.web.store.frame import go, shown, why
+from ballast.mall.web.store.visit import Visit, visiting
+
+_MOST = 10
+_TABS: dict[str, tuple[Status, ...] | None] = {
+    "all": None,
+    "pending_payment": (Status.PENDING_PAYMENT,),
+    "paid": (Status.PAID, Status.PARTLY_SHIPPED),
+    "shipped": (Status.SHIPPED,),
+    "received": (Status.RECEIVED, Status.CLOSED),
+}
+
+
+@get("/orders")
+async def order_list(
+    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]
+) -> Response[str]:
+    """His orders, newest first; ``?status=`` chooses, ``?before=`` leads on."""
+    chosen = request.query_params.get("status", "all")
+    chosen = chosen if chosen in _TABS else "all"
+    async with visiting(db, request, slug) as visit:
+        found: tuple[orders.Summary, ...] = ()
+        if visit.visitor:
+            found = await orders.list_of(
+                visit.connection,
+                owner=visit.visitor.owner,
+                statuses=_TABS[chosen],
+                before=_cursor(request.query_params.get("before", "")),
+                most=_MOST + 1,
+            )
+        last = found[_MOST - 1] if len(found) > _MOST else None
+        more = {"status": chosen, "before": f"{last.placed_at.isoformat()}|{last.order_id}"} if last else None
+        return await shown(
+            request,
+            visit,
+            "orders.html",
+            tab="me",
+            orders=found[:_MOST],
+            chosen=chosen,
+            choices=list(_TABS),
+            more=urlencode(more) if more else "",
+        )
+
+
+@get("/orders/{order_id:uuid}")
+async def order_page(
+    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
+) -> Response[str]:
+    """One of them."""
+    async with visiting(db, request, slug) as visit:
+        order = await orders.get(visit.connection, order_id, owner=await visit.owner())
+        possible = order.possible
+        return await shown(
+            request,
+            visit,
+            "order.html",
+            tab="me",
+            order=order,
+            refunds=await aftersales.list_of(visit.connection, order_id=order_id),
+            may_cancel=Event.CANCEL_BY_SHOPPER in possible,
+            may_receive=Event.RECEIVE in possible,
+            may_refund=Event.REFUND_FULL in possible and order.paid_fen > 0,
+        )
+
+
+@post("/orders/{order_id:uuid}/cancel")
+async def cancel(
+    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
+) -> Response[Any]:
+    """An order that is not paid."""
+    async with visiting(db, request, slug) as visit:
+        owner = await visit.owner()
+        await orders.cancel(
+            visit.connection, order_id, by="shopper", actor=owner.actor, now=visit.now, owner=owner
+        )
+        return go(request, visit, f"/orders/{order_id}?said=cancelled")
+
+
+@post("/orders/{order_id:uuid}/receive")
+async def receive(
+    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
+) -> Response[Any]:
+    """He has it."""
+    async with visiting(db, request, slug) as visit:
+        owner = await visit.owner()
+        await orders.receive(visit.connection, order_id, actor=owner.actor, now=visit.now, owner=owner)
+        return go(request, visit, f"/orders/{order_id}?said=received")
+
+
+@get("/orders/{order_id:uuid}/refund")
+async def refund_page(
+    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
+) -> Response[str]:
+    """The form that asks for money back."""
+    async with visiting(db, request, slug) as visit:
+        return await _refund_form(request, visit, order_id)
+
+
+@post("/orders/{order_id:uuid}/refund")
+async def ask_refund(
+    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
+) -> Response[Any]:
+    """Ask for it: of all, or of some pieces."""
+    sent = await form(request)
+    try:
+        async with visiting(db, request, slug) as visit:
+            owner = await visit.owner()
+            await aftersales.request(
+                visit.connection,
+                order_id,
+                None if sent.text("what") == "all" else _pieces(sent),
+                with_return=sent.text("return") == "yes",
+                reason=sent.text("reason", 500),
+                actor=owner.actor,
+                now=visit.now,
+                owner=owner,
+                refund_id=sent.id("key"),
+            )
+            return go(request, visit, f"/orders/{order_id}?said=requested")
+    except Refused as error:
+        if not error.key.startswith("refund."):
+            raise
+        async with visiting(db, request, slug) as visit:
+            return await _refund_form(request, visit, order_id, error)
+
+
+@post("/refunds/{refund_id:uuid}/withdraw")
+async def withdraw(
+    request: Request[Any, Any, Any], slug: FromPath[str], refund_id: FromPath[UUID], db: NamedDependency[Database]
+) -> Response[Any]:
+    """He does not want it any more."""
+    async with visiting(db, request, slug) as visit:
+        owner = await visit.owner()
+        refund = await aftersales.get(visit.connection, refund_id, owner)
+        await aftersales.withdraw(visit.connection, refund_id, actor=owner.actor, now=visit.now, owner=owner)
+        return go(request, visit, f"/orders/{refund.order_id}?said=withdrawn")
+
+
+@post("/refunds/{refund_id:uuid}/goods")
+async def goods_sent(
+    request: Request[Any, Any, Any], slug: FromPath[str], refund_id: FromPath[UUID], db: NamedDependency[Database]
+) -> Response[Any]:
+    """With which parcel the goods come back."""
+    sent = await form(request)
+    async with visiting(db, request, slug) as visit:
+        owner = await visit.owner()
+        refund = await aftersales.get(visit.connection, refund_id, owner)
+        await aftersales.send_goods_back(
+            visit.connection, refund_id, carrier=sent.text("carrier", 60), code=sent.text("code", 80), owner=owner
+        )
+        return go(request, visit, f"/orders/{refund.order_id}?said=sent_back")
+
+
+async def _refund_form(
+    request: Request[Any, Any, Any], visit: Visit, order_id: UUID, error: Refused | None = None
+) -> Response[str]:
+    owner = await visit.owner()
+    order = await orders.get(visit.connection, order_id, owner=owner)
+    left = await aftersales.refundable(visit.connection, order_id, owner)
+    return await shown(
+        request,
+        visit,
+        "refund.html",
+        tab="me",
+        status=409 if error else 200,
+        problem=why(visit.language, error) if error else "",
+        order=order,
+        left={line.sku_id.int: line.left_quantity for line in left.lines},
+        left_fen=left.left_fen,
+        sent=any(line.shipped_quantity for line in order.lines),
+        key=new_id(),
+    )
+
+
+def _pieces(sent: Form) -> list[aftersales.Asked]:
+    lines = [int(one) for one in sent.texts("line") if one.isdecimal() and len(one) < 6]
+    found = [aftersales.Asked(line, sent.number(f"pieces-{line}")) for line in lines]
+    return [one for one in found if one.quantity]
+
+
+def _cursor(text: str) -> orders.Cursor | None:
+    at, _, order_id = text.partition("|")
+    try:
+        placed_at = datetime.fromisoformat(at)
+        return orders.Cursor(placed_at, UUID(order_id)) if placed_at.tzinfo else None
+    except ValueError:
+        return None
+
+
+def routes() -> list[ControllerRouterHandler]:
+    """For the storefront's router."""
+    return [order_list, order_page, cancel, receive, refund_page, ask_refund, withdraw, goods_sent]

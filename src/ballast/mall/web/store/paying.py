@@ -1,0 +1,105 @@
+"""Paying an order: begun by a form, paid at the provider, and the page to which the provider sends the browser back.
+
+The way to the provider is a link on a page of ours: browsers do not follow a form to another site under `form-action 'self'`.
+What became of the payment tells the provider's callback, never the browser that comes back.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from litestar.types import ControllerRouterHandler
+
+from ballast.mall import orders, payments
+from ballast.mall.db import Database
+from ballast.mall.payments.providers import providers
+from ballast.mall.payments.sandbox import Sandbox
+from ballast.mall.rules.states import Status
+from ballast.mall.settings import Settings
+from ballast.mall.web.store.frame import go, shown
+from ballast.mall.web.store.visit import Visit, visiting
+
+_AGAIN_S = 2
+
+
+async def begin(db: Database, settings: Settings, visit: Visit, order_id: UUID) -> str:
+    """Begin a payment of the visitor's order, outside of his visit's transaction; where it is paid.
+
+    Raises:
+        As `payments.start`.
+    """
+    assert visit.visitor is not None
+    return await payments.start(
+        db,
+        visit.entry.shop_id,
+        order_id,
+        providers(settings)[Sandbox.name],
+        owner=visit.visitor.owner,
+        return_url=f"{settings.base_url.rstrip('/')}{visit.base}/orders/{order_id}/paid",
+        now=datetime.now(UTC),
+    )
+
+
+@post("/orders/{order_id:uuid}/pay")
+async def pay(
+    request: Request[Any, Any, Any],
+    slug: FromPath[str],
+    order_id: FromPath[UUID],
+    db: NamedDependency[Database],
+    settings: NamedDependency[Settings],
+) -> Response[Any]:
+    """Begin (or go on with) a payment."""
+    async with visiting(db, request, slug) as visit:
+        await orders.get(visit.connection, order_id, owner=await visit.owner())
+    try:
+        await begin(db, settings, visit, order_id)
+    except payments.ProviderAway:
+        return go(request, visit, f"/orders/{order_id}?said=no_provider")
+    return go(request, visit, f"/orders/{order_id}/pay")
+
+
+@get("/orders/{order_id:uuid}/pay")
+async def pay_page(
+    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
+) -> Response[Any]:
+    """How much, until when, and the way to the provider."""
+    async with visiting(db, request, slug) as visit:
+        order = await orders.get(visit.connection, order_id, owner=await visit.owner())
+        url = await payments.where_to_pay(visit.connection, order_id, Sandbox.name)
+        if order.status != Status.PENDING_PAYMENT or url is None:
+            return go(request, visit, f"/orders/{order_id}")
+        return await shown(request, visit, "pay.html", tab="me", order=order, url=url)
+
+
+@get("/orders/{order_id:uuid}/paid")
+async def paid(
+    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
+) -> Response[Any]:
+    """The browser comes back; while the callback is not there, the page asks again by itself."""
+    async with visiting(db, request, slug) as visit:
+        order = await orders.get(visit.connection, order_id, owner=await visit.owner())
+        tried = await payments.of_order(visit.connection, order_id)
+        failed = bool(tried) and tried[-1].status == "failed"
+        waiting = order.status == Status.PENDING_PAYMENT and not failed
+        state = "cancelled" if order.status == Status.CANCELLED else "waiting" if waiting else "paid"
+        if order.status == Status.PENDING_PAYMENT and failed:
+            state = "failed"
+        return await shown(
+            request,
+            visit,
+            "paid.html",
+            tab="me",
+            order=order,
+            state=state,
+            headers={"Refresh": str(_AGAIN_S)} if waiting else None,
+        )
+
+
+def routes() -> list[ControllerRouterHandler]:
+    """For the storefront's router."""
+    return [pay, pay_page, paid]
