@@ -5,7 +5,6 @@ Lists are paged by key: `after` is the place of the last product of the page bef
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID

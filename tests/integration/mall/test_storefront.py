@@ -212,9 +212,7 @@ def test_a_form_without_its_token_does_nothing(client: TestClient[Litestar], ope
     shopper.send("/checkout", 400, key="k", line="x:many")
 
 
-def test_a_guest_becomes_a_member_and_keeps_cart_and_orders(
-    client: TestClient[Litestar], open_shop: OpenShop
-) -> None:
+def test_a_guest_becomes_a_member_and_keeps_cart_and_orders(client: TestClient[Litestar], open_shop: OpenShop) -> None:
     shop = open_shop(products=1)
     shopper = Shopper(client, shop)
     shopper.order(shop)

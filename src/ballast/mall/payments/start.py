@@ -92,9 +92,7 @@ async def start(
 
 async def where_to_pay(connection: Connection, order_id: UUID, provider: str) -> str | None:
     """Where a payment that was begun is paid; None: none was begun, or its outcome is known."""
-    cursor = await connection.execute(
-        queries.load("payments").reusable, {"order_id": order_id, "provider": provider}
-    )
+    cursor = await connection.execute(queries.load("payments").reusable, {"order_id": order_id, "provider": provider})
     row = await cursor.fetchone()
     return row["pay_url"] if row else None
 

@@ -20,9 +20,7 @@ __all__ = ["routes"]
 def routes() -> list[ControllerRouterHandler]:
     """For `web.app.faces`."""
     handlers: list[ControllerRouterHandler] = [
-        handler
-        for part in (home, products, cart, checkout, paying, orders, member)
-        for handler in part.routes()
+        handler for part in (home, products, cart, checkout, paying, orders, member) for handler in part.routes()
     ]
     return [
         Router(

@@ -17,7 +17,9 @@ from ballast.mall.web.store.visit import visiting
 
 
 @get("/cart")
-async def cart_page(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> Response[str]:
+async def cart_page(
+    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]
+) -> Response[str]:
     """What is in the cart, and what of it can be bought."""
     async with visiting(db, request, slug) as visit:
         lines = await cart.lines(visit.connection, visit.visitor.owner) if visit.visitor else ()

@@ -21,9 +21,7 @@ _NEWEST = 20
 
 
 @get("/")
-async def home(
-    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]
-) -> Response[str]:
+async def home(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> Response[str]:
     """The decorated home page, else the newest products."""
     async with visiting(db, request, slug) as visit:
         page = await catalog.page(visit.connection, "")
@@ -53,9 +51,7 @@ async def free_page(
 
 
 async def _lists(connection: Connection, blocks: tuple[AnyBlock, ...]) -> dict[UUID, tuple[catalog.Item, ...]]:
-    return {
-        block.id: await catalog.of_block(connection, block) for block in blocks if isinstance(block, ProductList)
-    }
+    return {block.id: await catalog.of_block(connection, block) for block in blocks if isinstance(block, ProductList)}
 
 
 def routes() -> list[ControllerRouterHandler]:

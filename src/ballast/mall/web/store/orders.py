@@ -90,9 +90,7 @@ async def cancel(
     """An order that is not paid."""
     async with visiting(db, request, slug) as visit:
         owner = await visit.owner()
-        await orders.cancel(
-            visit.connection, order_id, by="shopper", actor=owner.actor, now=visit.now, owner=owner
-        )
+        await orders.cancel(visit.connection, order_id, by="shopper", actor=owner.actor, now=visit.now, owner=owner)
         return go(request, visit, f"/orders/{order_id}?said=cancelled")
 
 

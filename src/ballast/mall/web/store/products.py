@@ -74,9 +74,7 @@ async def product(
         if found is None:
             raise NotFoundException
         first = next((one.sku_id for one in found.choices if one.free > 0), None)
-        names = {
-            value.value: value.value_en for spec in found.specs for value in spec.values if value.value_en
-        }
+        names = {value.value: value.value_en for spec in found.specs for value in spec.values if value.value_en}
         return await shown(
             request,
             visit,
