@@ -32,11 +32,10 @@ from tests.integration.mall.paying import Till, books_of
 
 
 def mall() -> Litestar:
-    """A web process that has the callback's address and nothing else (Granian calls it)."""
+    """A web process (Granian calls it)."""
     from ballast.mall.web.app import create_app
-    from ballast.mall.web.payments import routes
 
-    return create_app(settings.load(None), handlers=routes())
+    return create_app(settings.load(None))
 
 
 def _free_port() -> int:
