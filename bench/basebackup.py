@@ -73,7 +73,11 @@ class PhysicalBackup:
         }
         if until is not None:
             settings |= {"recovery_target_time": until.isoformat(), "recovery_target_action": "promote"}
-        return fresh(self._here, name, **settings)
+        server = fresh(self._here, name, **settings)
+        with connect(server.dsn()) as conn:  # it answers as soon as it is consistent; WAL is still replayed
+            while conn.execute("SELECT pg_is_in_recovery()").fetchone() == (True,):
+                time.sleep(0.01)
+        return server
 
     def _folder(self, name: str) -> Path:
         """A new folder that the server's account may write into."""
@@ -83,7 +87,11 @@ class PhysicalBackup:
         return folder
 
     def _run(self, *command: str) -> None:
-        subprocess.run(command, check=True, cwd=self._here.folder, **self._account.switch())
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, cwd=self._here.folder, **self._account.switch()
+        )
+        if done.returncode:
+            raise SystemExit(f"{command[0]} failed:\n{done.stderr}")
 
 
 def carry(source: EmbeddedServer, target: EmbeddedServer, tables: Sequence[str], shop: int) -> None:
