@@ -43,8 +43,6 @@ from ballast.vault.spool import Spool, usage
 from ballast.vault.standby import Standbys, read_standbys
 
 _TICK_S = 1.0
-_FIRST_TICK_S, _AT_FIRST_S = 0.1, 3.0
-"""Whoever has just been started is looked after more often: its sealer runs, and production waits for it, a second sooner."""
 _ASK_AGAIN_S = 5.0
 _NEAR_BYTES = 16 << 20
 _WATCHDOG_AGAIN_S = 15.0
@@ -225,8 +223,7 @@ class Recorder:
             )
         try:
             self._guarded(self._see_to_watchdog)
-            began = time.monotonic()
-            while not self._stopping.wait(_FIRST_TICK_S if time.monotonic() - began < _AT_FIRST_S else _TICK_S):
+            while not self._stopping.wait(_TICK_S):
                 if children is not None:
                     self._guarded(children.look_after)
                 self._guarded(self._see_to_watchdog)
