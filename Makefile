@@ -13,9 +13,9 @@ setup: ## make .venv with the locked packages (done once; every other target doe
 demo: setup ## protect a database under load, destroy it, bring it back, prove that nothing is lost
 	@$(PY) -m ballast.demo
 
-# Two run side by side; what a busy machine has made fail must pass alone.
+# Three run side by side, since they wait much; long files first. What a busy machine has made fail must pass alone.
 test: setup ## run the tests (real servers, real kills; about half an hour)
-	@$(PY) -m pytest -q -n 2 --dist loadfile || { echo "once more, alone, what failed:"; $(PY) -m pytest -q --last-failed --last-failed-no-failures none; }
+	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder || { echo "once more, alone, what failed:"; $(PY) -m pytest -q --last-failed --last-failed-no-failures none; }
 
 check: setup lint types imports test ## what CI runs: lint, types, import rules, tests
 

@@ -21,6 +21,8 @@ from tests.fix_descent import Recovered
 from tests.fix_postgres import Database, NewServer
 from tests.fix_protected import Look, Protected, assert_equal, table_rows, vault_rows
 
+pytestmark = pytest.mark.any_version
+
 SHOPS = Tenants(column="shop", shared=("public.word",))
 TABLES = (
     "CREATE TABLE shop (shop int PRIMARY KEY, name text)",

@@ -31,6 +31,8 @@ from ballast.vault.config import Tenants
 from tests.fix_postgres import Database
 from tests.fix_protected import Protected
 
+pytestmark = pytest.mark.any_version
+
 TABLES = (
     "CREATE TABLE stock (shop text, sku text, n int NOT NULL CHECK (n >= 0), PRIMARY KEY (shop, sku))",
     "CREATE TABLE orders (shop text, no text, sku text, n int, at bigserial, PRIMARY KEY (shop, no),"

@@ -20,6 +20,8 @@ from tests.fix_postgres import Database, NewServer
 from tests.integration.test_restore import FILL, SHOP, TENANTS
 from tests.kept import Kept, contents, sequence_values, structure
 
+pytestmark = pytest.mark.any_version
+
 FLAGS = "SELECT relname, relrowsecurity, relforcerowsecurity FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace >= 16384 OR relnamespace = 'public'::regnamespace ORDER BY 1"
 LEFT = """
 SELECT nspname || '.' || relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
