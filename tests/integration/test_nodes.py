@@ -1,6 +1,6 @@
 """A database spread over several servers by tenant: protected, recorded, lost and restored node by node, by the commands.
 
-Plain databases stand for the nodes, two of them on one server; an application that shards by itself has the same.
+Plain servers stand for the nodes; an application that shards by itself has the same.
 """
 
 import json
@@ -10,16 +10,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from ballast.errors import RestoreError
+from ballast.postgres.lsn import parse_lsn
 from ballast.recovery.spread import node_of
-from ballast.vault import Vault
+from ballast.vault import Vault, wish
+from ballast.vault.health import RECORDER_FILE, SEALER_FILE, RecorderHealth, SealerHealth, read_state
 from ballast.vault.nodes import Spread, load
-from tests.fix_postgres import Database
+from tests.fix_postgres import Database, NewServer
 
 SCHEMA = (
     "CREATE TABLE plan (code text PRIMARY KEY)",
@@ -35,6 +39,16 @@ def ballast(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def orders(db: Database) -> list[tuple[Any, ...]]:
     return db.query("SELECT shop, id, note FROM orders ORDER BY 1, 2")
+
+
+def sealed_until(state_dir: Path) -> int:
+    found = read_state(state_dir, SEALER_FILE, SealerHealth)
+    return found.sealed_lsn if found is not None else 0
+
+
+def recorder_in(state_dir: Path) -> int:
+    found = read_state(state_dir, RECORDER_FILE, RecorderHealth)
+    return found.pid if found is not None else 0
 
 
 class Cluster:
@@ -75,6 +89,22 @@ class Cluster:
             assert time.monotonic() < deadline, f"{what}\n{self.call('status').stdout}\n{self.log.read_text()[-3000:]}"
             time.sleep(0.2)
 
+    def moment(self) -> str:
+        """A time within the record of every node; the next changes come after it."""
+        time.sleep(1.2)  # each node's canary sings once a second
+        then = datetime.now(UTC).isoformat()
+        time.sleep(0.1)
+        return then
+
+    def sealed(self) -> None:
+        """Until the vaults hold what was committed before this."""
+        for node in self.spread.nodes:
+            with psycopg.connect(node.settings.dsn, autocommit=True) as conn:
+                (lsn,) = conn.execute("SELECT pg_current_wal_lsn()::text").fetchone() or ("",)
+            folder, until = node.settings.state_dir, parse_lsn(lsn)
+            wish.leave(folder, "seal", 1, "a test looks", to_lsn=until)
+            self.until(lambda f=folder, u=until: sealed_until(f) >= u, "seal")
+
     def stop(self) -> None:
         """SIGTERM: all that was recorded is sealed."""
         assert self.recording is not None
@@ -101,121 +131,105 @@ def clusters(open_folder: Path) -> Iterator[Callable[..., Cluster]]:
 
 
 @pytest.fixture
-def cluster(pg18: Database, pg16: Database, clusters: Callable[..., Cluster]) -> Cluster:
-    """Shops 1 and 2 on north, 3 on south (the same server), 4 on west."""
-    nodes = {"north": pg18, "south": pg18.another(), "west": pg16}
-    for at, db in enumerate(nodes.values()):
-        db.run(*SCHEMA, "INSERT INTO plan VALUES ('basic')", f"INSERT INTO orders VALUES ({at + 2}, 1, 'before')")
-    pg18.run("INSERT INTO orders VALUES (1, 1, 'before')")
-    return clusters(nodes)
+def third(own_server: NewServer) -> Iterator[Database]:
+    """A database on one more server."""
+    server = own_server(major=18)
+    server.start()
+    yield Database(server, 18, "postgres")
+    server.discard()
 
 
-def test_each_node_is_recorded_and_what_is_lost_comes_back_where_it_was(cluster: Cluster, pg18: Database) -> None:
+@pytest.fixture
+def elsewhere(third: Database) -> list[Database]:
+    """Empty databases to restore into, on a server that waits for no recorder."""
+    return [third.another() for _ in range(4)]
+
+
+def test_each_node_is_recorded_and_what_is_lost_comes_back_where_it_was(
+    pg16: Database, pg18: Database, elsewhere: list[Database], clusters: Callable[..., Cluster]
+) -> None:
+    cluster = clusters({"north": pg16, "south": pg18})
+    for db, shops in ((pg16, (1, 2)), (pg18, (3, 4))):
+        db.run(*SCHEMA, "INSERT INTO plan VALUES ('basic')")
+        db.run(*(f"INSERT INTO orders VALUES ({shop}, 1, 'before')" for shop in shops))
     protected = cluster.call("protect")
     assert protected.returncode == 0, protected.stderr + protected.stdout
-    assert cluster.call("protect").stdout.count("already protected") == 3
+    assert cluster.call("protect").stdout.count("already protected") == 2
     said = cluster.call("status")
-    assert (said.returncode, said.stdout.split("\n")[0]) == (1, "NOT PROTECTED: north, south, west")
+    assert (said.returncode, said.stdout.split("\n")[0]) == (1, "NOT PROTECTED: north, south")
     cluster.record()
-    for at, db in enumerate(cluster.nodes.values()):
-        db.run(f"INSERT INTO orders VALUES ({at + 2}, 2, 'recorded')")
-    said = cluster.call("status", "--json")
-    assert json.loads(said.stdout)["protected"] is True
-    assert list(json.loads(said.stdout)["nodes"]) == ["north", "south", "west"]
+    pg16.run("INSERT INTO orders VALUES (2, 2, 'recorded')")
+    pg18.run("INSERT INTO orders VALUES (3, 2, 'recorded')")
     before = {name: orders(db) for name, db in cluster.nodes.items()}
 
-    # One recorder that dies is one node's trouble; it is started again.
-    victim = json.loads((cluster.spread.node("west").settings.state_dir / "recorder.json").read_text())["pid"]
+    # A recorder that dies is one node's trouble; it is started again.
+    state = cluster.spread.node("south").settings.state_dir
+    victim = recorder_in(state)
     os.kill(victim, signal.SIGKILL)
+    cluster.until(lambda: recorder_in(state) != victim, "another recorder")
     cluster.until(lambda: cluster.call("status").returncode == 0, "the killed recorder to be back")
-    cluster.stop()
+    said = cluster.call("status", "--json")
+    assert list(json.loads(said.stdout)["nodes"]) == ["north", "south"]
 
-    # The server with north and south on it loses north; shop 3 is on south, 4 on the other server.
-    north = pg18.another()
-    back = cluster.call("restore", "--node", "north", "--into", f"north={north.dsn}", "--json")
+    # A tenant that is damaged comes back on the node that has it, and nothing else is touched.
+    then = cluster.moment()
+    pg18.run("DELETE FROM orders WHERE shop = 3", "UPDATE orders SET note = 'later' WHERE shop = 4")
+    cluster.sealed()
+    back = cluster.call("restore", "--tenant", "3", "--at", then, "--json")
     assert back.returncode == 0, back.stderr + back.stdout
-    assert orders(north) == before["north"]
-
-    cluster.nodes["south"].run("SET synchronous_commit = local; DELETE FROM orders")
-    cluster.nodes["west"].run("SET synchronous_commit = local; UPDATE orders SET note = 'wrong'")
-    back = cluster.call("restore", "--tenant", "3", "--tenant", "4", "--replace", "--json")
-    assert back.returncode == 0, back.stderr + back.stdout
-    assert list(json.loads(back.stdout)["nodes"]) == ["south", "west"]
-    assert {name: orders(cluster.nodes[name]) for name in ("south", "west")} == {
-        name: before[name] for name in ("south", "west")
-    }
-
-    # All is lost, the settings too: the vault says which nodes there were.
-    new = {name: pg18.another() for name in cluster.nodes}
-    into = [part for name, db in new.items() for part in ("--into", f"{name}={db.dsn}")]
-    back = ballast("restore", "--vault", cluster.spread.common.vault, *into, "--json")
-    assert back.returncode == 0, back.stderr + back.stdout
-    assert {name: orders(db) for name, db in new.items()} == before
-    assert {name: db.query("SELECT code FROM plan") for name, db in new.items()} == dict.fromkeys(new, [("basic",)])
-
+    assert list(json.loads(back.stdout)["nodes"]) == ["south"]
+    assert orders(pg18) == [(3, 1, "before"), (3, 2, "recorded"), (4, 1, "later")]
+    assert orders(pg16) == before["north"]
     refused = cluster.call("restore", "--tenant", "99")
     assert refused.returncode == 1
     assert "no node's record has ever seen tenant '99'" in refused.stderr
-    undone = cluster.call("unprotect")
-    assert undone.returncode == 0, undone.stdout
-    assert cluster.nodes["west"].query("SELECT FROM pg_replication_slots") == []
-
-
-def test_a_tenant_that_moved_is_found_where_it_was_at_the_moment(
-    pg18: Database, clusters: Callable[..., Cluster]
-) -> None:
-    cluster = clusters({"north": pg18, "south": pg18.another()})
-    for db in cluster.nodes.values():
-        db.run(*SCHEMA)
-    pg18.run("INSERT INTO orders VALUES (7, 1, 'north')")
-    assert cluster.call("protect").returncode == 0
-    cluster.record()
-    pg18.run("INSERT INTO orders VALUES (7, 2, 'north')")
-    time.sleep(1.1)  # canaries of both nodes: the moment lies within both records
-    ((then,),) = pg18.query("SELECT clock_timestamp()::text")
-    time.sleep(0.1)
-    pg18.run("DELETE FROM orders WHERE shop = 7")
-    cluster.nodes["south"].run("INSERT INTO orders VALUES (7, 3, 'south')")
+    position = cluster.call("restore", "--tenant", "3", "--at", "1/0/16B3748")
+    assert "each node has its own" in position.stderr
     cluster.stop()
 
+    # One node is lost.
+    north, *new = elsewhere
+    back = cluster.call("restore", "--node", "north", "--into", f"north={north.dsn}", "--json")
+    assert back.returncode == 0, back.stderr + back.stdout
+    assert orders(north) == before["north"]
+    # All is lost, the settings too: the vault says which nodes there were.
+    into = [part for name, db in zip(cluster.nodes, new, strict=False) for part in ("--into", f"{name}={db.dsn}")]
+    back = ballast("restore", "--vault", cluster.spread.common.vault, *into, "--at", then, "--json")
+    assert back.returncode == 0, back.stderr + back.stdout
+    assert [orders(db) for db in new[:2]] == list(before.values())
+    assert [db.query("SELECT code FROM plan") for db in new[:2]] == [[("basic",)], [("basic",)]]
+
+    undone = cluster.call("unprotect")
+    assert undone.returncode == 0, undone.stdout
+    for db in cluster.nodes.values():
+        assert db.query("SELECT FROM pg_replication_slots") == []
+        db.run("INSERT INTO orders VALUES (9, 9, 'waits for nobody')")
+
+
+def test_a_moved_tenant_is_found_where_it_was_and_a_commit_of_two_nodes_is_on_both(
+    pg16: Database, pg18: Database, clusters: Callable[..., Cluster]
+) -> None:
+    """Citus commits what touches several nodes with PREPARE TRANSACTION on each: it waits for the recorders twice."""
+    cluster = clusters({"north": pg16, "south": pg18})
+    for db in (pg16, pg18):
+        db.run(*SCHEMA, "INSERT INTO orders VALUES (8, 1, 'on both')")
+    pg16.run("INSERT INTO orders VALUES (7, 1, 'north')")
+    assert cluster.call("protect").returncode == 0
+    cluster.record()
+    then = cluster.moment()
+    pg16.run("BEGIN; DELETE FROM orders WHERE shop = 7; PREPARE TRANSACTION 'away'")
+    pg18.run("BEGIN; INSERT INTO orders VALUES (7, 3, 'south'); PREPARE TRANSACTION 'here'")
+    pg16.run("COMMIT PREPARED 'away'")
+    pg18.run("COMMIT PREPARED 'here'")
+    cluster.stop()
     vaults = cluster.vaults()
     assert node_of("7", vaults, None) == "south"
     assert node_of("7", vaults, then) == "north"
-    pg18.run("SET synchronous_commit = local; INSERT INTO orders VALUES (7, 4, 'twice')")
-    position = cluster.call("restore", "--tenant", "7", "--at", "1/0/16B3748")
-    assert position.returncode == 1
-    assert "each node has its own" in position.stderr
-
-
-def test_a_tenant_on_two_nodes_is_not_guessed_at(pg18: Database, clusters: Callable[..., Cluster]) -> None:
-    cluster = clusters({"north": pg18, "south": pg18.another()})
-    for db in cluster.nodes.values():
-        db.run(*SCHEMA, "INSERT INTO orders VALUES (7, 1, 'here')")
-    assert cluster.call("protect").returncode == 0
-    with pytest.raises(RestoreError, match="north and south have rows of tenant '7'"):
-        node_of("7", cluster.vaults(), None)
+    with pytest.raises(RestoreError, match="north and south have rows of tenant '8'"):
+        node_of("8", vaults, None)
     refused = cluster.call("rewind", "--tenant", "7", "--at", "now")
     assert refused.returncode == 1
     assert "names several nodes, and this command works on one" in refused.stderr
-
-
-def test_a_commit_of_two_nodes_together_is_in_both_records(pg18: Database, clusters: Callable[..., Cluster]) -> None:
-    """Citus commits what touches several nodes with PREPARE TRANSACTION on each: it waits for the recorder twice."""
-    cluster = clusters({"north": pg18, "south": pg18.another()})
-    for db in cluster.nodes.values():
-        db.run(*SCHEMA)
-    assert cluster.call("protect").returncode == 0
-    cluster.record()
-    for at, db in enumerate(cluster.nodes.values()):
-        db.run(f"BEGIN; INSERT INTO orders VALUES ({at}, 1, 'both'); PREPARE TRANSACTION 'of both, {at}'")
-    time.sleep(0.5)
-    for at, db in enumerate(cluster.nodes.values()):
-        db.run(f"COMMIT PREPARED 'of both, {at}'")
-    cluster.stop()
-    assert {name: node_of(tenant, cluster.vaults(), None) for name, tenant in (("north", "0"), ("south", "1"))} == {
-        "north": "north",
-        "south": "south",
-    }
 
 
 def test_nothing_is_changed_where_one_node_cannot_be_protected(

@@ -22,6 +22,7 @@ from ballast.recovery.spread import pieces, put_back
 from ballast.vault import Vault, citus, nodes
 from ballast.vault import protect as protecting
 from ballast.vault import unprotect as unprotecting
+from ballast.vault.apart import together
 from ballast.vault.checks import Finding
 from ballast.vault.examine import examine
 from ballast.vault.lifeline import Child
@@ -45,8 +46,9 @@ def protect(spread: Spread, secrets: dict[str, Any], *, dry_run: bool, as_json: 
             node.settings, dsns[node.name], examine(dsns[node.name], node.settings.tenants, wanted_of(node.settings))
         )
         looked[node.name] = found.report
-    problems = citus.problems(spread, dsns) if spread.coordinator else ()
+    problems = together(dsns)
     if spread.coordinator:
+        problems += citus.problems(spread, dsns)
         problems += tuple(citus.identity_problems(looked[spread.coordinator].identities))
     bad = bool(problems) or any(report.problems for report in looked.values())
     if as_json and (dry_run or bad):

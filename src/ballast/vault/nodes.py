@@ -73,7 +73,7 @@ class Spread(msgspec.Struct, frozen=True):
             dsn=self.dsns[name],
             vault=vault_of(self.common.vault, name),
             state_dir=state_dir,
-            # Several nodes may be databases of one server, which has each name once.
+            # So that logs and pg_stat_replication say which node's recorder it is.
             slot=f"{self.common.slot}_{name}",
             key="",
         )

@@ -1,0 +1,72 @@
+"""Citus, as far as it can be tried without it: two plain servers with a stand-in for its catalog (citus_standin.sql).
+
+What is real here: the queries, the refusals, the file that is written, the images that read shards, restoring through one server. What
+is not: Citus. Its decoder, its propagation of commands and its routing of rows are docs/citus.md's to name.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from ballast.vault import Vault, wish
+from ballast.vault.nodes import load
+from tests.fix_postgres import Database
+from tests.fix_protected import vault_rows
+
+STANDIN = Path(__file__).with_name("citus_standin.sql").read_text()
+TABLES = (
+    "CREATE TABLE plan (code text PRIMARY KEY)",
+    "CREATE TABLE orders (shop int, id int, note text, PRIMARY KEY (shop, id))",
+)
+
+
+def ballast(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "ballast.cli", *arguments], capture_output=True, text=True, timeout=100)
+
+
+@pytest.fixture
+def citus(pg16: Database, pg18: Database) -> tuple[Database, Database]:
+    """Coordinator and worker: orders has shard 102 on the worker, the reference table plan a copy on each."""
+    places = {}
+    for group, db in enumerate((pg16, pg18)):
+        parts = conninfo_to_dict(db.dsn)
+        places[group] = f"({group}, {group}, '{parts['host']}', {parts['port']}, 'primary', true, true, true)"
+        db.run(STANDIN, *TABLES)
+        shards = "SET allow_system_table_mods = on; CREATE SCHEMA pg_shards; CREATE TABLE pg_shards.plan_200 (LIKE plan)"
+        # As Citus does, the stand-in hides the shards: read_catalog leaves out schemas that begin with pg_.
+        db.run(f"{shards}; INSERT INTO pg_shards.plan_200 VALUES ('basic')")
+        db.run("CREATE OR REPLACE FUNCTION pg_catalog.shard_name(regclass, bigint) RETURNS text STABLE LANGUAGE sql"
+               " AS $$SELECT 'pg_shards.' || relname || '_' || $2 FROM pg_class WHERE oid = $1$$")  # fmt: skip
+        db.run(f"INSERT INTO pg_dist_local_group VALUES ({group})")
+        db.run("INSERT INTO pg_dist_partition VALUES ('orders', 'h', 'shop', 1, 's'), ('plan', 'n', NULL, 9, 't')")
+        db.run("INSERT INTO pg_dist_shard VALUES ('orders', 102), ('plan', 200)")
+        db.run("INSERT INTO pg_dist_placement VALUES (1, 102, 1, 1), (2, 200, 1, 0), (3, 200, 1, 1)")
+        db.run(f'ALTER DATABASE "{db.name}" SET citus.enable_change_data_capture = on')
+    for db in (pg16, pg18):
+        db.run(f"INSERT INTO pg_dist_node VALUES {', '.join(places.values())}")
+    pg18.run("SET allow_system_table_mods = on; CREATE TABLE pg_shards.orders_102 (note text, id int, shop int);"
+             " INSERT INTO pg_shards.orders_102 VALUES ('on the worker', 1, 7)")  # fmt: skip
+    return pg16, pg18
+
+
+def test_recognised_imaged_by_shards_and_restored_through_one_server(
+    citus: tuple[Database, Database], open_folder: Path
+) -> None:
+    coordinator, worker = citus
+    landing = coordinator.another()
+    landing.run(*TABLES)
+    file = open_folder / "ballast.toml"
+    file.write_text('vault = "vault"\nstate_dir = "state"\n[tenants]\ncolumn = "shop"\nshared = ["public.plan"]\n')
+    parts = conninfo_to_dict(worker.dsn)
+    assert parts["dbname"] != conninfo_to_dict(coordinator.dsn)["dbname"]
+    # Citus has one name for the database on all nodes; two test databases have two.
+    coordinator.run(f"UPDATE pg_dist_node SET nodeport = {parts['port']} WHERE groupid = 1")
+    shared_name = conninfo_to_dict(coordinator.dsn)["dbname"]
+    worker.server.run_as_admin = None  # type: ignore[attr-defined]
+    del shared_name
+
+
