@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
@@ -25,18 +26,25 @@ TABLES = (
 
 
 def ballast(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ballast.cli", *arguments], capture_output=True, text=True, timeout=100)
+    return subprocess.run(
+        [sys.executable, "-m", "ballast.cli", *arguments], capture_output=True, text=True, timeout=100
+    )
 
 
 @pytest.fixture
 def citus(pg16: Database, pg18: Database) -> tuple[Database, Database]:
     """Coordinator and worker: orders has shard 102 on the worker, the reference table plan a copy on each."""
+    with psycopg.connect(pg18.server.dsn(), autocommit=True) as admin:  # one name on all nodes, as Citus has it
+        admin.execute(f'ALTER DATABASE "{pg18.name}" RENAME TO "{pg16.name}"'.encode())
+    pg18.name = pg16.name
     places = {}
     for group, db in enumerate((pg16, pg18)):
         parts = conninfo_to_dict(db.dsn)
         places[group] = f"({group}, {group}, '{parts['host']}', {parts['port']}, 'primary', true, true, true)"
         db.run(STANDIN, *TABLES)
-        shards = "SET allow_system_table_mods = on; CREATE SCHEMA pg_shards; CREATE TABLE pg_shards.plan_200 (LIKE plan)"
+        shards = (
+            "SET allow_system_table_mods = on; CREATE SCHEMA pg_shards; CREATE TABLE pg_shards.plan_200 (LIKE plan)"
+        )
         # As Citus does, the stand-in hides the shards: read_catalog leaves out schemas that begin with pg_.
         db.run(f"{shards}; INSERT INTO pg_shards.plan_200 VALUES ('basic')")
         db.run("CREATE OR REPLACE FUNCTION pg_catalog.shard_name(regclass, bigint) RETURNS text STABLE LANGUAGE sql"
@@ -60,13 +68,43 @@ def test_recognised_imaged_by_shards_and_restored_through_one_server(
     landing = coordinator.another()
     landing.run(*TABLES)
     file = open_folder / "ballast.toml"
-    file.write_text('vault = "vault"\nstate_dir = "state"\n[tenants]\ncolumn = "shop"\nshared = ["public.plan"]\n')
-    parts = conninfo_to_dict(worker.dsn)
-    assert parts["dbname"] != conninfo_to_dict(coordinator.dsn)["dbname"]
-    # Citus has one name for the database on all nodes; two test databases have two.
-    coordinator.run(f"UPDATE pg_dist_node SET nodeport = {parts['port']} WHERE groupid = 1")
-    shared_name = conninfo_to_dict(coordinator.dsn)["dbname"]
-    worker.server.run_as_admin = None  # type: ignore[attr-defined]
-    del shared_name
+    arguments = ("protect", coordinator.dsn, "--config", str(file), "--vault", str(open_folder / "vault"))
+    arguments += ("--tenant-column", "shop", "--shared", "public.plan")
 
+    worker.run(f'ALTER DATABASE "{worker.name}" SET citus.enable_change_data_capture = off')
+    refused = ballast(*arguments)
+    assert refused.returncode == 1
+    assert "Node worker_1 does not translate its stream: citus.enable_change_data_capture is off" in refused.stdout
+    assert not file.exists()
+    worker.run(f'ALTER DATABASE "{worker.name}" SET citus.enable_change_data_capture = on')
 
+    done = ballast(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    spread = load(file)
+    assert spread is not None
+    assert (list(spread.dsns), spread.coordinator) == (["coordinator", "worker_1"], "coordinator")
+    # Each row is in the record of the node whose stream tells of it; Citus' own tables are in no publication.
+    found = {n.name: vault_rows(v := Vault.open(n.settings.vault), v.resolve().cut) for n in spread.nodes}
+    assert found["coordinator"] == {"public.orders": [], "public.plan": [b"basic"]}
+    assert found["worker_1"] == {"public.orders": [b"7\t1\ton the worker"], "public.plan": []}
+    assert worker.query("SELECT puballtables FROM pg_publication") == [(False,)]
+
+    for more in (("--tenant", "7"), ("--replace",)):
+        back = ballast("restore", "--config", str(file), "--into", landing.dsn, *more, "--json")
+        assert back.returncode == 0, back.stdout + back.stderr
+        assert landing.query("SELECT * FROM orders") == [(7, 1, "on the worker")]
+    assert landing.query("SELECT * FROM plan") == [("basic",)]
+
+    # A shard is moved, which no stream tells of.
+    for db in citus:
+        db.run("UPDATE pg_dist_placement SET groupid = 0 WHERE shardid = 102")
+    said = json.loads(ballast("status", "--config", str(file), "--json").stdout)
+    moved = "shard 102 of public.orders was moved from worker_1 to coordinator"
+    assert [problem["what"] for problem in said["problems"]] == [f"{moved}."]
+    coordinator.run("SET allow_system_table_mods = on; CREATE TABLE pg_shards.orders_102 (shop int, id int, note text)")
+    again = ballast(*arguments)
+    assert moved in again.stdout, again.stdout + again.stderr
+    for node in spread.nodes:
+        (asked,) = wish.pending(node.settings.state_dir)
+        assert (asked.kind, asked.reason, asked.from_lsn is not None) == ("image", moved, True)
+    assert json.loads(ballast("status", "--config", str(file), "--json").stdout)["problems"] == []

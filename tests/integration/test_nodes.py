@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped,unused-ignore]
 import psycopg
 import pytest
 
@@ -51,6 +52,11 @@ def recorder_in(state_dir: Path) -> int:
     return found.pid if found is not None else 0
 
 
+def armed(state_dir: Path) -> bool:
+    found = read_state(state_dir, RECORDER_FILE, RecorderHealth)
+    return found is not None and found.state == "recording" and found.armed and psutil.pid_exists(found.pid)
+
+
 class Cluster:
     """Databases, the file that names them, and `ballast record` for all."""
 
@@ -81,7 +87,7 @@ class Cluster:
             self.recording = subprocess.Popen(
                 [sys.executable, "-m", "ballast.cli", "record", "--config", str(self.file)], stdout=log, stderr=log
             )
-        self.until(lambda: self.call("status").returncode == 0, "all nodes to be protected")
+        self.until(lambda: all(armed(n.settings.state_dir) for n in self.spread.nodes), "all nodes to be armed")
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + 60
@@ -167,8 +173,9 @@ def test_each_node_is_recorded_and_what_is_lost_comes_back_where_it_was(
     victim = recorder_in(state)
     os.kill(victim, signal.SIGKILL)
     cluster.until(lambda: recorder_in(state) != victim, "another recorder")
-    cluster.until(lambda: cluster.call("status").returncode == 0, "the killed recorder to be back")
+    cluster.until(lambda: armed(state), "the killed recorder to be back")
     said = cluster.call("status", "--json")
+    assert said.returncode == 0, said.stdout
     assert list(json.loads(said.stdout)["nodes"]) == ["north", "south"]
 
     # A tenant that is damaged comes back on the node that has it, and nothing else is touched.
