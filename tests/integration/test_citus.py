@@ -5,8 +5,6 @@ is not: Citus. Its decoder, its propagation of commands and its routing of rows 
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
@@ -15,20 +13,17 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ballast.vault import Vault, wish
 from ballast.vault.nodes import load
+from tests.commands import ballast
 from tests.fix_postgres import Database
 from tests.fix_protected import vault_rows
+
+pytestmark = pytest.mark.timeout(300)
 
 STANDIN = Path(__file__).with_name("citus_standin.sql").read_text()
 TABLES = (
     "CREATE TABLE plan (code text PRIMARY KEY)",
     "CREATE TABLE orders (shop int, id int, note text, PRIMARY KEY (shop, id))",
 )
-
-
-def ballast(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ballast.cli", *arguments], capture_output=True, text=True, timeout=100
-    )
 
 
 @pytest.fixture

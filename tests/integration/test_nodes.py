@@ -24,18 +24,15 @@ from ballast.recovery.spread import node_of
 from ballast.vault import Vault, wish
 from ballast.vault.health import RECORDER_FILE, SEALER_FILE, RecorderHealth, SealerHealth, read_state
 from ballast.vault.nodes import Spread, load
+from tests.commands import Said, ballast
 from tests.fix_postgres import Database, NewServer
+
+pytestmark = pytest.mark.timeout(300)
 
 SCHEMA = (
     "CREATE TABLE plan (code text PRIMARY KEY)",
     "CREATE TABLE orders (shop int, id int, note text, PRIMARY KEY (shop, id))",
 )
-
-
-def ballast(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ballast.cli", *arguments], capture_output=True, text=True, timeout=100
-    )
 
 
 def orders(db: Database) -> list[tuple[Any, ...]]:
@@ -75,7 +72,7 @@ class Cluster:
         assert found is not None
         return found
 
-    def call(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def call(self, command: str, *arguments: str) -> Said:
         return ballast(command, *arguments, "--config", str(self.file))
 
     def vaults(self) -> dict[str, Vault]:
