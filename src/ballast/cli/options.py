@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ballast.errors import ConfigError
 from ballast.vault import Vault
 from ballast.vault import config as configuration
+from ballast.vault.nodes import Spread
 from ballast.vault.store import open_store
 
 VaultUrl = Annotated[
@@ -48,6 +50,10 @@ Key = Annotated[
         "--key", help="The vault's public key (hex); a vault signed by another is refused.", show_default=False
     ),
 ]
+Node = Annotated[
+    str | None,
+    typer.Option("--node", help="Only this one of the nodes that the settings name.", show_default=False),
+]
 DEFAULT_CONFIG = Path("ballast.toml")
 
 
@@ -56,6 +62,15 @@ def pinned(key: str | None, config: Path | None) -> str:
     if key is not None:
         return key.strip().lower()
     return configuration.load(config).key if config is not None else ""
+
+
+def of_node(spread: Spread | None, node: str | None, config: Path) -> Path:
+    """The settings of the node that is named; those given, where none is. ConfigError."""
+    if node is None:
+        return config
+    if spread is None:
+        raise ConfigError(f"{config} names no nodes, and --node was given.", "Leave --node out.")
+    return spread.node(node).config_path
 
 
 def opened(vault_url: str, key: str | None, config: Path | None) -> Vault:

@@ -76,6 +76,7 @@ class Around(msgspec.Struct, frozen=True):
     prepared: tuple[str, ...]
     subscriptions: tuple[str, ...] = ()
     encoding: str = "UTF8"
+    citus: bool = False
     strangers: tuple[str, str] | None = None
     """Something in the schema `ballast` that is not this role's, and whose it is."""
 

@@ -117,11 +117,14 @@ def _first_steps(looked: examine.Examination, settings: Config) -> list[str]:
     if report.server.is_superuser:
         steps.append("event triggers ballast_ddl, ballast_drop, ballast_rewrite")
     steps += [f"{i.table}: REPLICA IDENTITY {i.was} becomes {i.to} ({i.why})" for i in report.identities]
-    steps.append(
-        f"publication {settings.publication} for {'all tables' if report.server.is_superuser else 'the tables above'}"
-    )
+    steps.append(f"publication {settings.publication} for {'all tables' if _for_all(looked) else 'the tables above'}")
     steps.append(f"replication slot {settings.slot}, and under its snapshot the first image into {settings.vault}")
     return steps
+
+
+def _for_all(looked: examine.Examination) -> bool:
+    """Whether the publication is one of all tables; with Citus that would take in its metadata."""
+    return looked.report.server.is_superuser and not looked.around.citus
 
 
 def situation_of(
@@ -289,7 +292,7 @@ class _Run:
         if situation.kind != "begin":
             settle.refuse_foreign_slot(conn, self.settings, vault, identity)
             salvage.let_go(conn, self.settings, " ".join(situation.why), self.watch.say)
-        settle.everything(conn, self.settings, for_all=looked.report.server.is_superuser, say=self.watch.say)
+        settle.everything(conn, self.settings, for_all=_for_all(looked), say=self.watch.say)
         settle.clear_slot(conn, self.settings, vault, identity)
         begun = Undertaking(self.settings.slot, identity.system_identifier, identity.database)
         undertaking.write(self.state_dir, begun)
@@ -328,7 +331,7 @@ class _Run:
         What was missed meanwhile is the guardian's to find out: its own baseline still says how it was before."""
         for reason in situation.why:
             self.watch.say(reason)
-        settle.everything(conn, self.settings, for_all=looked.report.server.is_superuser, say=self.watch.say)
+        settle.everything(conn, self.settings, for_all=_for_all(looked), say=self.watch.say)
         with Batch(
             vault.store, self.state_dir, "mapping", situation.timeline, situation.until, situation.until
         ) as batch:
