@@ -182,7 +182,7 @@ def test_what_only_the_spool_holds_comes_back_as_well(
     protected.kill()
     code, lines, _ = recover(protected, to)
     assert code == 0
-    assert any("sealed first" in line.get("protection", "") for line in lines)
+    assert any("sealed first" in line.get("said", "") for line in lines)
     assert table_rows(to.connect()) == rows
     protected.verified()
 
@@ -196,7 +196,7 @@ def test_written_to_before_it_could_be_protected_it_is_protected_at_the_end(
         to.run("INSERT INTO shop VALUES (7, 'new here')")
         code, lines, _ = recover(protected, to)
         assert code == 0
-        assert any("NOT PROTECTED yet" in line.get("protection", "") for line in lines)
+        assert any("NOT PROTECTED yet" in line.get("said", "") for line in lines)
         goes_on_at(protected, to)
         assert len(images(protected, 2)) == 1, "of the one table that differs"
         (gap,) = protected.vault().index.gaps.values()

@@ -45,9 +45,9 @@ class _Shown:
             out.print("open: tenants come back as they are asked for (SELECT ballast.ensure_tenant('…'))")
 
     def say(self, line: str) -> None:
-        """A step of protecting the new server."""
+        """What people should know at once."""
         if self._as_json:
-            _line({"protection": line})
+            _line({"said": line})
         else:
             out.print(f"  {line}", markup=False)
 

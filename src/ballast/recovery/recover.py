@@ -18,7 +18,7 @@ import msgspec
 import psycopg
 
 from ballast.errors import BallastError
-from ballast.recovery import mark, priority, progress, protecting, roster
+from ballast.recovery import gate, mark, priority, progress, protecting, roster
 from ballast.recovery.choice import Choice, Request, choose
 from ballast.recovery.closing import Closing, Ended
 from ballast.recovery.copying import ServerRefused, in_servers_words, run_script
@@ -152,6 +152,9 @@ class Recovery:
 
         opening = Opening(conn, self._dsn, self._vault, self._resolved, choice, begin)
         target = opening.run(self._wish.settings)
+        if passers := gate.passers(conn, target):
+            self._onlooker.say(f"WARNING: {passers}")  # at the end it would be too late
+            self._warnings[passers] = None
         wanted = self._wish.protecting
         unprotected = wanted and protecting.at_opening(conn, wanted, self._onlooker)
         done = progress.done_units(conn)

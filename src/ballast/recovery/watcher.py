@@ -28,7 +28,7 @@ class Onlooker(Watcher, Protocol):
         """Every half second, from a thread of its own."""
 
     def say(self, line: str) -> None:
-        """A step of protecting the new server."""
+        """What people should know at once: who passes the gate, how the new server is protected."""
 
 
 class Silent:
