@@ -75,9 +75,9 @@ def test_the_disk_of_the_new_server_is_full(kept: Kept, open_folder: Path, comma
             hog.write_bytes(bytes(room.f_bavail * room.f_frsize - (9 << 20)))
             code, told = ballast(command, "--vault", kept.url, "--into", to.dsn)
             assert code == 1
-            print(told)
-            assert told["what"]
-            assert told["do"]
+            # No room for rows is a refusal; with no room for its log the server ends itself.
+            assert "No space left on device" in told["what"] or "the connection to the server broke" in told["what"]
+            assert "same command again" in told["do"]
             hog.unlink()
             server.start()  # where there was no room for its log it has ended itself
             code, told = ballast(command, "--vault", kept.url, "--into", to.dsn)
@@ -112,13 +112,11 @@ def test_the_vaults_folder_goes_in_the_middle_and_comes_back(kept: Kept, put: st
 
     with pytest.raises(StoreError) as refused:
         recover(Vault.open(kept.url), kept.vault.resolve(None), to.dsn, Wish(), Goes(go))
-    print(refused.value, refused.value.do)
     missing = to.query("SELECT count(*) FROM ballast_recovery.tenant WHERE back_at IS NULL")
     assert missing != [(0,)]
     code, told = ballast("recover", "--vault", kept.url, "--into", to.dsn)
     assert code == 1
     assert "vault" in told["what"]
-    print(told)
     assert to.query("SELECT count(*) FROM ballast_recovery.tenant WHERE back_at IS NULL") == missing
     if put == "empty":
         folder.rmdir()  # nothing was written to it
@@ -140,7 +138,6 @@ def test_the_bucket_goes_in_the_middle_and_comes_back(
     to = pg18.another()
     with pytest.raises(StoreError) as refused:
         recover(Vault.open(kept.url), kept.vault.resolve(None), to.dsn, Wish(), Goes(line.cut))
-    print(refused.value, refused.value.do)
     line.mend()
     assert recover(Vault.open(kept.url), kept.vault.resolve(None), to.dsn).proven
     to.run("DROP SCHEMA ballast_recovery CASCADE")
@@ -178,6 +175,5 @@ def test_a_moment_that_is_not_recorded_and_one_that_is_no_moment(kept: Kept) -> 
     for at in ("2001-01-01", "9/FFFFFFFF/0", "yesterday"):
         code, told = ballast("recover", "--vault", kept.url, "--into", to.dsn, "--at", at)
         assert code == 1, at
-        print(told)
         assert told["do"], at
     assert to.query(LEFT) == []
