@@ -112,6 +112,7 @@ def test_the_vaults_folder_goes_in_the_middle_and_comes_back(kept: Kept, put: st
 
     with pytest.raises(StoreError) as refused:
         recover(Vault.open(kept.url), kept.vault.resolve(None), to.dsn, Wish(), Goes(go))
+    assert refused.value.do
     missing = to.query("SELECT count(*) FROM ballast_recovery.tenant WHERE back_at IS NULL")
     assert missing != [(0,)]
     code, told = ballast("recover", "--vault", kept.url, "--into", to.dsn)
@@ -138,6 +139,7 @@ def test_the_bucket_goes_in_the_middle_and_comes_back(
     to = pg18.another()
     with pytest.raises(StoreError) as refused:
         recover(Vault.open(kept.url), kept.vault.resolve(None), to.dsn, Wish(), Goes(line.cut))
+    assert refused.value.what
     line.mend()
     assert recover(Vault.open(kept.url), kept.vault.resolve(None), to.dsn).proven
     to.run("DROP SCHEMA ballast_recovery CASCADE")

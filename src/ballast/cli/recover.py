@@ -14,7 +14,6 @@ from ballast.cli import options
 from ballast.cli.output import Bars, out, show_table
 from ballast.cli.protect import without_password
 from ballast.errors import ConfigError
-from ballast.vault import Vault
 from ballast.vault import config as configuration
 from ballast.vault.signing import KEY_FILE
 from ballast.vault.store import open_store
@@ -135,7 +134,7 @@ def recover(
         make_ready(protecting.settings, protecting.config_path, into, shown.say)
         config = protecting.config_path
     pinned = options.pinned(key, config)
-    vault = Vault.open(vault_url, key=pinned)
+    vault = options.opened(vault_url, key, config)
     if not pinned and not as_json:
         out.print(f"the vault's key is {vault.index.genesis.public_key[:16]}: pin it with --key or --config")
     wish = recovery.Wish(
