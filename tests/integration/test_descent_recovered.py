@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-import psycopg
 import pytest
 
 from ballast.recovery import Request, restore
-from ballast.recovery.origin import mark, unmark_all
 from ballast.vault.config import Tenants
 from ballast.vault.history import history
 from ballast.vault.moment import show
@@ -304,25 +301,3 @@ def test_no_image_is_taken_while_tenants_still_come_back(
         assert_equal(vault, look)
         assert vault.resolve(show(look.cut)).exact
         protected.verified()
-
-
-def test_each_connection_has_an_origin_of_its_own(pg: Database) -> None:
-    first, second = pg.connect(), pg.connect()
-    names = {mark(first), mark(second)}
-    assert len(names) == 2
-    assert pg.query("SELECT count(*) FROM pg_replication_origin WHERE roname = ANY (%s)", list(names)) == [(2,)]
-    second.close()
-    admin = pg.connect()
-    deadline = time.monotonic() + 10
-    while unmark_all(admin) == 0:  # a backend lives a moment longer than its connection
-        assert time.monotonic() < deadline
-    assert pg.query("SELECT roname FROM pg_replication_origin WHERE roname = ANY (%s)", list(names)) in (
-        [(name,)] for name in names
-    )
-    first.close()
-    while pg.query("SELECT FROM pg_replication_origin WHERE roname = ANY (%s)", list(names)):
-        unmark_all(admin)
-        assert time.monotonic() < deadline
-    pg.run("DO $$ BEGIN CREATE ROLE plain LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        mark(pg.connect(user="plain"))

@@ -214,6 +214,31 @@ def test_callers_are_told_when_it_takes_too_long_or_cannot_be(kept: Kept) -> Non
     assert (state, "READ COMMITTED" in hint) == ("BL003", True)
 
 
+def test_roles_for_which_the_gate_does_not_hold_are_named_before_it_opens(kept18: Kept) -> None:
+    to = kept18.db.another()
+    kept18.db.run(
+        *ROLES,
+        *RIGHTS,
+        "ALTER TABLE item OWNER TO shop_owner",
+        "CREATE ROLE shop_root LOGIN SUPERUSER",
+        "GRANT SELECT ON item TO shop_root",
+        "CREATE ROLE shop_reports LOGIN BYPASSRLS IN ROLE shop_app",
+        "CREATE ROLE shop_batch BYPASSRLS IN ROLE shop_app",
+        "CREATE ROLE somebody LOGIN SUPERUSER",
+    )
+    kept18.look()
+    process = command(kept18, to)
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err.decode()
+    lines = [json.loads(line) for line in out.decode().splitlines()]
+    (told,) = (n for n, line in enumerate(lines) if "pass the gate" in line.get("said", ""))
+    assert told < lines.index({"opened": True})
+    assert "shop_reports (BYPASSRLS), shop_root (superuser)" in lines[told]["said"]
+    for role in ("shop_app", "shop_owner", "shop_batch", "somebody"):
+        assert f"{role} (" not in lines[told]["said"]
+    assert any("pass the gate" in line for line in lines[-1]["report"]["warnings"])
+
+
 def test_priorities_by_a_query_over_the_shared_tables(kept: Kept) -> None:
     to = kept.db.another()
     kept.db.run(

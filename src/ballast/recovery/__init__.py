@@ -21,6 +21,7 @@ from ballast.recovery.merge import MergeReport, merge, retry
 from ballast.recovery.merge_items import CannotApply, Handler, Handlers, MergeError, MergeItem, read_items
 from ballast.recovery.merge_register import Refusal, refusals, settle
 from ballast.recovery.priority import Priority
+from ballast.recovery.protecting import Protecting
 from ballast.recovery.recover import Recovered, Wish, recover
 from ballast.recovery.recover import begun as recovery_begun
 from ballast.recovery.report import Report, TableProof, Tally
@@ -42,6 +43,7 @@ __all__ = [
     "Onlooker",
     "Priority",
     "Progress",
+    "Protecting",
     "Recovered",
     "Refusal",
     "Report",

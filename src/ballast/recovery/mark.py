@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -28,6 +29,12 @@ def mark(conn: psycopg.Connection[Any], number: int) -> str | None:
             f"rows are put back without a replication origin ({why}): a recorder on this server will record them again"
         )
     return None
+
+
+def announce(conn: psycopg.Connection[Any]) -> None:
+    """An origin is there before the first row is, if it can be had: `ballast protect` goes by it."""
+    with contextlib.suppress(psycopg.Error):
+        conn.execute(_SET_UP[0].encode(), ("0",))
 
 
 def unmark(conn: psycopg.Connection[Any]) -> str | None:

@@ -18,14 +18,15 @@ import msgspec
 import psycopg
 
 from ballast.errors import BallastError
-from ballast.recovery import mark, priority, progress, roster
+from ballast.recovery import gate, mark, priority, progress, protecting, roster
 from ballast.recovery.choice import Choice, Request, choose
-from ballast.recovery.closing import Closing
+from ballast.recovery.closing import Closing, Ended
 from ballast.recovery.copying import ServerRefused, in_servers_words, run_script
 from ballast.recovery.doorbell import Doorbell
 from ballast.recovery.opening import Opening, finished_before, require_empty
 from ballast.recovery.pace import Pace
 from ballast.recovery.precedence import Precedence
+from ballast.recovery.protecting import Protecting
 from ballast.recovery.record import rows_estimate
 from ballast.recovery.report import TableProof, Tally
 from ballast.recovery.target import Target, connect_target
@@ -60,6 +61,8 @@ class Wish(msgspec.Struct, frozen=True):
     jobs: int = 2
     """Workers for all tenants; as many more serve those that are waited for."""
     inexact: bool = False
+    protecting: Protecting | None = None
+    """Protect the new server before the first tenant is back; None: somebody else does, or nobody."""
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -79,6 +82,8 @@ class Recovered(msgspec.Struct, frozen=True):
     inexact: tuple[str, ...] = ()
     finished_before: bool = False
     """All of this was done and proven by an earlier call."""
+    is_protected: bool = False
+    """By this call or an earlier one, where it was asked for."""
 
     @property
     def proven(self) -> bool:
@@ -128,10 +133,18 @@ class Recovery:
         ranks = priority.read_file(file) if file is not None else {}
         with connect_target(self._dsn) as conn:
             if finished_before(conn, self._vault):
-                return Recovered(self._resolved.cut, 0, 0, self._pace.elapsed_s, None, finished_before=True)
+                return self._done_before()
             with progress.in_charge(conn):
                 require_empty(conn, self._vault, self._resolved)
                 return self._in_charge(conn, choice, ranks)
+
+    def _done_before(self) -> Recovered:
+        if self._wish.protecting is not None:
+            protecting.at_end(self._wish.protecting, self._onlooker)
+        is_protected = self._wish.protecting is not None
+        return Recovered(
+            self._resolved.cut, 0, 0, self._pace.elapsed_s, None, finished_before=True, is_protected=is_protected
+        )
 
     def _in_charge(self, conn: psycopg.Connection[Any], choice: Choice, ranks: dict[str, float]) -> Recovered:
         def begin(stage: str) -> None:
@@ -139,6 +152,11 @@ class Recovery:
 
         opening = Opening(conn, self._dsn, self._vault, self._resolved, choice, begin)
         target = opening.run(self._wish.settings)
+        if passers := gate.passers(conn, target):
+            self._onlooker.say(f"WARNING: {passers}")  # at the end it would be too late
+            self._warnings[passers] = None
+        wanted = self._wish.protecting
+        unprotected = wanted and protecting.at_opening(conn, wanted, self._onlooker)
         done = progress.done_units(conn)
         for tallies in done.values():
             self._add(tallies)
@@ -157,7 +175,13 @@ class Recovery:
         closing = Closing(conn, self._dsn, self._vault, self._resolved, target, self._wish.jobs)
         self._onlooker.begin("foreign keys, sequences, gate", 0)
         ended = closing.run(complete=not self._failures)
-        return self._ended(choice, target, ended.broken, ended.warnings)
+        if wanted is not None and unprotected is not None and ended.complete:
+            protecting.at_end(wanted, self._onlooker)
+            unprotected = None
+        is_protected = wanted is not None and unprotected is None
+        if unprotected is not None:
+            self._warnings[f"the new server is not protected: {unprotected}"] = None
+        return self._ended(choice, target, ended, is_protected=is_protected)
 
     def _plan(self, conn: psycopg.Connection[Any], estimated: int) -> None:
         """Who comes when."""
@@ -309,7 +333,7 @@ class Recovery:
     def _rows(self) -> int:
         return sum(tally.rows for tally in self._recorded.values())
 
-    def _ended(self, choice: Choice, target: Target, broken: Sequence[str], warnings: Sequence[str]) -> Recovered:
+    def _ended(self, choice: Choice, target: Target, ended: Ended, *, is_protected: bool) -> Recovered:
         proofs = [
             TableProof(place.relation.qualified, tally, tally)
             for place in sorted(target.places.values(), key=lambda place: place.relation.qualified)
@@ -323,7 +347,8 @@ class Recovery:
             opened_after_s=self._pace.opened_after_s,
             tables=tuple(proofs),
             failures=tuple(f"tenant {tenant}: {why}" for tenant, why in sorted(self._failures.items())),
-            broken_foreign_keys=tuple(broken),
-            warnings=(*warnings, *self._warnings),
+            broken_foreign_keys=tuple(ended.broken),
+            warnings=(*ended.warnings, *self._warnings),
             inexact=choice.inexact,
+            is_protected=is_protected,
         )

@@ -24,7 +24,6 @@ from ballast.recovery.copying import Ask, ServerRefused, converse, in_servers_wo
 from ballast.recovery.empty import IntoEmpty, leave_extensions
 from ballast.recovery.existing import IntoExisting, Prepared, left_alone, others, told
 from ballast.recovery.newer import Newer
-from ballast.recovery.origin import mark
 from ballast.recovery.report import Report, TableProof, added
 from ballast.recovery.sequences import past_record
 from ballast.recovery.target import Target, connect_target
@@ -68,12 +67,9 @@ def begun(vault: Vault, dsn: str, request: Request) -> str | None:
 class Restorer:
     """Restores into one database, again and again: connection, structure and statements are kept from one to the next."""
 
-    def __init__(self, vault: Vault, dsn: str, *, marked: bool = False) -> None:
-        """`marked`: what its own connection writes (tenants one by one) is under a replication origin, see `origin.mark`."""
+    def __init__(self, vault: Vault, dsn: str) -> None:
         self._vault, self._dsn = vault, dsn
         self._conn = connect_target(dsn)
-        if marked:
-            mark(self._conn)
         self._known = _known_of(vault, dsn)
 
     def close(self) -> None:

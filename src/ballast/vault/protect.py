@@ -189,13 +189,18 @@ class _Run:
         looked = examine.examine(self.dsn, self.settings.tenants, wanted_of(self.settings))
         looked.refuse()
         make_folder(self.state_dir)
+        outcome = self._run(looked)
+        self.write_config()
+        return outcome
+
+    def _run(self, looked: examine.Examination) -> Outcome:
         if health.is_held(self.state_dir):
-            self.write_config()
             return self.beside_recorder(looked)
         with health.only_one(self.state_dir):
-            # The file is written once there is a vault: an address that was wrong can be said anew then.
+            # The file is written once there is a vault: an address that was wrong can be said anew then. Another server's
+            # is not written before that server is protected.
             vault = self.open_vault()
-            self.write_config()
+            self.write_config(moves=False)
             self.pin_key(vault)
             self.finish_begun(vault)
             with examine.session(self.dsn) as conn:
@@ -212,12 +217,16 @@ class _Run:
 
     # The vault's side
 
-    def write_config(self) -> None:
-        """The file, unless it says the same already: the owner's own comments stay then."""
+    def write_config(self, *, moves: bool = True) -> None:
+        """The file, unless it says the same already: the owner's own comments stay then. Without `moves` the same holds for
+        a file that only names another server."""
         path = self.config_path
         if path.exists():
             try:
-                if config.load(path) == self.settings:
+                written = config.load(path)
+                if written == self.settings:
+                    return
+                if not moves and msgspec.structs.replace(written, dsn=self.settings.dsn) == self.settings:
                     return
             except ConfigError:
                 pass  # incomplete: what it had is in the settings

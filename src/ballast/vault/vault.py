@@ -61,7 +61,7 @@ class Vault:
         if vault.index.head == 0:
             raise ConfigError(
                 f"There is no vault at {store.url}.",
-                "Check the address, or begin one with `ballast protect`.",
+                "Check the address, and that its disk is mounted; a new vault is begun by `ballast protect`.",
             )
         vault.refuse_other_than(key)
         return vault
