@@ -111,13 +111,17 @@ class Shopper:
         self._set("item", one, 2, second)
 
     def move(self, a: int, b: int) -> None:
-        """An item becomes another shop's, and with it its lines."""
-        key, to = self._pick("item", a), self.others[b % len(self.others)]
-        if key is None or to == self.tenant or to not in self.model.rows["shop"]:
-            return
-        slots = [int(self.model.get("item", k, 2) or 0) for k in self.model.own("item", to)]
-        self._set("item", key, 2, max(slots, default=0) + 100 + a % 7)
-        self._set("item", key, 1, to)
+        """A row becomes another shop's. (Of an item that would be its lines' gap in the record.)"""
+        to = self.others[b % len(self.others)]
+        if (key := self._pick(KEYLESS, a)) is not None:
+            same = "shop = %s AND said IS NOT DISTINCT FROM %s"
+            one = f"ctid = (SELECT min(ctid) FROM log WHERE {same})"
+            self._run(f"UPDATE log SET shop = %s WHERE {one}", to, self.tenant, said := self.model.get(KEYLESS, key, 1))
+            del self.model.rows[KEYLESS][key]
+            self.model.insert(KEYLESS, to, said)
+        for table in self.model.extra():
+            if (key := self._pick(table, a)) is not None:
+                self._set(table, key, 1, to)
 
     def name(self, a: int, b: int) -> None:
         """The shop's name."""

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 import pytest
@@ -53,6 +52,7 @@ STORIES = int(os.environ.get("BALLAST_HISTORIES", "2"))
 STEPS = int(os.environ.get("BALLAST_STEPS", "12"))
 SEED = int(os.environ.get("BALLAST_SEED", "0"))
 MOST_LOSSES = 3
+CALM_STEPS = 4
 WORDS = Tenants(column="shop", shared=("public.word",))
 MISSING = "SELECT tenant FROM ballast_recovery.tenant WHERE back_at IS NULL"
 LAST_STEPS = ("recover.open", "recover.validated", "recover.checked", "recover.finished")
@@ -104,7 +104,7 @@ class Recovery(RuleBasedStateMachine):
         self.model = self.recorded = Shops.new()
         self.moments: list[Moment] = []
         self.transactions: list[Transaction] = []
-        self.losses = self.recorder_deaths = 0
+        self.losses = self.recorder_deaths = self.steps = 0
         self.lost = self.recovering = self.recording = False
         self.shared_back = True
         self.sound = False
@@ -131,7 +131,7 @@ class Recovery(RuleBasedStateMachine):
 
     # Writes
 
-    @precondition(lambda self: not self.lost and self.shared_back)
+    @precondition(lambda self: self.calm and not self.lost and self.shared_back)
     @rule(tenant=number, done=writes)
     def write(self, tenant: int, done: list[tuple[str, int, int]]) -> None:
         """One transaction of one tenant. While others come back: of one that is there, or a new one."""
@@ -139,13 +139,13 @@ class Recovery(RuleBasedStateMachine):
         there.sort(key=int)
         self._write(there[tenant % len(there)], there, done)
 
-    @precondition(lambda self: self.recording and not self.recovering)
+    @precondition(lambda self: self.calm and self.recording and not self.recovering)
     @rule(tenant=number, done=writes)
     def write_more(self, tenant: int, done: list[tuple[str, int, int]]) -> None:
         """The same, so that it is done more often."""
         self.write(tenant, done)
 
-    @precondition(lambda self: self.recording and not self.recovering)
+    @precondition(lambda self: self.calm and self.recording and not self.recovering)
     @rule(kind=st.sampled_from(("add", "add", "rename", "drop", "table", "index")), a=number, b=number)
     def change_structure(self, kind: str, a: int, b: int) -> None:
         """DDL, without waiting for anything."""
@@ -179,7 +179,7 @@ class Recovery(RuleBasedStateMachine):
 
     # Back to a moment
 
-    @precondition(lambda self: self.recording)
+    @precondition(lambda self: self.calm and self.recording)
     @rule(tenant=number, at=number)
     def rewind(self, tenant: int, at: int) -> None:
         """One tenant, to any moment that is remembered, also one before a loss."""
@@ -199,7 +199,7 @@ class Recovery(RuleBasedStateMachine):
         assert resolved.exact, resolved
         self._amended(after, lambda: rewind(vault, resolved, self.db.dsn, Rewinding(chosen)))
 
-    @precondition(lambda self: self.recording and self.transactions)
+    @precondition(lambda self: self.calm and self.recording and self.transactions)
     @rule(which=number)
     def undo(self, which: int) -> None:
         """One transaction, also one of before a loss."""
@@ -216,6 +216,7 @@ class Recovery(RuleBasedStateMachine):
             after = None
         self._amended(after, lambda: undo(self.protected.vault(), self.db.dsn, Undoing(transaction.position)))
 
+    @precondition(lambda self: self.calm)
     @rule(at=number, tenant=number, alone=st.booleans())
     def restore_elsewhere(self, at: int, tenant: int, alone: bool) -> None:
         """Everything, or one tenant, as of a moment, into an empty database."""
@@ -255,9 +256,10 @@ class Recovery(RuleBasedStateMachine):
                 self._find(transaction)
         self.model = self.recorded.copy()
         self.losses += 1
+        self.steps = 0
         self.lost, self.recovering, self.recording = True, False, False
 
-    @precondition(lambda self: self.recording and self.recorder_deaths < MOST_LOSSES)
+    @precondition(lambda self: self.calm and self.recording and not self.recorder_deaths)
     @rule()
     def the_recorder_dies(self) -> None:
         """SIGKILL."""
@@ -277,6 +279,7 @@ class Recovery(RuleBasedStateMachine):
         recovered = recover(vault, vault.resolve(at), self.db.dsn)
         assert recovered.proven, recovered
         self.lost, self.recovering, self.shared_back = False, False, True
+        self.steps = 0
         if self.recording:
             self._remember()
 
@@ -299,6 +302,7 @@ class Recovery(RuleBasedStateMachine):
         said = b"".join(process.communicate(timeout=90)).decode()
         assert process.returncode == -signal.SIGKILL, said
         self.lost, self.recovering = False, fail != "recover.finished"
+        self.steps = 0
 
     @precondition(lambda self: self.recovering and self.shared_back)
     @rule(tenant=number, done=writes)
@@ -334,6 +338,7 @@ class Recovery(RuleBasedStateMachine):
         assert unseen or not images, "nothing was written, and it was imaged"
         self._record()
         self._remember()
+        self.steps = 0
 
     # What holds
 
@@ -400,7 +405,13 @@ class Recovery(RuleBasedStateMachine):
 
     def _say(self, line: str) -> None:
         self.sound = False  # until it was looked at
+        self.steps += 1
         print(f"  {line}", flush=True)
+
+    @property
+    def calm(self) -> bool:
+        """Whether nothing need happen yet: without losses there would be no story."""
+        return self.steps < CALM_STEPS or self.losses == MOST_LOSSES
 
     def _run(self, statement: str) -> None:
         self.conn.execute(statement.encode())
@@ -424,7 +435,9 @@ class Recovery(RuleBasedStateMachine):
         self.recording = True
 
     def _missing(self) -> set[str]:
-        if not self.recovering or self.conn.execute("SELECT to_regclass('ballast_recovery.tenant')").fetchone() == (None,):
+        if not self.recovering or self.conn.execute("SELECT to_regclass('ballast_recovery.tenant')").fetchone() == (
+            None,
+        ):
             return set()
         return {tenant for (tenant,) in self.conn.execute(MISSING)}
 
@@ -442,7 +455,9 @@ class Recovery(RuleBasedStateMachine):
             found, _ = find_transaction(vault, str(transaction.xid))
             transaction.position = found.position
 
-    def _write(self, tenant: str, others: list[str], done: list[tuple[str, int, int]], *, while_it_recovers: bool = False) -> None:
+    def _write(
+        self, tenant: str, others: list[str], done: list[tuple[str, int, int]], *, while_it_recovers: bool = False
+    ) -> None:
         self._say(f"write for {tenant}: {done}")
         before = self.model.copy()
         with self._session(tenant) as conn:
