@@ -55,7 +55,7 @@ MOST_LOSSES = 3
 CALM_STEPS = 4
 WORDS = Tenants(column="shop", shared=("public.word",))
 MISSING = "SELECT tenant FROM ballast_recovery.tenant WHERE back_at IS NULL"
-LAST_STEPS = ("recover.open", "recover.validated", "recover.checked", "recover.finished")
+LAST_STEPS = ("recover.open", "recover.validated", "recover.finished")
 TABLES_NOW = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 
 number = st.integers(0, 30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -28,6 +29,15 @@ def mark(conn: psycopg.Connection[Any], number: int) -> str | None:
             f"rows are put back without a replication origin ({why}): a recorder on this server will record them again"
         )
     return None
+
+
+def announce(conn: psycopg.Connection[Any]) -> None:
+    """Makes the first origin before the recovery can be told by its marker: `ballast protect` goes by whether there is one. Were
+    there none yet, it would take an image of tenants without rows, and what comes back later would not be recorded.
+
+    Where it cannot be made, `mark` says so."""
+    with suppress(psycopg.Error):
+        conn.execute(_SET_UP[0].encode(), ("0",))
 
 
 def unmark(conn: psycopg.Connection[Any]) -> str | None:

@@ -138,6 +138,7 @@ class Recovery:
             self._onlooker.begin(stage, 0)
 
         opening = Opening(conn, self._dsn, self._vault, self._resolved, choice, begin)
+        mark.announce(conn)
         target = opening.run(self._wish.settings)
         done = progress.done_units(conn)
         for tallies in done.values():
