@@ -15,6 +15,7 @@ import pytest
 
 from ballast.errors import BallastError, ConfigError, IntegrityError, RestoreError
 from ballast.recovery import Priority, Recovered, Request, Wish, ensure, recover, restore
+from ballast.recovery.rewind import Rewinding, rewind
 from ballast.vault.vault import Vault
 from tests.fix_postgres import Database, NewServer
 from tests.integration.test_restore import FILL, SHOP, TENANTS
@@ -417,3 +418,18 @@ def test_a_loss_in_the_middle_of_a_recovery_leaves_no_gate_in_the_second_one(kep
     assert structure(to) == structure(kept18.db)
     assert to.query(FLAGS) == kept18.db.query(FLAGS)
     assert to.query(LEFT) == []
+
+
+def test_a_tenant_that_is_not_back_cannot_be_rewound(kept18: Kept) -> None:
+    """Its rows would be taken for deleted, and put back in the way of the recovery, which could not bring it back any more."""
+    to = kept18.db.another()
+    halted(kept18, to, "recover.committed:2", "-j", "1", "--priority", first(kept18, "t6"))
+    resolved = kept18.vault.resolve(None)
+    for dry_run in (True, False):
+        with pytest.raises(RestoreError, match='tenant "t3" is not back yet'):
+            rewind(kept18.vault, resolved, to.dsn, Rewinding("t3", dry_run=dry_run))
+    to.run("DELETE FROM log WHERE tenant = 't6'")
+    assert rewind(kept18.vault, resolved, to.dsn, Rewinding("t6")).done
+    assert bring(kept18, to).proven
+    to.run("DROP SCHEMA ballast_recovery CASCADE")
+    assert contents(to) == contents(kept18.db)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -32,8 +32,11 @@ def mark(conn: psycopg.Connection[Any], number: int) -> str | None:
 
 
 def announce(conn: psycopg.Connection[Any]) -> None:
-    """An origin is there before the first row is, if it can be had: `ballast protect` goes by it."""
-    with contextlib.suppress(psycopg.Error):
+    """Makes the first origin before the recovery can be told by its marker: `ballast protect` goes by whether there is one. Were
+    there none yet, it would take an image of tenants without rows, and what comes back later would not be recorded.
+
+    Where it cannot be made, `mark` says so."""
+    with suppress(psycopg.Error):
         conn.execute(_SET_UP[0].encode(), ("0",))
 
 

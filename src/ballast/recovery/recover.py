@@ -151,6 +151,7 @@ class Recovery:
             self._onlooker.begin(stage, 0)
 
         opening = Opening(conn, self._dsn, self._vault, self._resolved, choice, begin)
+        mark.announce(conn)
         target = opening.run(self._wish.settings)
         if passers := gate.passers(conn, target):
             self._onlooker.say(f"WARNING: {passers}")  # at the end it would be too late
