@@ -15,6 +15,7 @@ import pytest
 
 from ballast.errors import BallastError, ConfigError, IntegrityError, RestoreError
 from ballast.recovery import Priority, Recovered, Request, Wish, ensure, recover, restore
+from ballast.recovery.doorbell import BELL, MASK, Doorbell
 from ballast.recovery.rewind import Rewinding, rewind
 from ballast.vault.vault import Vault
 from tests.fix_postgres import Database, NewServer
@@ -29,7 +30,8 @@ SELECT nspname || '.' || relname FROM pg_class c JOIN pg_namespace n ON n.oid = 
  WHERE nspname LIKE 'ballast%' OR relname LIKE 'ballast%'
 UNION ALL SELECT proname FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname LIKE 'ballast%'
 UNION ALL SELECT polname FROM pg_policy WHERE polname LIKE 'ballast%'
-UNION ALL SELECT roname FROM pg_replication_origin WHERE roname LIKE 'ballast%'
+UNION ALL SELECT roname FROM pg_replication_origin, pg_database
+ WHERE roname LIKE 'ballast%' AND datname = current_database() AND split_part(roname, '_', 3) = pg_database.oid::text
 UNION ALL SELECT nspname FROM pg_namespace WHERE nspname LIKE 'ballast%' ORDER BY 1
 """
 ROLES = ("CREATE ROLE shop_app", "CREATE ROLE shop_owner", "ALTER ROLE shop_app LOGIN", "ALTER ROLE shop_owner LOGIN")
@@ -162,6 +164,41 @@ def test_who_is_not_back_cannot_be_read_as_empty_nor_written_to(kept: Kept) -> N
     assert len(app.execute("SELECT * FROM item WHERE tenant = 't3'").fetchall()) == 7
     app.execute("INSERT INTO item (tenant, price) VALUES ('t3', 4)")
     assert to.query("SELECT name FROM shop WHERE tenant = 'new'") == [("Opened meanwhile",)]
+
+
+@pytest.mark.parametrize("at", ["restore.tables", "restore.index:3", "recover.chunk"])
+def test_nothing_is_to_be_seen_before_the_gate_stands_and_shared_rows_are_there(kept18: Kept, at: str) -> None:
+    to = kept18.db.another()
+    kept18.db.run(*ROLES, *RIGHTS, "ALTER TABLE item OWNER TO shop_owner", "GRANT USAGE ON SCHEMA public TO shop_owner")
+    kept18.db.run('GRANT USAGE ON SCHEMA "Back Office" TO shop_app', 'GRANT ALL ON "Back Office"."Rate" TO shop_app')
+    kept18.look()
+    halted(kept18, to, at)
+    for user in ("shop_app", "shop_owner"):
+        assert refused(to, user, "SELECT * FROM item")[0] == "42P01"
+    assert all("ballast_restore" in name or "ballast_recovery_" in name for (name,) in to.query(LEFT)), "its own notes"
+    halted(kept18, to, "recover.gate")
+    app = to.connect(user="shop_app")
+    rates = 'SELECT r::text FROM "Back Office"."Rate" r ORDER BY 1'
+    assert app.execute(rates.encode()).fetchall() == kept18.db.query(rates) != []
+    app.execute('DELETE FROM "Back Office"."Rate"')  # an application at work does not stop what comes after
+    assert bring(kept18, to).proven
+
+
+def test_locks_that_a_stranger_holds_are_named_and_keep_nobody_from_being_heard(kept18: Kept) -> None:
+    to = kept18.db.another()
+    kept18.db.run("CREATE ROLE mallory LOGIN")
+    for number in (1, 2):
+        with to.connect(user="mallory") as stranger:
+            stranger.execute(f"SELECT pg_advisory_lock_shared({0x62616C6C}, {number})".encode())
+            with pytest.raises(RestoreError, match=rf"process {stranger.info.backend_pid} of role mallory"):
+                bring(kept18, to)
+    with to.connect(user="mallory") as stranger, to.connect() as conn:
+        halted(kept18, to, "recover.gate")
+        stranger.execute(f"SELECT pg_advisory_lock_shared({BELL}, n) FROM generate_series(0, {MASK}) n".encode())
+        bell = Doorbell(conn)
+        conn.execute("SET lock_timeout = 0; SET statement_timeout = '2s'")  # who waits now is ended
+        assert [bell.listen(lambda tenant: True).sessions for _ in range(2)] == [0, 0]
+    assert bring(kept18, to).proven
 
 
 def test_an_application_that_names_its_tenant_for_its_policies_need_not_change(kept: Kept) -> None:

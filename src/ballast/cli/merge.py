@@ -141,6 +141,8 @@ def _list(into: str, tenant: str | None, *, as_json: bool) -> None:
         _show(found, "open")
     else:
         out.print("nothing is open")
+    if found:
+        raise typer.Exit(1)
 
 
 def _show(refused: Sequence[recovery.Refusal], title: str) -> None:

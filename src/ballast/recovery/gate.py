@@ -105,8 +105,10 @@ def doors(target: Target) -> list[Door]:
 def shut(conn: psycopg.Connection[Any], target: Target, settings: Collection[str]) -> list[str]:
     """Puts the policies up, inside of the caller's transaction; gives warnings. ServerRefused.
 
-    `settings`: by which the application says its tenant, beside those that its policies tell."""
-    closed = doors(target)
+    `settings`: by which the application says its tenant, beside those that its policies tell. What is shut already stays so."""
+    everything = doors(target)
+    shut_before = {row[0] for row in conn.execute(_KEPT.encode()).fetchall()}
+    closed = [door for door in everything if door.table.oid not in shut_before]
     oids = [door.table.oid for door in closed]
     conn.execute(_KEEP.encode(), [oids])
     policies: dict[int, list[_Policy]] = {}
@@ -121,8 +123,8 @@ def shut(conn: psycopg.Connection[Any], target: Target, settings: Collection[str
         warnings += _close(conn, door, own)
     for name in sorted(named):
         conn.execute(_NAME.encode(), [name])
-    conn.execute(_canonical(closed).encode())
-    return [*warnings, *_keep_no_plans(conn)]
+    conn.execute(_canonical(everything).encode())
+    return [*warnings, *(() if shut_before else _keep_no_plans(conn))]
 
 
 def passers(conn: psycopg.Connection[Any], target: Target) -> str | None:

@@ -47,6 +47,14 @@ _DROP = f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"
 # Advisory locks of this database: one for the process in charge, one that each connection at work holds shared.
 _IN_CHARGE, _AT_WORK = (0x62616C6C, 1), (0x62616C6C, 2)
 _WAIT_S = 10.0
+# Any role may take such locks: who does is named.
+_HOLDERS = """
+SELECT format('process %%s of role %%s%%s', l.pid, coalesce(a.usename, '?'), ' (' || nullif(a.application_name, '') || ')')
+  FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = %s AND l.objid = %s
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid <> pg_backend_pid()
+ ORDER BY 1
+"""
 
 
 class Task(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -97,18 +105,25 @@ def in_charge(conn: psycopg.Connection[Any]) -> Iterator[None]:
     """One process restores into a database in bulk; what connections of a killed one still do is waited for.
 
     RestoreError where another process does not end soon."""
-    deadline = time.monotonic() + _WAIT_S
-    while not _one(conn, "SELECT pg_try_advisory_lock(%s, %s)", *_IN_CHARGE):
-        if time.monotonic() > deadline:
-            raise RestoreError("another process is restoring into this database", "Wait until it has finished.")
-        time.sleep(0.2)
+    _take(conn, _IN_CHARGE, "another process is restoring into this database", time.monotonic() + _WAIT_S)
     try:
-        conn.execute("SELECT pg_advisory_lock(%s, %s)", _AT_WORK)
+        _take(conn, _AT_WORK, "connections of an earlier restore are still at work", time.monotonic() + _WAIT_S)
         conn.execute("SELECT pg_advisory_unlock(%s, %s)", _AT_WORK)
         yield
     finally:
         if conn.pgconn.status == psycopg.pq.ConnStatus.OK:
             conn.execute("SELECT pg_advisory_unlock_all()")
+
+
+def _take(conn: psycopg.Connection[Any], lock: tuple[int, int], otherwise: str, deadline: float) -> None:
+    while not _one(conn, "SELECT pg_try_advisory_lock(%s, %s)", *lock):
+        if time.monotonic() > deadline:
+            holders = ", ".join(name for (name,) in conn.execute(_HOLDERS.encode(), lock).fetchall())
+            raise RestoreError(
+                f"{otherwise}: {holders or 'nobody, by now'}",
+                "Wait until it has finished. If that is no restore, end it: SELECT pg_terminate_backend(process).",
+            )
+        time.sleep(0.2)
 
 
 def claim(conn: psycopg.Connection[Any], task: Task) -> None:

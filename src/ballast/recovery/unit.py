@@ -28,6 +28,9 @@ _AT_ONCE_BYTES = 4 << 20
 SHARED = "shared"
 """The unit of the rows that all tenants share."""
 
+_ALONE = ("BEGIN", "COMMIT", "ROLLBACK")
+_WITHIN = ("SAVEPOINT ballast_unit", "RELEASE SAVEPOINT ballast_unit", "ROLLBACK TO SAVEPOINT ballast_unit")
+
 Tallies = dict[int, Tally]
 """Relation number to rows and checksum."""
 
@@ -49,6 +52,7 @@ class Loader:
         give_way: Callable[[], None] = lambda: None,
     ) -> None:
         self._conn, self._vault, self._resolved, self._target = conn, vault, resolved, target
+        self._begin, self._commit, self._undo = _ALONE
         self._give_way = give_way
         self._streams = can_stream(conn)
         self._wordings: dict[tuple[bool, bool], dict[int, str]] = {}
@@ -61,8 +65,9 @@ class Loader:
         Differs; ServerRefused with the server's words: nothing was kept. What the vault raises (IntegrityError, StoreError)."""
         return self._load(tenants)
 
-    def load_shared(self) -> Tallies:
-        """The rows of no tenant, noted as the unit `SHARED`."""
+    def load_shared(self, *, within: bool = False) -> Tallies:
+        """The rows of no tenant, noted as the unit `SHARED`; `within`: as a part of the caller's transaction."""
+        self._begin, self._commit, self._undo = _WITHIN if within else _ALONE
         return self._load(None)
 
     def note_failure(self, tenant: str, why: str) -> None:
@@ -81,7 +86,7 @@ class Loader:
                 raise _NotAValue from refused
             # The proof is of this moment: tenants write on, and what is read later is another thing.
             progress.note_done(self._conn, SHARED if tenants is None else f"tenants {tenants[0]} …", recorded)
-            run_script(self._conn, "COMMIT")
+            run_script(self._conn, self._commit)
         except _NotAValue:
             self._roll_back()
             return self._load_by_text(tenants or ())
@@ -100,10 +105,10 @@ class Loader:
 
     def _roll_back(self) -> None:
         if self._conn.pgconn.status == psycopg.pq.ConnStatus.OK:
-            self._conn.pgconn.exec_(b"ROLLBACK")
+            self._conn.pgconn.exec_(self._undo.encode())
 
     def _fill(self, tenants: Sequence[str] | None) -> Tallies:
-        opening = [Ask("BEGIN")]
+        opening = [Ask(self._begin)]
         if tenants is not None:
             opening.append(Ask(_BACK.format(_array(tenants))))
         start(self._conn, opening)  # while the record is being read
