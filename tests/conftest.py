@@ -8,6 +8,7 @@ settings.register_profile("ballast", deadline=None)
 settings.load_profile("ballast")
 
 pytest_plugins = (
+    "tests.fix_dask",
     "tests.fix_postgres",
     "tests.fix_protected",
     "tests.fix_recorder",

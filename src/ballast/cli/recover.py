@@ -86,6 +86,7 @@ def recover(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, max=32, help="Workers; as many more serve those who wait.")
     ] = 2,
+    dask: options.Dask = None,
     config: options.PinningConfig = None,
     key: options.Key = None,
     as_json: Annotated[
@@ -118,8 +119,8 @@ def recover(
     resolved = vault.resolve(at or recovery.recovery_begun(vault, into))
     if not as_json:
         out.print(f"as of {resolved.how}")
-    with Bars(quiet=as_json or not out.is_terminal) as bars:
-        recovered = recovery.recover(vault, resolved, into, wish, _Shown(bars, as_json=as_json))
+    with options.hands(dask) as hands, Bars(quiet=as_json or not out.is_terminal) as bars:
+        recovered = recovery.recover(vault, resolved, into, wish, _Shown(bars, as_json=as_json), hands)
     if as_json:
         _line({"proven": recovered.proven, "report": recovered})
     else:

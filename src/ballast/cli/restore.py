@@ -31,6 +31,7 @@ def restore(
         typer.Option("--inexact", help="Go on where the record has a gap at that moment; the report names the tables."),
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Connections at work.")] = 2,
+    dask: options.Dask = None,
     config: options.PinningConfig = None,
     key: options.Key = None,
     as_json: options.Json = False,
@@ -60,8 +61,8 @@ def restore(
     resolved = vault.resolve(at if at is not None else recovery.begun(vault, into, request))
     if not as_json:
         out.print(f"as of {resolved.how}")
-    with Bars(quiet=as_json or not out.is_terminal) as bars:
-        report = recovery.restore(vault, resolved, into, request, bars)
+    with options.hands(dask) as hands, Bars(quiet=as_json or not out.is_terminal) as bars:
+        report = recovery.restore(vault, resolved, into, request, bars, hands)
     if as_json:
         show_json({"proven": report.proven, "report": report})
     else:
