@@ -1,6 +1,7 @@
 """`new_dask`: a real Dask scheduler and real worker processes, ended by their process numbers.
 
-`dask_pair` is one with two workers that the tests of a module share.
+`dask_pair` is one with two workers that the tests of a module share; `dask_one` one with a single worker, to which a test
+adds those that it kills.
 """
 
 import contextlib
@@ -83,6 +84,14 @@ def dask_pair() -> Iterator[DaskProcesses]:
         for _ in range(2):
             processes.worker()
         processes.joined(2)
+        yield processes
+
+
+@pytest.fixture(scope="module")
+def dask_one() -> Iterator[DaskProcesses]:
+    with _made() as processes:
+        processes.worker()
+        processes.joined(1)
         yield processes
 
 

@@ -1,12 +1,16 @@
 """A Dask worker that is killed in the middle costs its jobs' time: another one does them, nothing is doubled."""
 
 import subprocess
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ballast.errors import RestoreError
 from ballast.recovery import MergeItem, Request, crew, merge, recover, restore
+from ballast.recovery.hands import Seat
 from tests.fix_dask import DaskProcesses
 from tests.fix_postgres import Database
 from tests.integration.test_dask import ROWS, TABLES, take_order
@@ -18,15 +22,14 @@ NewPair = Callable[[str], tuple[DaskProcesses, subprocess.Popen[bytes]]]
 
 
 @pytest.fixture
-def new_pair(new_dask: Callable[[], DaskProcesses]) -> NewPair:
+def new_pair(dask_one: DaskProcesses) -> NewPair:
     """A scheduler with two workers, one of which dies by SIGKILL at the named instant of its work."""
 
     def made(fail: str) -> tuple[DaskProcesses, subprocess.Popen[bytes]]:
-        processes = new_dask()
-        doomed = processes.worker(BALLAST_FAIL=fail)
-        processes.worker()
-        processes.joined(2)
-        return processes, doomed
+        dask_one.joined(1)
+        doomed = dask_one.worker(BALLAST_FAIL=fail)
+        dask_one.joined(2)
+        return dask_one, doomed
 
     return made
 
@@ -91,11 +94,8 @@ def test_tenants_of_a_live_database_come_back_once(kept: Kept, new_pair: NewPair
     assert contents(kept.db) == before
 
 
-@pytest.mark.parametrize("instant", ["merge.handled:5", "merge.committed:5"])
-def test_each_item_is_applied_once_and_told_as_if_nobody_had_died(
-    pg18: Database, new_pair: NewPair, instant: str
-) -> None:
-    processes, doomed = new_pair(instant)
+def test_each_item_is_applied_once_and_told_as_if_nobody_had_died(pg18: Database, new_pair: NewPair) -> None:
+    processes, doomed = new_pair("merge.committed:5")
     pg18.run(*SHOPS)
     items = [MergeItem(f"s{s}", f"o{n}", "order", {"n": n % 6}, BEGUN) for n in range(30) for s in range(1, 7)]
     items.append(items[0])  # given twice
@@ -125,3 +125,16 @@ def test_all_workers_are_gone_and_the_same_goes_on_with_others(
     with crew(processes.address) as workers:
         assert restore(kept.vault, resolved, there.dsn, Request(), hands=workers).proven
     assert contents(there) == contents(kept.db)
+
+
+def rest(seat: Seat, seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def test_a_scheduler_that_dies_ends_the_call_with_a_message(new_dask: Callable[[], DaskProcesses]) -> None:
+    processes = new_dask()
+    processes.worker()
+    processes.joined(1)
+    threading.Timer(1.5, processes.scheduler.kill).start()
+    with pytest.raises(RestoreError, match=r"Dask at tcp://127.*failed"), crew(processes.address) as workers:
+        list(workers.map(rest, [20.0], Seat(None, "", lambda rows: None)))

@@ -11,6 +11,7 @@ Dask is imported only here, and only when it is asked for.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import ipaddress
 import pickle
@@ -184,7 +185,7 @@ class Crew:
                 f"one job took its workers with it, again and again: {error}".split("\n")[0],
                 f"Look into the log of the last worker (its memory may not suffice). {_GO_ON}",
             ) from error
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             # Of Dask: what a job fails with is an answer. A lost scheduler shows as any of a dozen errors.
             raise RestoreError(
                 f"Dask at {self._address} failed: {type(error).__name__}: {_first_line(error)}",
@@ -205,7 +206,7 @@ def crew(address: str) -> Iterator[Crew]:
     except ImportError as error:
         raise ConfigError(
             f"Dask is not installed here ({error}), and --dask needs it.",
-            "Install it in this environment and in that of each worker: pip install 'ballast[dask]'",
+            "Install it in this environment and in that of each worker: pip install dask distributed",
         ) from error
     try:
         client = distributed.Client(address, timeout=_CONNECT_S, set_as_default=False)
