@@ -17,6 +17,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 pytest_plugins = (
+    "tests.fix_dask",
     "tests.fix_postgres",
     "tests.fix_protected",
     "tests.fix_recorder",

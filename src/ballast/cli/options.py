@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ballast.errors import ConfigError
+from ballast.recovery import Hands, crew
 from ballast.vault import Vault
 from ballast.vault import config as configuration
 from ballast.vault.nodes import Spread
@@ -27,6 +30,16 @@ At = Annotated[
     typer.Option(
         "--at",
         help="A time (ISO 8601, with zone or local) or a position ([timeline/]X/Y). Default: the newest recorded.",
+        show_default=False,
+    ),
+]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        "--dask",
+        metavar="tcp://HOST:PORT",
+        help="A Dask scheduler whose workers do the work, instead of threads here. They read the vault and reach the database by"
+        " themselves: AWS_… and PGPASSWORD or ~/.pgpass in each one's environment.",
         show_default=False,
     ),
 ]
@@ -55,6 +68,16 @@ Node = Annotated[
     typer.Option("--node", help="Only this one of the nodes that the settings name.", show_default=False),
 ]
 DEFAULT_CONFIG = Path("ballast.toml")
+
+
+@contextmanager
+def hands(address: str | None) -> Iterator[Hands | None]:
+    """The Dask workers at `address`; None: this process's own threads."""
+    if address is None:
+        yield None
+        return
+    with crew(address) as workers:
+        yield workers
 
 
 def pinned(key: str | None, config: Path | None) -> str:

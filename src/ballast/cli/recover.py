@@ -97,6 +97,7 @@ def recover(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, max=32, help="Workers; as many more serve those who wait.")
     ] = 2,
+    dask: options.Dask = None,
     config: options.PinningConfig = None,
     key: options.Key = None,
     protect: Annotated[
@@ -148,8 +149,8 @@ def recover(
     resolved = vault.resolve(at or recovery.recovery_begun(vault, into))
     if not as_json:
         out.print(f"as of {resolved.how}")
-    with bars:
-        recovered = recovery.recover(vault, resolved, into, wish, shown)
+    with options.hands(dask) as hands, bars:
+        recovered = recovery.recover(vault, resolved, into, wish, shown, hands)
     if as_json:
         _line({"proven": recovered.proven, "report": recovered})
     else:

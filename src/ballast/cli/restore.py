@@ -50,6 +50,7 @@ def restore(
         typer.Option("--inexact", help="Go on where the record has a gap at that moment; the report names the tables."),
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Connections at work.")] = 2,
+    dask: options.Dask = None,
     config: options.PinningConfig = None,
     key: options.Key = None,
     as_json: options.Json = False,
@@ -77,11 +78,16 @@ def restore(
 
         found = several.source(spread, vault_url, tuple(into or ()), node)
         if found is not None:
+            if dask is not None:
+                raise typer.BadParameter(
+                    "--dask is for one database: give --node and that node's vault, or leave it out"
+                )
             several.restore(found, request, at, as_json=as_json)
             return
     if vault_url is None or into is None or len(into) != 1 or node is not None:
         raise typer.BadParameter("one database needs --vault and one --into, and no --node; see --help")
-    _restore_one(vault_url, into[0], request, at, config, key, as_json=as_json)
+    with options.hands(dask) as hands:
+        _restore_one(vault_url, into[0], request, at, config, key, hands, as_json=as_json)
 
 
 def _restore_one(
@@ -91,6 +97,7 @@ def _restore_one(
     at: str | None,
     config: Path | None,
     key: str | None,
+    hands: recovery.Hands | None,
     *,
     as_json: bool,
 ) -> None:
@@ -103,7 +110,7 @@ def _restore_one(
     if not as_json:
         out.print(f"as of {resolved.how}")
     with Bars(quiet=as_json or not out.is_terminal) as bars:
-        report = recovery.restore(vault, resolved, into, request, bars)
+        report = recovery.restore(vault, resolved, into, request, bars, hands)
     if as_json:
         show_json({"proven": report.proven, "report": report})
     else:

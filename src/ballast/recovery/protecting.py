@@ -1,7 +1,8 @@
 """The recovered server is protected itself, before its first tenant is back: from its first new commit on nothing is lost twice.
 
 The slot is made when structure, gate and shared rows stand and no tenant's row does. So the comparison with the record, on which
-the new timeline stands (see the vault's `inheritance`), takes no time; rows that come back are left out of the stream by their origin; and what the application commits is held by the slot until the recorder reads it.
+the new timeline stands (see the vault's `inheritance`), takes no time; rows that come back are left out of the stream by
+their origin; and what the application commits is held by the slot until the recorder reads it.
 
 Should somebody have written before the slot was there (a new tenant; a shared table), the platform is not kept waiting for
 that: it opens unprotected, says so, and is protected when all are back, with an image of the tables that differ.
@@ -35,7 +36,7 @@ class Protecting(msgspec.Struct, frozen=True):
 
 
 def at_opening(conn: psycopg.Connection[Any], wanted: Protecting, onlooker: Onlooker) -> str | None:
-    """The server is protected, or why it is not yet. Everything but tenants' rows stands. What `protect` raises but for ProtectionError.
+    """The server is protected, or why it is not yet; tenants' rows are still away. What `protect` raises but for ProtectionError.
 
     Run again it finds what is done."""
     mark.announce(conn)
