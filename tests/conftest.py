@@ -24,6 +24,7 @@ pytest_plugins = (
     "tests.fix_guarded",
     "tests.fix_vault",
     "tests.fix_pipeline",
+    "tests.fix_mall",
 )
 
 _TIMEOUT_S = 120.0

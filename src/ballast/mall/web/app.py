@@ -1,0 +1,135 @@
+"""The ASGI application: routes of every face, and what holds for all of them (headers, CSRF, errors, the database)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from litestar import Litestar, MediaType, Request, Response, get
+from litestar.config.csrf import CSRFConfig
+from litestar.datastructures import MutableScopeHeaders, State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException, NotFoundException
+from litestar.static_files import create_static_files_router
+from litestar.types import ControllerRouterHandler, Message, Scope
+
+from ballast.mall.db import Busy, Database
+from ballast.mall.settings import Settings
+from ballast.mall.web import assets
+from ballast.mall.web.render import page
+
+_MAX_BODY = 2 << 20
+
+# Nothing comes from elsewhere; a page may be framed by our own preview only.
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+        "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "same-origin",
+}
+
+_SAID = {
+    400: "common.error.bad",
+    403: "common.error.forbidden",
+    404: "common.error.missing",
+    413: "common.error.large",
+    429: "common.error.often",
+}
+
+
+def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | None = None) -> Litestar:
+    """The application of one web process.
+
+    Args:
+        handlers: routes beside those that every process has; by default all faces.
+    """
+    database = Database(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        await database.open()
+        try:
+            yield
+        finally:
+            await database.close()
+
+    return Litestar(
+        route_handlers=[
+            health,
+            create_static_files_router("/static", [assets.folder()]),
+            *(handlers if handlers is not None else faces()),
+        ],
+        lifespan=[lifespan],
+        state=State({"db": database, "settings": settings}),
+        dependencies={"db": Provide(_db, sync_to_thread=False), "settings": Provide(_settings, sync_to_thread=False)},
+        csrf_config=CSRFConfig(
+            secret=settings.secret,
+            cookie_secure=settings.secure_cookies,
+            cookie_httponly=True,
+            exclude=["^/api/", "^/pay/callback/"],
+        ),
+        request_max_body_size=_MAX_BODY,
+        before_send=[_with_headers],
+        exception_handlers={
+            Busy: _busy,
+            psycopg.OperationalError: _away,
+            HTTPException: _refused,
+            NotFoundException: _refused,
+        },
+        openapi_config=None,
+    )
+
+
+def faces() -> list[ControllerRouterHandler]:
+    """The routes of every face, each in a package of its own."""
+    return []
+
+
+@get("/healthz", media_type=MediaType.TEXT, opt={"exclude_from_csrf": True})
+async def health(db: Database) -> str:
+    """200 where this process reaches its database; a load balancer asks."""
+    async with db.directory() as connection:
+        await connection.execute("SELECT 1")
+    return "ok"
+
+
+def _db(state: State) -> Database:
+    database: Database = state.db
+    return database
+
+
+def _settings(state: State) -> Settings:
+    settings: Settings = state.settings
+    return settings
+
+
+async def _with_headers(message: Message, _: Scope) -> None:
+    """On every answer, errors too."""
+    if message["type"] == "http.response.start":
+        headers = MutableScopeHeaders.from_message(message)
+        for name, value in _HEADERS.items():
+            headers.setdefault(name, value)
+
+
+def _busy(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    return _said(request, 503, "common.error.busy", {"Retry-After": "1"})
+
+
+def _away(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    return _said(request, 503, "common.error.away", {"Retry-After": "2"})
+
+
+def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    name = _SAID.get(error.status_code, "common.error.other")
+    return _said(request, error.status_code, name, dict(error.headers or {}))
+
+
+def _said(
+    request: Request[Any, Any, Any], status: int, name: str, headers: dict[str, str] | None = None
+) -> Response[Any]:
+    return page(request, "common/error.html", status=status, headers=headers, name=name, code=status)

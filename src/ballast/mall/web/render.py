@@ -1,0 +1,74 @@
+"""HTML from templates. Autoescape is on for all of them: what a merchant or a shopper wrote is text, never markup."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from litestar import Request, Response
+from litestar.enums import MediaType
+from litestar.utils.empty import value_or_default
+from litestar.utils.scope.state import ScopeState
+
+from ballast.mall.web.texts import Language, language_of, translator
+
+_CHINA = ZoneInfo("Asia/Shanghai")
+
+
+@cache
+def environment() -> Environment:
+    """One for the process; a name that a template uses and nobody gave is an error."""
+    jinja = Environment(
+        loader=PackageLoader("ballast.mall.web", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters["yuan"] = yuan
+    jinja.filters["when"] = when
+    return jinja
+
+
+def page(
+    request: Request[Any, Any, Any],
+    template: str,
+    *,
+    language: Language | None = None,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+    **context: object,
+) -> Response[str]:
+    """A rendered page.
+
+    Args:
+        template: its path under ``templates``.
+        language: where it is known already; else ``language_of``.
+        context: what the template may use, besides ``t``, ``language``, ``csrf_token`` and ``path``.
+    """
+    spoken = language or language_of(request)
+    body = (
+        environment()
+        .get_template(template)
+        .render(t=translator(spoken), language=spoken, csrf_token=_csrf(request), path=request.url.path, **context)
+    )
+    return Response(body, media_type=MediaType.HTML, status_code=status, headers=headers)
+
+
+def yuan(fen: int) -> str:
+    """Fen as yuan for people: 123456 is ``1,234.56``. The sign of the currency stands in the template."""
+    sign, fen = ("-", -fen) if fen < 0 else ("", fen)
+    return f"{sign}{fen // 100:,}.{fen % 100:02d}"
+
+
+def when(moment: datetime | None, form: str = "%Y-%m-%d %H:%M") -> str:
+    """A moment on a Chinese clock."""
+    return moment.astimezone(_CHINA).strftime(form) if moment else ""
+
+
+def _csrf(request: Request[Any, Any, Any]) -> str:
+    """The token that a form must carry as ``_csrf_token``, an htmx request as header X-CSRFToken."""
+    return value_or_default(ScopeState.from_scope(request.scope).csrf_token, "")
