@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 _START_S = 40.0
+_ROOT = Path(__file__).parents[1]
 
 
 class DaskProcesses:
@@ -58,10 +59,12 @@ class DaskProcesses:
             process.wait(30)
 
     def _start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        # A worker loads what a job names, also where that is a function of a test.
+        paths = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         with (self._folder / f"{len(self._all)}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "dask", command[0], "--host", "127.0.0.1", *command[1:]],
-                env={**os.environ, **environment}, cwd=self._folder, stdout=log, stderr=log,
+                env={**os.environ, "PYTHONPATH": paths, **environment}, cwd=self._folder, stdout=log, stderr=log,
             )  # fmt: skip
         self._all.append(process)
         return process
