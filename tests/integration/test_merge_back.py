@@ -293,11 +293,10 @@ def test_in_a_protected_database_the_register_is_the_tenants_own(
     pg18: Database, new_protected: Callable[..., Protected], open_folder: Path
 ) -> None:
     pg18.run(*TABLES)
-    assert refusals(pg18.dsn) == [], "which makes the register"
-    register = {"ballast_merge.applied": "tenant", "ballast_merge.exception": "tenant"}
-    protected = new_protected(pg18, Tenants(column="shop", tables=register))
+    protected = new_protected(pg18, Tenants(column="shop"))
     protected.protect()
     protected.start()
+    assert refusals(pg18.dsn) == [], "which makes the register"
     items = [order(f"s{s}", n, n=1 if n else 500) for n in range(3) for s in range(1, 7)]
     assert merge(pg18.dsn, items, take_order).applied == 12
     drilled = drill(protected.config, DrillRequest(tenants=None, scratch=open_folder)).drilled
@@ -306,3 +305,5 @@ def test_in_a_protected_database_the_register_is_the_tenants_own(
     restore(vault, vault.resolve(None), elsewhere.dsn, Request(tenants=("s1",)))
     again = merge(elsewhere.dsn, items[::6], take_order)
     assert (again.applied, again.already, again.open) == (0, 2, 1), "what it had applied came back with it"
+    protected.kill()
+    assert protected.protect().did == "already protected", "there is no question whose the register is"

@@ -18,8 +18,9 @@ from psycopg.rows import class_row
 
 from ballast.postgres.ownership import stranger_in
 from ballast.recovery.merge_items import MergeError, MergeItem
+from ballast.vault.tables import MERGE_SCHEMA
 
-SCHEMA = "ballast_merge"
+SCHEMA = MERGE_SCHEMA
 
 _THERE = f"SELECT to_regclass('{SCHEMA}.exception') IS NOT NULL"
 # Two that begin at the same time must not both create.
