@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from typer.testing import CliRunner
 
-from ballast.cli.app import app
+from ballast.cli.app import commands
 from ballast.errors import BallastError
 
 
@@ -19,7 +19,7 @@ class Said:
 
 def ballast(*arguments: str) -> Said:
     """Runs a command; errors that are none of Ballast's own are raised."""
-    result = CliRunner().invoke(app, list(arguments))
+    result = CliRunner().invoke(commands(), list(arguments))
     if isinstance(result.exception, BallastError):
         return Said(1, result.stdout, str(result.exception))
     if result.exception is not None and not isinstance(result.exception, SystemExit):

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ballast.errors import ConfigError
-from ballast.recovery import Hands, crew
-from ballast.vault import Vault
 from ballast.vault import config as configuration
 from ballast.vault.nodes import Spread
 from ballast.vault.store import open_store
+
+if TYPE_CHECKING:  # what only some commands need is loaded when they do
+    from ballast.recovery import Hands
+    from ballast.vault import Vault
 
 VaultUrl = Annotated[
     str,
@@ -76,6 +78,8 @@ def hands(address: str | None) -> Iterator[Hands | None]:
     if address is None:
         yield None
         return
+    from ballast.recovery import crew
+
     with crew(address) as workers:
         yield workers
 
@@ -99,6 +103,8 @@ def of_node(spread: Spread | None, node: str | None, config: Path) -> Path:
 def opened(vault_url: str, key: str | None, config: Path | None) -> Vault:
     """The vault, signed by the key that is pinned; where it is the one of the settings, it must also have all that its
     recorder has written."""
+    from ballast.vault import Vault
+
     settings = configuration.load(config) if config is not None else None
     own = settings is not None and open_store(vault_url).url == open_store(settings.vault).url
     return Vault.open(vault_url, key=pinned(key, config), anchor_dir=settings.state_dir if settings and own else None)
