@@ -7,7 +7,7 @@ waiting before it, is refused at once (``Busy``): under twice the load that can 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -46,15 +46,20 @@ class Database:
             await pool.close()
 
     @asynccontextmanager
-    async def shop(self, shop_id: UUID) -> AsyncIterator[Connection]:
+    async def shop(self, shop_id: UUID, *, pipelined: bool = False) -> AsyncIterator[Connection]:
         """A transaction that sees the rows of one shop. Committed at its end, rolled back where an exception leaves it.
+
+        Args:
+            pipelined: statements travel together until a result is looked at, BEGIN and COMMIT with them; an error is raised
+                where a result is, or at the end. For short writes; COPY is not possible in it.
 
         Raises:
             Busy: no connection could be had.
         """
-        async with _one_of(self._app) as connection, connection.transaction():
-            await connection.execute(_NAME_SHOP, (str(shop_id),))
-            yield connection
+        async with _one_of(self._app) as connection, connection.pipeline() if pipelined else nullcontext():
+            async with connection.transaction():
+                await connection.execute(_NAME_SHOP, (str(shop_id),))
+                yield connection
 
     @asynccontextmanager
     async def directory(self) -> AsyncIterator[Connection]:

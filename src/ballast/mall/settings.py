@@ -31,6 +31,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """how browsers reach the platform"""
     sandbox_url: str = "http://127.0.0.1:8001"
     """how browsers and web processes reach the sandbox payment provider"""
+    sandbox_file: str = "sandbox.sqlite"
+    """what the sandbox payment provider knows"""
+    sandbox_delay_s: float = 0.3
+    """the sandbox provider tells of a payment so long after it"""
+    sandbox_spread_s: float = 0.0
+    """… and up to so much later, at random: so that news overtake each other"""
+    sandbox_copies: int = 1
+    """the sandbox provider tells everything so often"""
     pool_size: int = 8
     """connections of one web process to the database, as mall_app"""
     max_waiting: int = 64

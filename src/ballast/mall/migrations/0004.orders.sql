@@ -48,6 +48,8 @@ CREATE INDEX orders_customer ON mall.orders (shop_id, customer_id, placed_at DES
 CREATE INDEX orders_placed ON mall.orders (shop_id, placed_at DESC, order_id);
 CREATE INDEX orders_status ON mall.orders (shop_id, status, placed_at DESC);
 CREATE INDEX orders_to_expire ON mall.orders (pay_by) WHERE status = 'pending_payment';
+CREATE INDEX orders_to_receive ON mall.orders (shipped_at) WHERE status = 'shipped';
+CREATE INDEX orders_to_close ON mall.orders (received_at) WHERE status = 'received';
 CREATE UNIQUE INDEX orders_external_code ON mall.orders (shop_id, external_code) WHERE external_code IS NOT NULL;
 COMMENT ON COLUMN mall.orders.owner_id IS 'customer_id of a member, visitor_id of a guest: who may look at it';
 COMMENT ON COLUMN mall.orders.breakdown IS 'how total_fen came about, as it was shown (rules.pricing.Breakdown)';
@@ -69,17 +71,19 @@ CREATE TABLE mall.order_line (
     total_fen          bigint NOT NULL CHECK (total_fen >= 0),
     limited_price_id   uuid,
     shipped_quantity   integer NOT NULL DEFAULT 0,
+    dropped_quantity   integer NOT NULL DEFAULT 0 CHECK (dropped_quantity >= 0),
     refunded_quantity  integer NOT NULL DEFAULT 0,
     refunded_fen       bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (shop_id, order_id, line),
     FOREIGN KEY (shop_id, order_id) REFERENCES mall.orders,
     FOREIGN KEY (shop_id, sku_id) REFERENCES mall.sku,
     CHECK (total_fen = price_fen * quantity - discount_fen),
-    CHECK (shipped_quantity BETWEEN 0 AND quantity),
+    CHECK (shipped_quantity >= 0 AND shipped_quantity + dropped_quantity <= quantity),
     CHECK (refunded_quantity BETWEEN 0 AND quantity),
     CHECK (refunded_fen BETWEEN 0 AND total_fen)
 );
 COMMENT ON COLUMN mall.order_line.sku_id IS 'empty for an imported order of goods that the shop no longer lists';
+COMMENT ON COLUMN mall.order_line.dropped_quantity IS 'their money goes back before they left: they are not sent any more';
 COMMENT ON COLUMN mall.order_line.list_fen IS 'price of one before a limited-time or member price; price_fen is after';
 
 CREATE TABLE mall.order_event (
@@ -104,11 +108,13 @@ CREATE TABLE mall.payment (
     amount_fen     bigint NOT NULL CHECK (amount_fen >= 0),
     status         text NOT NULL CHECK (status IN ('created', 'succeeded', 'failed', 'closed')),
     pay_url        text,
+    undue          boolean NOT NULL DEFAULT false,
     created_at     timestamptz NOT NULL DEFAULT now(),
     succeeded_at   timestamptz,
     PRIMARY KEY (shop_id, payment_id),
     FOREIGN KEY (shop_id, order_id) REFERENCES mall.orders
 );
+COMMENT ON COLUMN mall.payment.undue IS 'it came for an order that was cancelled or paid: it goes back whole';
 CREATE INDEX payment_order ON mall.payment (shop_id, order_id);
 
 -- What a provider told us, once each, as it came.
@@ -156,6 +162,7 @@ CREATE TABLE mall.refund (
     decided_by     text,
     created_at     timestamptz NOT NULL DEFAULT now(),
     decided_at     timestamptz,
+    sent_at        timestamptz,
     succeeded_at   timestamptz,
     version        bigint NOT NULL DEFAULT 1,
     PRIMARY KEY (shop_id, refund_id),
@@ -164,7 +171,9 @@ CREATE TABLE mall.refund (
 );
 CREATE INDEX refund_order ON mall.refund (shop_id, order_id);
 CREATE INDEX refund_status ON mall.refund (shop_id, status, created_at);
-COMMENT ON COLUMN mall.refund.lines IS '[{"line","quantity","amount_fen"}]';
+CREATE INDEX refund_to_send ON mall.refund (sent_at) WHERE status IN ('processing', 'failed');
+COMMENT ON COLUMN mall.refund.lines IS '[{"line","quantity","amount_fen","dropped"}]; dropped: pieces that had not left when it was approved; empty for a payment that was not due';
+COMMENT ON COLUMN mall.refund.sent_at IS 'when the provider was to be asked, the last time';
 
 -- Double entry: the postings of one transaction add up to nothing.
 CREATE TABLE mall.posting (

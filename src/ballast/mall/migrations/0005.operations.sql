@@ -22,7 +22,7 @@ CREATE TABLE mall.outbox (
     dispatched_at  timestamptz,
     PRIMARY KEY (shop_id, event_id)
 );
-CREATE INDEX outbox_waiting ON mall.outbox (created_at) WHERE dispatched_at IS NULL;
+CREATE INDEX outbox_waiting ON mall.outbox (shop_id, created_at) WHERE dispatched_at IS NULL;
 
 CREATE TABLE mall.webhook (
     shop_id      uuid NOT NULL REFERENCES mall.shop,

@@ -10,7 +10,7 @@ import psycopg
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.config.csrf import CSRFConfig
 from litestar.datastructures import MutableScopeHeaders, State
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler, Message, Scope
@@ -87,11 +87,13 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
 
 def faces() -> list[ControllerRouterHandler]:
     """The routes of every face, each in a package of its own."""
-    return []
+    from ballast.mall.web import payments
+
+    return [*payments.routes()]
 
 
 @get("/healthz", media_type=MediaType.TEXT, opt={"exclude_from_csrf": True})
-async def health(db: Database) -> str:
+async def health(db: NamedDependency[Database]) -> str:
     """200 where this process reaches its database; a load balancer asks."""
     async with db.directory() as connection:
         await connection.execute("SELECT 1")

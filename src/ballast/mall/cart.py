@@ -1,0 +1,105 @@
+"""A cart: a guest's belongs to his visitor, a member's to the customer. Prices and stock are those of now, never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from ballast.mall import queries
+from ballast.mall.db import Connection
+from ballast.mall.owner import Owner
+from ballast.mall.rules.refused import Refused
+
+MOST_PIECES = 999
+"""Of one SKU in a cart."""
+
+
+class CartLine(msgspec.Struct, frozen=True):
+    """Pieces of a SKU, as a page shows them."""
+
+    sku_id: UUID
+    quantity: int
+    product_id: UUID
+    title: str
+    title_en: str
+    options: list[str]
+    picture: str | None
+    price_fen: int
+    """List price of one piece; what the order costs says `checkout.quote`."""
+    free: int
+    """Pieces that can be bought now."""
+    on_sale: bool
+
+    @property
+    def buyable(self) -> bool:
+        """Whether so many can be ordered now."""
+        return self.on_sale and self.quantity <= self.free
+
+
+async def lines(connection: Connection, owner: Owner) -> tuple[CartLine, ...]:
+    """What is in the cart, in the order in which it was put there; also what cannot be bought any more."""
+    cursor = await connection.execute(queries.load("cart").lines, {"owner_id": owner.id})
+    return tuple(CartLine(**row) for row in await cursor.fetchall())
+
+
+async def count(connection: Connection, owner: Owner) -> int:
+    """How many pieces are in the cart."""
+    row = await (await connection.execute(queries.load("cart").count, {"owner_id": owner.id})).fetchone()
+    return int(row["pieces"]) if row else 0
+
+
+async def add(connection: Connection, owner: Owner, sku_id: UUID, quantity: int, now: datetime) -> int:
+    """Put pieces into the cart, to those of the SKU that are there.
+
+    Returns:
+        How many of the SKU are in the cart now, `MOST_PIECES` at most.
+
+    Raises:
+        Refused: `cart.quantity` (less than one), `cart.not_on_sale` (no such SKU, or not offered any more).
+    """
+    _check(quantity)
+    cursor = await connection.execute(
+        queries.load("cart").add, {"owner_id": owner.id, "sku_id": sku_id, "quantity": quantity, "now": now}
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise Refused("cart.not_on_sale", f"SKU {sku_id} is not on sale in this shop.", "Choose another.")
+    return int(row["quantity"])
+
+
+async def set_quantity(connection: Connection, owner: Owner, sku_id: UUID, quantity: int) -> None:
+    """So many pieces of a SKU in the cart; 0 takes it out. A SKU that is not there stays away.
+
+    Raises:
+        Refused: `cart.quantity` (negative, or more than `MOST_PIECES`).
+    """
+    if quantity == 0:
+        await remove(connection, owner, [sku_id])
+        return
+    _check(quantity)
+    await connection.execute(
+        queries.load("cart").set_quantity, {"owner_id": owner.id, "sku_id": sku_id, "quantity": quantity}
+    )
+
+
+async def remove(connection: Connection, owner: Owner, skus: Sequence[UUID]) -> None:
+    """Take SKUs out of the cart."""
+    await connection.execute(queries.load("cart").remove, {"owner_id": owner.id, "skus": list(skus)})
+
+
+async def merge(connection: Connection, guest_id: UUID, customer_id: UUID) -> None:
+    """What a guest had in his cart comes into the member's; `visitors.login` does it."""
+    await connection.execute(queries.load("cart").merge, {"guest": guest_id, "member": customer_id})
+
+
+def _check(quantity: int) -> None:
+    if not 1 <= quantity <= MOST_PIECES:
+        raise Refused(
+            "cart.quantity",
+            f"{quantity} pieces cannot be in a cart.",
+            f"Take 1 to {MOST_PIECES}.",
+            most=MOST_PIECES,
+        )

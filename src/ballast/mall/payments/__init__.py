@@ -1,0 +1,27 @@
+"""Money comes in and goes back through a provider (`provider.Provider`), which tells us later, by callbacks, what became of it.
+
+`start` begins a payment and says where to pay it. `take` hears a callback: verified, each once, in any order. A payment that
+comes for an order that is cancelled, or paid already, goes back by itself (`received`). `send_refund` asks a provider to pay
+back. `sandbox` is the provider for trying everything out; its other half is the application `ballast.mall.sandbox`.
+
+No transaction is open while a provider is spoken to.
+"""
+
+from __future__ import annotations
+
+from ballast.mall.payments.provider import Forged, Notice, Opened, Provider, ProviderAway, ProviderRefused
+from ballast.mall.payments.received import pay_nothing
+from ballast.mall.payments.start import Payment, of_order, start
+
+__all__ = [
+    "Forged",
+    "Notice",
+    "Opened",
+    "Payment",
+    "Provider",
+    "ProviderAway",
+    "ProviderRefused",
+    "of_order",
+    "pay_nothing",
+    "start",
+]

@@ -1,0 +1,131 @@
+"""What providers tell us: verified, each once, in any order; and asking them to pay back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import UUID
+
+from ballast.mall import aftersales, outbox, queries
+from ballast.mall.db import Connection, Database
+from ballast.mall.order_life import Locked, lock
+from ballast.mall.payments import received
+from ballast.mall.payments.provider import Notice, Provider, ProviderRefused
+from ballast.mall.rules.refunding import RefundState
+from ballast.mall.rules.refused import Refused
+
+_log = logging.getLogger(__name__)
+
+
+class UnknownReference(Refused):
+    """A callback names a payment or a refund that this shop does not have."""
+
+    def __init__(self, notice: Notice) -> None:
+        super().__init__(
+            "callback.unknown", f"This shop has asked for no {notice.kind.split('.')[0]} {notice.reference}."
+        )
+
+
+async def take(
+    db: Database, shop_id: UUID, provider: Provider, headers: Mapping[str, str], body: bytes, now: datetime
+) -> str:
+    """Hear a callback. Whatever is returned, the provider is to be told that it was heard.
+
+    Returns:
+        What was made of it: `paid`, `sent_back` (a payment that was not due), `failed`, `refunded`, `known` (told before, by
+        another callback), `repeated` (this callback once more), `overtaken` (an older truth), `amount_differs` (nothing was
+        done; somebody has to look).
+
+    Raises:
+        Forged: it is not the provider's. UnknownReference. Busy, psycopg.Error: it is to be sent again.
+    """
+    notice = provider.read(shop_id, headers, body, now)
+    text = queries.load("payments")
+    async with db.shop(shop_id) as connection:
+        of = text.order_of_payment if notice.kind.startswith("payment.") else text.order_of_refund
+        name = "payment_id" if notice.kind.startswith("payment.") else "refund_id"
+        row = await (await connection.execute(of, {name: notice.reference, "provider": provider.name})).fetchone()
+        if row is None:
+            raise UnknownReference(notice)
+        # All callbacks of an order wait for each other here: what was seen is seen.
+        order = await lock(connection, row["order_id"])
+        this = {"provider": provider.name, "callback_id": notice.callback_id}
+        if await (await connection.execute(text.seen, this)).fetchone():
+            return "repeated"
+        outcome = await _apply(connection, order, notice, provider.name, now)
+        await connection.execute(
+            text.note_callback,
+            {**this, "kind": notice.kind, "body": body.decode(errors="replace"), "outcome": outcome, "now": now},
+        )
+    if outcome == "amount_differs":
+        _log.error("shop %s: %s %s came with an amount that differs", shop_id, notice.kind, notice.reference)
+    return outcome
+
+
+async def _apply(connection: Connection, order: Locked, notice: Notice, provider: str, now: datetime) -> str:
+    if notice.kind.startswith("refund."):
+        refund = await aftersales.get(connection, notice.reference)
+        if notice.kind == "refund.failed":
+            # A failure of an earlier attempt says nothing of the one that is under way.
+            if refund.provider_code not in (None, notice.code):
+                return "overtaken"
+            return await aftersales.failed(connection, notice.reference, now=now)
+        if refund.amount_fen != notice.amount_fen:
+            return await _differs(connection, notice, refund.amount_fen, now)
+        return await aftersales.succeeded(connection, notice.reference, actor=f"provider:{provider}", now=now)
+    text = queries.load("payments")
+    payment = await (await connection.execute(text.lock, {"payment_id": notice.reference})).fetchone()
+    if payment is None:
+        raise UnknownReference(notice)
+    if notice.kind == "payment.failed":
+        if payment["status"] != "created":
+            return "overtaken"
+        await connection.execute(text.failed, {"payment_id": notice.reference})
+        return "failed"
+    if payment["amount_fen"] != notice.amount_fen:
+        return await _differs(connection, notice, payment["amount_fen"], now)
+    return await received.succeeded(connection, order, payment, code=notice.code, now=now)
+
+
+async def _differs(connection: Connection, notice: Notice, expected_fen: int, now: datetime) -> str:
+    body = {
+        "kind": notice.kind,
+        "reference": notice.reference,
+        "told_fen": notice.amount_fen,
+        "expected_fen": expected_fen,
+    }
+    await outbox.write(connection, "payment.amount_differs", body, now)
+    return "amount_differs"
+
+
+async def send_refund(
+    db: Database, shop_id: UUID, refund_id: UUID, providers: Mapping[str, Provider], now: datetime
+) -> bool:
+    """Ask the provider to pay a refund back: one that is to be sent, or that failed. Doing it twice pays once.
+
+    Returns:
+        Whether the provider has taken it up now.
+
+    Raises:
+        ProviderAway: ask again later.
+    """
+    async with db.shop(shop_id) as connection:
+        refund = await aftersales.get(connection, refund_id)
+        if refund.status == RefundState.FAILED:
+            await aftersales.pay_back(connection, refund_id, actor="job", now=now)
+        elif refund.status != RefundState.PROCESSING or refund.provider_code:
+            return False
+    provider = providers.get(refund.provider)
+    if provider is None:
+        _log.error("refund %s: no provider %s is set up here", refund_id, refund.provider)
+        return False
+    try:
+        code = await provider.refund(shop_id, refund_id, refund.payment_id, amount_fen=refund.amount_fen)
+    except ProviderRefused as error:
+        async with db.shop(shop_id) as connection:
+            await aftersales.failed(connection, refund_id, now=now, answer=error.what)
+        return False
+    async with db.shop(shop_id) as connection:
+        await connection.execute(queries.load("aftersales").asked, {"refund_id": refund_id, "code": code})
+    return True

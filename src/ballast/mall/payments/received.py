@@ -1,0 +1,71 @@
+"""Money that came: for an order that waits for it, or for one that does not, and then it goes back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from ballast.mall import bookkeeping, outbox, queries
+from ballast.mall.db import Connection
+from ballast.mall.ids import new_id
+from ballast.mall.order_life import Locked, lock, step
+from ballast.mall.rules import books, states
+from ballast.mall.rules.states import Effect, Event
+
+
+async def pay_nothing(connection: Connection, order_id: UUID, now: datetime) -> None:
+    """An order that costs nothing is paid by its being placed."""
+    order = await lock(connection, order_id)
+    payment_id = new_id()
+    await connection.execute(
+        queries.load("payments").nothing_to_pay, {"payment_id": payment_id, "order_id": order_id, "now": now}
+    )
+    await _due(connection, order, payment_id, actor="system", now=now)
+
+
+async def succeeded(connection: Connection, order: Locked, payment: dict[str, Any], *, code: str, now: datetime) -> str:
+    """A payment came. `order` is locked, `payment` its row.
+
+    Returns:
+        What was made of it: `paid`, `sent_back` (it was not due) or `known`.
+    """
+    if payment["status"] == "succeeded":
+        return "known"
+    payment_id: UUID = payment["payment_id"]
+    undue = Effect.REFUND_PAYMENT in states.after(order.life, Event.PAY).effects
+    text = queries.load("payments")
+    await connection.execute(text.succeeded, {"payment_id": payment_id, "undue": undue, "code": code, "now": now})
+    if not undue:
+        await _due(connection, order, payment_id, actor=f"provider:{payment['provider']}", now=now)
+        return "paid"
+    amount: int = payment["amount_fen"]
+    day = bookkeeping.day_of(now)
+    await bookkeeping.book(connection, books.paid_undue(payment_id, order.order_id, day, amount), now)
+    refund_id = new_id()
+    await connection.execute(
+        text.send_back,
+        {
+            "refund_id": refund_id,
+            "order_id": order.order_id,
+            "payment_id": payment_id,
+            "amount_fen": amount,
+            "now": now,
+        },
+    )
+    body = {"order_id": order.order_id, "number": order.number, "refund_id": refund_id, "amount_fen": amount}
+    await outbox.write(connection, "payment.sent_back", body, now)
+    return "sent_back"
+
+
+async def _due(connection: Connection, order: Locked, payment_id: UUID, *, actor: str, now: datetime) -> None:
+    await step(connection, order, Event.PAY, actor=actor, now=now, detail={"payment_id": str(payment_id)})
+    transaction = books.paid(
+        payment_id,
+        order.order_id,
+        bookkeeping.day_of(now),
+        list_fen=order.items_fen,
+        discount_fen=order.discount_fen,
+        shipping_fen=order.shipping_fen,
+    )
+    await bookkeeping.book(connection, transaction, now)

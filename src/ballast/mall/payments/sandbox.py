@@ -1,0 +1,96 @@
+"""The client of the sandbox provider (`ballast.mall.sandbox`): a provider for trying everything out, without money."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import httpx
+import msgspec
+
+from ballast.mall.payments import signing
+from ballast.mall.payments.provider import Forged, Notice, Opened, ProviderAway, ProviderRefused
+from ballast.mall.settings import Settings
+
+_TIMEOUT_S = 10.0
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """The body of a callback."""
+
+    callback_id: str
+    kind: Literal["payment.succeeded", "payment.failed", "refund.succeeded", "refund.failed"]
+    reference: UUID
+    code: str
+    amount_fen: int
+
+
+class Sandbox:
+    """One for a process: it keeps its connections."""
+
+    name = "sandbox"
+
+    def __init__(self, settings: Settings) -> None:
+        self._secret = settings.secret
+        self._callback = f"{settings.base_url.rstrip('/')}/pay/callback/{self.name}"
+        self._client = httpx.AsyncClient(base_url=settings.sandbox_url, timeout=_TIMEOUT_S)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.aclose()
+
+    async def create(
+        self, shop_id: UUID, payment_id: UUID, *, amount_fen: int, title: str, expires_at: datetime, return_url: str
+    ) -> Opened:
+        """See `provider.Provider`."""
+        asked = {
+            "merchant": shop_id,
+            "reference": payment_id,
+            "amount_fen": amount_fen,
+            "title": title,
+            "expires_at": expires_at,
+            "return_url": return_url,
+            "callback_url": f"{self._callback}/{shop_id}",
+        }
+        return msgspec.convert(await self._ask("/v1/payments", shop_id, asked), Opened)
+
+    async def refund(self, shop_id: UUID, refund_id: UUID, payment_id: UUID, *, amount_fen: int) -> str:
+        """See `provider.Provider`."""
+        asked = {
+            "merchant": shop_id,
+            "reference": refund_id,
+            "payment": payment_id,
+            "amount_fen": amount_fen,
+        }
+        return str((await self._ask("/v1/refunds", shop_id, asked))["code"])
+
+    def read(self, shop_id: UUID, headers: Mapping[str, str], body: bytes, now: datetime) -> Notice:
+        """See `provider.Provider`."""
+        header = headers.get(signing.HEADER, "")
+        if not signing.verify(signing.key_of(self._secret, shop_id), body, header, int(now.timestamp())):
+            raise Forged("a callback of the sandbox provider has no signature that holds", "Nothing was done.")
+        try:
+            told = msgspec.json.decode(body, type=_Told)
+        except msgspec.DecodeError as error:
+            raise Forged(f"a callback of the sandbox provider cannot be read: {error}", "Nothing was done.") from error
+        return Notice(told.callback_id, told.kind, told.reference, told.code, told.amount_fen)
+
+    async def _ask(self, path: str, shop_id: UUID, asked: Mapping[str, object]) -> dict[str, Any]:
+        body = msgspec.json.encode(asked)
+        signature = signing.sign(
+            signing.key_of(self._secret, shop_id), body, int(datetime.now().astimezone().timestamp())
+        )
+        try:
+            answer = await self._client.post(
+                path, content=body, headers={signing.HEADER: signature, "content-type": "application/json"}
+            )
+        except httpx.HTTPError as error:
+            raise ProviderAway(f"the sandbox provider cannot be reached: {error}", "Try again later.") from error
+        if answer.status_code >= 500:
+            raise ProviderAway(f"the sandbox provider answered {answer.status_code}", "Try again later.")
+        if answer.status_code >= 400:
+            raise ProviderRefused("payment.refused", f"The provider says no: {answer.text[:200]}", "Try another way.")
+        found: dict[str, Any] = answer.json()
+        return found

@@ -1,0 +1,96 @@
+"""Beginning a payment: our row first, then the provider, then where to pay. Broken off in between, it is taken up again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from ballast.mall import queries
+from ballast.mall.db import Connection, Database
+from ballast.mall.ids import new_id
+from ballast.mall.order_life import lock
+from ballast.mall.owner import Owner
+from ballast.mall.payments.provider import Provider
+from ballast.mall.rules.refused import Refused
+from ballast.mall.rules.states import Status
+
+
+class Payment(msgspec.Struct, frozen=True):
+    """A payment of an order."""
+
+    payment_id: UUID
+    provider: str
+    provider_code: str | None
+    amount_fen: int
+    status: Literal["created", "succeeded", "failed", "closed"]
+    undue: bool
+    """It came when nothing was due, and goes back."""
+    created_at: datetime
+    succeeded_at: datetime | None
+
+
+async def start(
+    db: Database,
+    shop_id: UUID,
+    order_id: UUID,
+    provider: Provider,
+    *,
+    owner: Owner | None,
+    return_url: str,
+    now: datetime,
+) -> str:
+    """Begin to pay an order, or go on where it was begun.
+
+    Args:
+        owner: whose order it must be; None for the API of the shop's own software.
+        return_url: where the provider sends the shopper's browser afterwards.
+
+    Returns:
+        The address at the provider to which the browser goes.
+
+    Raises:
+        Refused: `payment.not_due` (paid, cancelled, or its time is over); order_life.Unknown; ProviderAway; ProviderRefused.
+    """
+    text = queries.load("payments")
+    async with db.shop(shop_id) as connection:
+        order = await lock(connection, order_id, owner)
+        if order.status != Status.PENDING_PAYMENT or order.pay_by <= now:
+            raise Refused("payment.not_due", f"Order {order.number} does not wait for a payment.", "Look at the order.")
+        cursor = await connection.execute(text.reusable, {"order_id": order_id, "provider": provider.name})
+        begun = await cursor.fetchone()
+        if begun and begun["pay_url"]:
+            return str(begun["pay_url"])
+        payment_id = begun["payment_id"] if begun else new_id()
+        if not begun:
+            await connection.execute(
+                text.begin,
+                {
+                    "payment_id": payment_id,
+                    "order_id": order_id,
+                    "provider": provider.name,
+                    "amount_fen": order.total_fen,
+                    "now": now,
+                },
+            )
+    opened = await provider.create(
+        shop_id,
+        payment_id,
+        amount_fen=order.total_fen,
+        title=order.number,
+        expires_at=order.pay_by,
+        return_url=return_url,
+    )
+    async with db.shop(shop_id) as connection:
+        await connection.execute(
+            text.opened, {"payment_id": payment_id, "code": opened.code, "pay_url": opened.pay_url}
+        )
+    return opened.pay_url
+
+
+async def of_order(connection: Connection, order_id: UUID) -> tuple[Payment, ...]:
+    """The payments of an order, the first one first."""
+    cursor = await connection.execute(queries.load("payments").of_order, {"order_id": order_id})
+    return tuple(msgspec.convert(row, Payment) for row in await cursor.fetchall())

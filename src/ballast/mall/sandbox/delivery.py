@@ -1,0 +1,82 @@
+"""Callbacks on their way: late, twice, in any order, again until they are heard."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import Any
+from uuid import UUID
+
+import httpx
+import msgspec
+
+from ballast.mall.ids import new_id
+from ballast.mall.payments import signing
+from ballast.mall.sandbox.ledger import Ledger
+
+_log = logging.getLogger(__name__)
+_LONGEST_WAIT_S = 600.0
+
+
+class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
+    """How well it behaves; the worst that happens with real ones can be asked for."""
+
+    delay_s: float = 0.3
+    """A callback is sent so long after what it tells of."""
+    spread_s: float = 0.0
+    """Each is delayed by up to so much more, at random: later ones overtake earlier ones."""
+    copies: int = 1
+    """Each is sent so often."""
+    retry_s: float = 1.0
+    """A callback that was not heard (2xx) is sent again after so long, then twice as long, …"""
+    refuse_refunds: bool = False
+    """Every refund fails."""
+
+
+class Delivery:
+    """Sends what is due."""
+
+    def __init__(self, ledger: Ledger, secret: str, behaviour: Behaviour) -> None:
+        self._ledger, self._secret, self.behaviour = ledger, secret, behaviour
+
+    def tell(self, payment: dict[str, Any], kind: str, reference: str, code: str, amount_fen: int) -> None:
+        """Let the merchant know, later."""
+        callback_id = str(new_id())
+        body = {
+            "callback_id": callback_id,
+            "kind": kind,
+            "reference": reference,
+            "code": code,
+            "amount_fen": amount_fen,
+        }
+        first = time.time() + self.behaviour.delay_s
+        due = [first + random.uniform(0, self.behaviour.spread_s) for _ in range(self.behaviour.copies)]  # noqa: S311
+        self._ledger.notify(payment, msgspec.json.encode(body).decode(), callback_id, due)
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        async with httpx.AsyncClient(timeout=5.0) as client:
+            while True:
+                due = self._ledger.due(time.time())
+                await asyncio.gather(*(self._send(client, one) for one in due))
+                if not due:
+                    await asyncio.sleep(0.05)
+
+    async def _send(self, client: httpx.AsyncClient, one: dict[str, Any]) -> None:
+        body = one["body"].encode()
+        key = signing.key_of(self._secret, UUID(one["merchant"]))
+        headers = {signing.HEADER: signing.sign(key, body, int(time.time())), "content-type": "application/json"}
+        try:
+            heard = (await client.post(one["url"], content=body, headers=headers)).is_success
+        except httpx.HTTPError as error:
+            _log.info("callback %s was not heard: %s", one["callback_id"], error)
+            heard = False
+        wait = min(self.behaviour.retry_s * 2 ** one["attempts"], _LONGEST_WAIT_S)
+        self._ledger.run(
+            "UPDATE delivery SET heard = :heard, attempts = attempts + 1, due_at = :due WHERE number = :number",
+            heard=heard,
+            due=time.time() + wait,
+            number=one["number"],
+        )

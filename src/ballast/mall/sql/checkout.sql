@@ -1,0 +1,99 @@
+-- name: claim_key
+-- The first statement of a write: this key is ours, or no row (it was used before).
+INSERT INTO mall.idempotency (shop_id, scope, key, request_hash, answer, created_at)
+VALUES (mall.current_shop(), :scope, :key, :request_hash, :answer ::jsonb, :now)
+ON CONFLICT DO NOTHING RETURNING key;
+
+-- name: answered
+-- What was answered when the key was used.
+SELECT request_hash, answer::text AS answer FROM mall.idempotency WHERE scope = :scope AND key = :key;
+
+-- name: goods
+-- What is asked for, as it is offered now: a row for each SKU that the shop has.
+SELECT k.sku_id, k.product_id, k.price_fen, k.weight_g, k.options, k.active AND p.status = 'on_sale' AS on_sale,
+       p.title, p.title_en, p.pictures[1] AS picture, COALESCE(s.on_hand - s.reserved, 0) AS free,
+       f.shipping_id, f.name AS shipping_name, f.rules::text AS shipping_rules,
+       ARRAY(SELECT c.category_id FROM mall.product_category c WHERE c.shop_id = k.shop_id AND c.product_id = k.product_id) AS categories
+FROM mall.sku k
+JOIN mall.product p USING (shop_id, product_id)
+LEFT JOIN mall.stock s USING (shop_id, sku_id)
+LEFT JOIN mall.shipping f ON f.shop_id = k.shop_id
+     AND f.shipping_id = COALESCE(p.shipping_id, (SELECT d.shipping_id FROM mall.shipping d WHERE d.shop_id = k.shop_id AND d.is_default))
+WHERE k.sku_id = ANY(:skus ::uuid[]);
+
+-- name: terms
+-- What the shop promises now, and to whom: one row. `taken`: which of the order numbers are somebody's already.
+SELECT h.pay_within_s, h.points_per_yuan, h.levels::text AS levels,
+    (SELECT d.status FROM mall.directory d WHERE d.shop_id = h.shop_id) AS shop_status,
+    (SELECT c.level FROM mall.customer c WHERE c.shop_id = h.shop_id AND c.customer_id = :customer_id ::uuid) AS level,
+    (SELECT json_agg(json_build_object('promotion_id', l.promotion_id, 'name', l.name, 'sku_id', l.sku_id, 'price_fen', l.price_fen,
+        'quota', l.quota, 'sold', l.sold, 'per_customer', l.per_customer, 'starts_at', l.starts_at, 'ends_at', l.ends_at))
+     FROM mall.limited_price l
+     WHERE l.shop_id = h.shop_id AND l.sku_id = ANY(:skus ::uuid[]) AND l.stopped_at IS NULL AND :now ::timestamptz >= l.starts_at AND :now ::timestamptz < l.ends_at)::text AS limited,
+    (SELECT json_agg(json_build_object('promotion_id', r.promotion_id, 'name', r.name, 'tiers', r.tiers, 'scope', r.scope,
+        'starts_at', r.starts_at, 'ends_at', r.ends_at))
+     FROM mall.full_reduction r
+     WHERE r.shop_id = h.shop_id AND r.stopped_at IS NULL AND :now ::timestamptz >= r.starts_at AND :now ::timestamptz < r.ends_at)::text AS reductions,
+    (SELECT json_build_object('claim_id', m.claim_id, 'owner_id', m.owner_id, 'order_id', m.order_id, 'coupon_id', c.coupon_id, 'name', c.name,
+        'amount_fen', c.amount_fen, 'percent_bp', c.percent_bp, 'cap_fen', c.cap_fen, 'threshold_fen', c.threshold_fen, 'scope', c.scope,
+        'starts_at', c.starts_at, 'ends_at', c.ends_at)
+     FROM mall.coupon_claim m JOIN mall.coupon c USING (shop_id, coupon_id)
+     WHERE m.shop_id = h.shop_id AND m.claim_id = :claim_id ::uuid)::text AS coupon,
+    ARRAY(SELECT o.number FROM mall.orders o WHERE o.shop_id = h.shop_id AND o.number = ANY(:numbers ::text[])) AS taken
+FROM mall.shop h;
+
+-- name: one_at_a_time
+-- Orders of one shopper with prices that are limited for each customer wait for each other.
+SELECT pg_advisory_xact_lock(hashtextextended(:owner_id ::text, 4));
+
+-- name: bought
+-- Pieces that the shopper had by these limited-time prices, cancelled orders aside.
+SELECT (u->>'promotion_id')::uuid AS promotion_id, sum((u->>'quantity')::integer)::integer AS pieces
+FROM mall.orders o, jsonb_array_elements(o.breakdown->'lines') l, jsonb_array_elements(l->'limited') u
+WHERE o.owner_id = :owner_id AND o.status <> 'cancelled' AND u->>'promotion_id' = ANY(:promotions ::text[])
+GROUP BY 1;
+
+-- name: use_limited
+-- Counts pieces against the quotas of limited-time prices; no row for one that has not so many left.
+WITH wanted AS (
+    SELECT w.promotion_id, w.pieces FROM unnest(:promotions ::uuid[], :pieces ::integer[]) AS w (promotion_id, pieces)
+), locked AS MATERIALIZED (
+    SELECT l.promotion_id FROM mall.limited_price l JOIN wanted USING (promotion_id) ORDER BY l.promotion_id FOR UPDATE OF l
+)
+UPDATE mall.limited_price l SET sold = l.sold + w.pieces
+FROM locked k JOIN wanted w USING (promotion_id)
+WHERE l.promotion_id = k.promotion_id AND (l.quota IS NULL OR l.sold + w.pieces <= l.quota)
+RETURNING l.promotion_id;
+
+-- name: use_coupon
+-- The claim belongs to this order; no row where another order was faster.
+WITH used AS (
+    UPDATE mall.coupon_claim SET order_id = :order_id, used_at = :now
+    WHERE claim_id = :claim_id AND owner_id = ANY(:owners ::uuid[]) AND order_id IS NULL
+    RETURNING shop_id, coupon_id
+)
+UPDATE mall.coupon c SET used = c.used + 1 FROM used u WHERE c.shop_id = u.shop_id AND c.coupon_id = u.coupon_id
+RETURNING c.coupon_id;
+
+-- name: record
+-- The order with all that belongs to it, and its goods out of the cart: one statement, whole or not at all.
+WITH placed AS (
+    INSERT INTO mall.orders (shop_id, order_id, number, status, customer_id, owner_id, buyer_name, buyer_phone, delivery, address,
+        items_fen, discount_fen, shipping_fen, total_fen, breakdown, coupon_claim_id, note, source, placed_at, pay_by)
+    VALUES (mall.current_shop(), :order_id, :number, 'pending_payment', :customer_id, :owner_id, :buyer_name, :buyer_phone, :delivery, :address ::jsonb,
+        :items_fen, :discount_fen, :shipping_fen, :total_fen, :breakdown ::jsonb, :claim_id, :note, :source, :now, :pay_by)
+), lines AS (
+    INSERT INTO mall.order_line (shop_id, order_id, line, product_id, sku_id, title, title_en, options, picture, list_fen, price_fen,
+        quantity, discount_fen, total_fen, limited_price_id)
+    SELECT mall.current_shop(), :order_id, l.line, l.product_id, l.sku_id, l.title, l.title_en, COALESCE(l.options, '{}'), l.picture, l.list_fen, l.price_fen,
+        l.quantity, l.discount_fen, l.total_fen, l.limited_price_id
+    FROM json_to_recordset(:lines ::json) AS l (line integer, product_id uuid, sku_id uuid, title text, title_en text, options text[],
+        picture text, list_fen bigint, price_fen bigint, quantity integer, discount_fen bigint, total_fen bigint, limited_price_id uuid)
+), event AS (
+    INSERT INTO mall.order_event (shop_id, order_id, event_id, event, status, actor, at)
+    VALUES (mall.current_shop(), :order_id, :event_id, 'place', 'pending_payment', :actor, :now)
+), out AS (
+    INSERT INTO mall.outbox (shop_id, event_id, kind, body, created_at)
+    VALUES (mall.current_shop(), :event_id, 'order.placed', :body ::jsonb, :now)
+)
+DELETE FROM mall.cart_line WHERE owner_id = :owner_id AND sku_id = ANY(:skus ::uuid[]);

@@ -1,0 +1,62 @@
+-- name: reusable
+-- A payment of this order that was begun with the provider and can still be paid.
+SELECT payment_id, pay_url FROM mall.payment
+WHERE order_id = :order_id AND provider = :provider AND status = 'created' ORDER BY created_at DESC LIMIT 1;
+
+-- name: begin!
+-- A payment that is about to be asked of a provider.
+INSERT INTO mall.payment (shop_id, payment_id, order_id, provider, amount_fen, status, created_at)
+VALUES (mall.current_shop(), :payment_id, :order_id, :provider, :amount_fen, 'created', :now);
+
+-- name: opened!
+-- The provider has taken it up.
+UPDATE mall.payment SET provider_code = :code, pay_url = :pay_url WHERE payment_id = :payment_id;
+
+-- name: nothing_to_pay!
+-- An order that costs nothing is paid by its being placed.
+INSERT INTO mall.payment (shop_id, payment_id, order_id, provider, amount_fen, status, created_at, succeeded_at)
+VALUES (mall.current_shop(), :payment_id, :order_id, 'none', 0, 'succeeded', :now, :now);
+
+-- name: order_of_payment
+-- Which order a payment is for.
+SELECT order_id FROM mall.payment WHERE payment_id = :payment_id AND provider = :provider;
+
+-- name: order_of_refund
+-- … a refund
+SELECT r.order_id FROM mall.refund r JOIN mall.payment p USING (shop_id, payment_id) WHERE r.refund_id = :refund_id AND p.provider = :provider;
+
+-- name: lock
+-- A payment; its order is locked already.
+SELECT payment_id, order_id, provider, provider_code, amount_fen, status, undue FROM mall.payment WHERE payment_id = :payment_id FOR UPDATE;
+
+-- name: succeeded!
+-- The money is with the provider.
+UPDATE mall.payment SET status = 'succeeded', succeeded_at = :now, undue = :undue, provider_code = COALESCE(provider_code, :code) WHERE payment_id = :payment_id;
+
+-- name: failed!
+-- Nothing came of it.
+UPDATE mall.payment SET status = 'failed' WHERE payment_id = :payment_id AND status = 'created';
+
+-- name: of_order
+-- Payments of an order, for its page.
+SELECT payment_id, provider, provider_code, amount_fen, status, undue, created_at, succeeded_at FROM mall.payment WHERE order_id = :order_id ORDER BY created_at;
+
+-- name: seen
+-- Whether the provider told us this before.
+SELECT outcome FROM mall.payment_callback WHERE provider = :provider AND callback_id = :callback_id;
+
+-- name: note_callback!
+-- What the provider told us, and what we made of it.
+INSERT INTO mall.payment_callback (shop_id, provider, callback_id, kind, body, outcome, received_at)
+VALUES (mall.current_shop(), :provider, :callback_id, :kind, :body, :outcome, :now);
+
+-- name: send_back!
+-- A payment that was not due goes back whole.
+INSERT INTO mall.refund (shop_id, refund_id, order_id, payment_id, status, with_return, lines, amount_fen, reason, requested_by, decided_by, created_at, decided_at, sent_at)
+VALUES (mall.current_shop(), :refund_id, :order_id, :payment_id, 'processing', false, '[]', :amount_fen, 'payment_not_due', 'system', 'system', :now, :now, :now);
+
+-- name: book
+-- One transaction of the books.
+INSERT INTO mall.posting (shop_id, transaction_id, account, amount_fen, order_id, day, at)
+SELECT mall.current_shop(), :transaction_id ::uuid, e.account, e.amount_fen, :order_id ::uuid, :day ::date, :now ::timestamptz
+FROM unnest(:accounts ::text[], :amounts ::bigint[]) AS e (account, amount_fen);

@@ -1,0 +1,166 @@
+"""Pieces of a SKU: on hand, and of these reserved for orders that wait for their payment.
+
+Nobody changes `mall.stock` but `change`, which writes a movement for every change: the movements of a SKU add up to its
+stock. It takes only what is there, by a condition in the UPDATE itself; the table's CHECK (`reserved <= on_hand`) would
+refuse the rest. Rows are locked in the order of their SKUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from ballast.mall import queries
+from ballast.mall.db import Connection
+from ballast.mall.ids import new_id
+from ballast.mall.rules.refused import Refused
+
+Kind = Literal["receive", "adjust", "reserve", "release", "sell", "return", "import"]
+
+
+class OutOfStock(Refused):
+    """Fewer pieces are free than asked. `free`: SKU → how many can be bought now, of those that are short."""
+
+    def __init__(self, free: Mapping[UUID, int]) -> None:
+        named = ", ".join(f"{sku} ({left} left)" for sku, left in free.items())
+        super().__init__("stock.short", f"Not enough is in stock of SKU {named}.", "Take fewer.", count=len(free))
+        self.free = dict(free)
+
+
+class Level(msgspec.Struct, frozen=True):
+    """Stock of a SKU, in pieces."""
+
+    sku_id: UUID
+    on_hand: int
+    reserved: int
+
+    @property
+    def free(self) -> int:
+        """What can be bought."""
+        return self.on_hand - self.reserved
+
+
+class Movement(msgspec.Struct, frozen=True):
+    """One change of a SKU's stock: by how much."""
+
+    movement_id: UUID
+    sku_id: UUID
+    kind: Kind
+    on_hand: int
+    reserved: int
+    order_id: UUID | None
+    actor: str
+    reason: str
+    at: datetime
+
+
+async def reserve(
+    connection: Connection, pieces: Mapping[UUID, int], order_id: UUID, *, actor: str, now: datetime
+) -> None:
+    """Keep pieces for an order. OutOfStock where one SKU has too few: then the transaction has to be left."""
+    await _change(connection, "reserve", pieces, 0, 1, order_id=order_id, actor=actor, now=now)
+
+
+async def release(
+    connection: Connection, pieces: Mapping[UUID, int], order_id: UUID, *, actor: str, now: datetime
+) -> None:
+    """Give back what was reserved for an order."""
+    await _change(connection, "release", pieces, 0, -1, order_id=order_id, actor=actor, now=now)
+
+
+async def sell(
+    connection: Connection, pieces: Mapping[UUID, int], order_id: UUID, *, actor: str, now: datetime
+) -> None:
+    """What was reserved belongs to the shopper now."""
+    await _change(connection, "sell", pieces, -1, -1, order_id=order_id, actor=actor, now=now)
+
+
+async def take_back(
+    connection: Connection, pieces: Mapping[UUID, int], order_id: UUID, *, actor: str, now: datetime, reason: str = ""
+) -> None:
+    """Sold pieces that can be sold again: they never left, or came back."""
+    await _change(connection, "return", pieces, 1, 0, order_id=order_id, actor=actor, now=now, reason=reason)
+
+
+async def receive(
+    connection: Connection, pieces: Mapping[UUID, int], *, actor: str, now: datetime, reason: str = ""
+) -> None:
+    """New goods came into the house."""
+    if any(count < 1 for count in pieces.values()):
+        raise Refused("stock.receive_nothing", "Less than one piece cannot be received.", "Adjust the stock instead.")
+    await _change(connection, "receive", pieces, 1, 0, actor=actor, now=now, reason=reason)
+
+
+async def adjust(
+    connection: Connection, sku_id: UUID, on_hand: int, *, actor: str, now: datetime, reason: str = ""
+) -> int:
+    """So many are on hand, as counted; what is reserved stays.
+
+    Returns:
+        By how much it changed.
+
+    Raises:
+        OutOfStock: fewer than what orders have reserved.
+    """
+    row = await (
+        await connection.execute(queries.load("stock").set_to, {"sku_id": sku_id, "on_hand": on_hand})
+    ).fetchone()
+    if row is None:
+        raise Refused("stock.unknown_sku", f"The shop has no stock of SKU {sku_id}.", "Choose one of its SKUs.")
+    if change := int(row["change"]):
+        await _change(connection, "adjust", {sku_id: change}, 1, 0, actor=actor, now=now, reason=reason)
+    return change
+
+
+async def levels(connection: Connection, skus: Sequence[UUID]) -> dict[UUID, Level]:
+    """Stock of these SKUs; one that the shop does not have is missing."""
+    cursor = await connection.execute(queries.load("stock").levels, {"skus": list(skus)})
+    return {row["sku_id"]: Level(**row) for row in await cursor.fetchall()}
+
+
+async def movements(
+    connection: Connection, sku_id: UUID, *, before: datetime | None = None, most: int = 50
+) -> tuple[Movement, ...]:
+    """The latest movements of a SKU, newest first; `before`: the moment of the last one of the page before."""
+    cursor = await connection.execute(
+        queries.load("stock").movements, {"sku_id": sku_id, "before": before, "most": most}
+    )
+    return tuple(Movement(**row) for row in await cursor.fetchall())
+
+
+async def _change(
+    connection: Connection,
+    kind: Kind,
+    pieces: Mapping[UUID, int],
+    on_hand: int,
+    reserved: int,
+    *,
+    actor: str,
+    now: datetime,
+    order_id: UUID | None = None,
+    reason: str = "",
+) -> None:
+    if not pieces:
+        return
+    cursor = await connection.execute(
+        queries.load("stock").change,
+        {
+            "skus": list(pieces),
+            "on_hand": [on_hand * count for count in pieces.values()],
+            "reserved": [reserved * count for count in pieces.values()],
+            "movements": [new_id() for _ in pieces],
+            "kind": kind,
+            "order_id": order_id,
+            "actor": actor,
+            "reason": reason,
+            "now": now,
+        },
+    )
+    changed = {row["sku_id"] for row in await cursor.fetchall()}
+    if short := [sku for sku in pieces if sku not in changed]:
+        found = await (await connection.execute(queries.load("stock").free, {"skus": short})).fetchall()
+        raise OutOfStock(dict.fromkeys(short, 0) | {row["sku_id"]: row["free"] for row in found})

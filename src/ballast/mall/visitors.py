@@ -1,0 +1,170 @@
+"""Who comes to a shop: a browser with a token in its cookie is a visitor, a guest until he registers or logs in.
+
+What is stored of a token is its hash. Logging in gives a new token (one that somebody else may know is worth nothing
+then), and takes what the guest had in this browser over to the member: cart, orders, coupons.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from ballast.mall import cart, passwords, queries
+from ballast.mall.db import Connection
+from ballast.mall.ids import new_id, new_token, token_hash
+from ballast.mall.owner import Owner
+from ballast.mall.rules.refused import Refused
+
+STAYS = timedelta(days=90)
+"""So long after his last visit a browser is still known."""
+_NOTED_EVERY = timedelta(hours=1)
+_PHONE = re.compile(r"1[3-9][0-9]{9}|\+[1-9][0-9]{6,14}")
+_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(?:\.[^@\s.]+)+")
+
+
+class Visitor(msgspec.Struct, frozen=True):
+    """Who comes. `customer_id` None: a guest; then the rest is empty."""
+
+    visitor_id: UUID
+    customer_id: UUID | None = None
+    name: str = ""
+    level: int = 0
+    """The member's level, counted from 1; 0: none."""
+    points: int = 0
+    phone: str | None = None
+    email: str | None = None
+
+    @property
+    def owner(self) -> Owner:
+        """Whose cart and orders he sees."""
+        return Owner(self.visitor_id, self.customer_id)
+
+
+class Login(msgspec.Struct, frozen=True):
+    """A visitor and the token that goes into his cookie from now on."""
+
+    visitor: Visitor
+    token: str
+
+
+async def open_guest(connection: Connection, now: datetime) -> Login:
+    """A browser without a (good) token: a new guest."""
+    return await _open(connection, None, now)
+
+
+async def find(connection: Connection, token: str, now: datetime) -> Visitor | None:
+    """Who has this token; None where it is unknown or over: then `open_guest`."""
+    cursor = await connection.execute(queries.load("visitors").find, {"token_hash": token_hash(token), "now": now})
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    if now - row["seen_at"] > _NOTED_EVERY:
+        await connection.execute(
+            queries.load("visitors").seen, {"visitor_id": row["visitor_id"], "now": now, "expires_at": now + STAYS}
+        )
+    return Visitor(
+        row["visitor_id"], row["customer_id"], row["name"], row["level"], row["points"], row["phone"], row["email"]
+    )
+
+
+async def register(
+    connection: Connection, visitor: Visitor, *, login: str, password: str, name: str, now: datetime
+) -> Login:
+    """Make the guest a customer of the shop, logged in.
+
+    Args:
+        login: a phone number (11 digits of China, or +…) or an e-mail address.
+
+    Raises:
+        Refused: `login.unreadable`, `login.taken`, `password.length`.
+    """
+    phone, email = read_login(login)
+    passwords.check(password)
+    customer_id = new_id()
+    row = await (
+        await connection.execute(
+            queries.load("visitors").register,
+            {
+                "customer_id": customer_id,
+                "phone": phone,
+                "email": email,
+                "name": name.strip()[:60],
+                "password_hash": await passwords.hashed(password),
+                "now": now,
+            },
+        )
+    ).fetchone()
+    if row is None:
+        raise Refused("login.taken", "Somebody is registered with this phone or address.", "Log in instead.")
+    return await _become(connection, visitor, customer_id, now)
+
+
+async def login(connection: Connection, visitor: Visitor, *, login: str, password: str, now: datetime) -> Login:
+    """Log in; the guest's cart comes into the member's.
+
+    Raises:
+        Refused: `login.wrong`, the same for an unknown login and a wrong password.
+    """
+    phone, email = read_login(login)
+    cursor = await connection.execute(queries.load("visitors").by_login, {"phone": phone, "email": email})
+    row = await cursor.fetchone()
+    if not await passwords.matches(row["password_hash"] if row else None, password) or row is None:
+        raise Refused("login.wrong", "The login or the password is wrong.", "Try again, or register.")
+    return await _become(connection, visitor, row["customer_id"], now)
+
+
+async def logout(connection: Connection, visitor: Visitor, now: datetime) -> Login:
+    """The member's token is good for nothing any more; he is a new guest."""
+    await connection.execute(queries.load("visitors").end, {"visitor_id": visitor.visitor_id, "now": now})
+    return await _open(connection, None, now)
+
+
+async def logout_elsewhere(connection: Connection, visitor: Visitor, now: datetime) -> None:
+    """End all other sessions of the member, after a new password for instance."""
+    if visitor.customer_id:
+        await connection.execute(
+            queries.load("visitors").end_of_customer,
+            {"customer_id": visitor.customer_id, "but": visitor.visitor_id, "now": now},
+        )
+
+
+def read_login(typed: str) -> tuple[str | None, str | None]:
+    """(phone, None) or (None, e-mail address), as they are stored. Refused (`login.unreadable`) for anything else."""
+    plain = typed.strip()
+    digits = re.sub(r"[\s()-]", "", plain).removeprefix("+86")
+    if _PHONE.fullmatch(digits):
+        return digits, None
+    if len(plain) <= 254 and _EMAIL.fullmatch(plain):
+        return None, plain.lower()
+    raise Refused("login.unreadable", "This is neither a phone number nor an e-mail address.", "Correct it.")
+
+
+async def _become(connection: Connection, visitor: Visitor, customer_id: UUID, now: datetime) -> Login:
+    if visitor.customer_id is None:
+        moved = {"guest": visitor.visitor_id, "member": customer_id}
+        await cart.merge(connection, visitor.visitor_id, customer_id)
+        await connection.execute(queries.load("visitors").adopt_orders, moved)
+        await connection.execute(queries.load("visitors").adopt_coupons, moved)
+    await connection.execute(queries.load("visitors").end, {"visitor_id": visitor.visitor_id, "now": now})
+    return await _open(connection, customer_id, now)
+
+
+async def _open(connection: Connection, customer_id: UUID | None, now: datetime) -> Login:
+    token = new_token()
+    await connection.execute(
+        queries.load("visitors").open,
+        {
+            "visitor_id": new_id(),
+            "token_hash": token_hash(token),
+            "customer_id": customer_id,
+            "now": now,
+            "expires_at": now + STAYS,
+        },
+    )
+    found = await find(connection, token, now)
+    if found is None:
+        raise Refused("login.disabled", "This customer's account is closed.", "Ask the shop.")
+    return Login(found, token)
