@@ -33,7 +33,9 @@ def test_an_error_speaks_the_readers_language(client: TestClient[Litestar]) -> N
 
 
 def test_without_its_database_a_process_starts_and_says_503(mall_database: MallDatabase) -> None:
-    away = Settings(app_dsn="host=/nowhere", identity_dsn="host=/nowhere", platform_dsn="host=/nowhere", secret="s" * 32)
+    away = Settings(
+        app_dsn="host=/nowhere", identity_dsn="host=/nowhere", platform_dsn="host=/nowhere", secret="s" * 32
+    )
     with TestClient(create_app(away, handlers=[])) as client:
         answer = client.get("/healthz")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
