@@ -200,15 +200,15 @@ async def extend_services(connection: Connection, asked: Sequence[Extension], by
             if not cursor.nextset():
                 break
     given = [one for one in found if one.now_given]
-    for one in given if len(asked) == 1 else []:
+    for done in given if len(asked) == 1 else []:
         await audit.note(
             connection,
             by,
             "shop.extended",
             now,
-            shop_id=one.shop_id,
+            shop_id=done.shop_id,
             subject=asked[0].key,
-            days=one.days,
+            days=done.days,
             reason=asked[0].reason,
         )
     if len(asked) > 1:  # each shop's line is its extension; the record says that there was a batch

@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.enums import RequestEncodingType
-from litestar.params import Body
+from litestar.params import Body, FromPath
 from litestar.response import Redirect
 
 from ballast.mall import accounts, links, sessions, welcome
@@ -19,7 +19,7 @@ from ballast.mall.settings import Settings
 from ballast.mall.web import guard
 from ballast.mall.web.account.entering import session_cookie
 from ballast.mall.web.render import page
-from ballast.mall.web.shell import other_language, refused_text
+from ballast.mall.web.shell import refused_text
 from ballast.mall.web.texts import language_of
 
 
@@ -40,7 +40,9 @@ class NewPasswordForm(msgspec.Struct):
 
 
 @get("/link/{token:str}")
-async def link_page(request: Request[Any, Any, Any], token: str, db: NamedDependency[Database]) -> Response[str]:
+async def link_page(
+    request: Request[Any, Any, Any], token: FromPath[str], db: NamedDependency[Database]
+) -> Response[str]:
     """What the link is for, with its form. Looking at it does not use it: mail programs look at links."""
     return await _page(request, token, db)
 
@@ -48,7 +50,7 @@ async def link_page(request: Request[Any, Any, Any], token: str, db: NamedDepend
 @post("/link/{token:str}/account")
 async def make_account(
     request: Request[Any, Any, Any],
-    token: str,
+    token: FromPath[str],
     data: Annotated[NewAccountForm, Body(media_type=RequestEncodingType.URL_ENCODED)],
     db: NamedDependency[Database],
     settings: NamedDependency[Settings],
@@ -74,7 +76,7 @@ async def make_account(
 
 
 @post("/link/{token:str}/join")
-async def join(request: Request[Any, Any, Any], token: str, db: NamedDependency[Database]) -> Response[Any]:
+async def join(request: Request[Any, Any, Any], token: FromPath[str], db: NamedDependency[Database]) -> Response[Any]:
     """An account that is signed in follows an invitation."""
     now = datetime.now(UTC)
     try:
@@ -91,7 +93,7 @@ async def join(request: Request[Any, Any, Any], token: str, db: NamedDependency[
 @post("/link/{token:str}/password")
 async def set_password(
     request: Request[Any, Any, Any],
-    token: str,
+    token: FromPath[str],
     data: Annotated[NewPasswordForm, Body(media_type=RequestEncodingType.URL_ENCODED)],
     db: NamedDependency[Database],
 ) -> Response[Any]:

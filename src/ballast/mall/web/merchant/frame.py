@@ -25,7 +25,7 @@ def merchant_page(
     template: str,
     shop_visit: ShopVisit,
     refused: Refused | None = None,
-    **context: object,
+    **context: Any,
 ) -> Response[str]:
     """A page of a shop. Above it stands what the shop may not do just now, and why."""
     shop, standing = shop_visit.shop, shop_visit.standing

@@ -29,7 +29,7 @@ def platform_page(
     template: str,
     visit: Visit,
     refused: Refused | None = None,
-    **context: object,
+    **context: Any,
 ) -> Response[str]:
     """A page of the platform."""
     language = spoken(request, visit.session)

@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.enums import RequestEncodingType
-from litestar.params import Body, Parameter
+from litestar.params import Body, QueryParameter
 from litestar.response import Redirect
 
 from ballast.mall import accounts, audit, links, operators
@@ -32,7 +32,7 @@ async def people_page(
     request: Request[Any, Any, Any],
     visit: NamedDependency[Visit],
     db: NamedDependency[Database],
-    q: Annotated[str, Parameter(max_length=100)] = "",
+    q: Annotated[str, QueryParameter(max_length=100)] = "",
 ) -> Response[str]:
     """The operators, or who is looked for."""
     return await _page(request, visit, db, q)

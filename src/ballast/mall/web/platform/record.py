@@ -7,7 +7,7 @@ from uuid import UUID
 
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
-from litestar.params import Parameter
+from litestar.params import FromQuery, QueryParameter
 
 from ballast.mall import audit
 from ballast.mall.db import Database
@@ -24,8 +24,8 @@ async def audit_page(
     request: Request[Any, Any, Any],
     visit: NamedDependency[Visit],
     db: NamedDependency[Database],
-    kind: Annotated[str, Parameter(max_length=20)] = "",
-    before: UUID | None = None,
+    kind: Annotated[str, QueryParameter(max_length=20)] = "",
+    before: FromQuery[UUID | None] = None,
 ) -> Response[str]:
     """The newest first, page by page."""
     async with db.platform() as connection:

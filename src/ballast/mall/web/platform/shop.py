@@ -10,7 +10,7 @@ from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.enums import RequestEncodingType
 from litestar.exceptions import NotFoundException
-from litestar.params import Body
+from litestar.params import Body, FromPath
 from litestar.response import Redirect
 
 from ballast.mall import audit, platform, service, staff
@@ -63,7 +63,10 @@ class IndustryForm(msgspec.Struct):
 
 @get("/shops/{shop_id:uuid}")
 async def shop_page(
-    request: Request[Any, Any, Any], shop_id: UUID, visit: NamedDependency[Visit], db: NamedDependency[Database]
+    request: Request[Any, Any, Any],
+    shop_id: FromPath[UUID],
+    visit: NamedDependency[Visit],
+    db: NamedDependency[Database],
 ) -> Response[str]:
     """All of it on one page."""
     return await _page(request, shop_id, visit, db)
@@ -72,7 +75,7 @@ async def shop_page(
 @post("/shops/{shop_id:uuid}/move")
 async def move(
     request: Request[Any, Any, Any],
-    shop_id: UUID,
+    shop_id: FromPath[UUID],
     visit: NamedDependency[Visit],
     data: Annotated[MoveForm, Body(media_type=RequestEncodingType.URL_ENCODED)],
     db: NamedDependency[Database],
@@ -95,7 +98,7 @@ async def move(
 @post("/shops/{shop_id:uuid}/subscribe")
 async def subscribe(
     request: Request[Any, Any, Any],
-    shop_id: UUID,
+    shop_id: FromPath[UUID],
     visit: NamedDependency[Visit],
     data: Annotated[SubscriptionForm, Body(media_type=RequestEncodingType.URL_ENCODED)],
     db: NamedDependency[Database],
@@ -115,7 +118,7 @@ async def subscribe(
 @post("/shops/{shop_id:uuid}/extend")
 async def extend(
     request: Request[Any, Any, Any],
-    shop_id: UUID,
+    shop_id: FromPath[UUID],
     visit: NamedDependency[Visit],
     data: Annotated[ExtensionForm, Body(media_type=RequestEncodingType.URL_ENCODED)],
     db: NamedDependency[Database],
@@ -132,7 +135,7 @@ async def extend(
 @post("/shops/{shop_id:uuid}/hosts/add")
 async def add_host(
     request: Request[Any, Any, Any],
-    shop_id: UUID,
+    shop_id: FromPath[UUID],
     visit: NamedDependency[Visit],
     data: Annotated[HostForm, Body(media_type=RequestEncodingType.URL_ENCODED)],
     db: NamedDependency[Database],
@@ -148,7 +151,7 @@ async def add_host(
 
 @post("/shops/{shop_id:uuid}/hosts/remove")
 async def remove_host(
-    shop_id: UUID,
+    shop_id: FromPath[UUID],
     visit: NamedDependency[Visit],
     data: Annotated[HostForm, Body(media_type=RequestEncodingType.URL_ENCODED)],
     db: NamedDependency[Database],
@@ -162,7 +165,7 @@ async def remove_host(
 @post("/shops/{shop_id:uuid}/industry")
 async def set_industry(
     request: Request[Any, Any, Any],
-    shop_id: UUID,
+    shop_id: FromPath[UUID],
     visit: NamedDependency[Visit],
     data: Annotated[IndustryForm, Body(media_type=RequestEncodingType.URL_ENCODED)],
     db: NamedDependency[Database],
@@ -179,7 +182,7 @@ async def set_industry(
 @post("/shops/{shop_id:uuid}/owner", status_code=200)
 async def invite_owner(
     request: Request[Any, Any, Any],
-    shop_id: UUID,
+    shop_id: FromPath[UUID],
     visit: NamedDependency[Visit],
     db: NamedDependency[Database],
     settings: NamedDependency[Settings],

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
-from litestar.params import Parameter
+from litestar.params import FromQuery, QueryParameter
 
 from ballast.mall import platform
 from ballast.mall.db import Database
@@ -15,7 +15,7 @@ from ballast.mall.web.address import with_query
 from ballast.mall.web.guard import Visit
 from ballast.mall.web.platform.frame import platform_page, terms
 
-_Text = Annotated[str, Parameter(max_length=100)]
+_Text = Annotated[str, QueryParameter(max_length=100)]
 
 
 @get("/shops")
@@ -27,8 +27,8 @@ async def list_shops(
     status: _Text = "",
     plan: _Text = "",
     industry: _Text = "",
-    ending: bool = False,
-    page: Annotated[int, Parameter(ge=1, le=100_000)] = 1,
+    ending: FromQuery[bool] = False,
+    page: Annotated[int, QueryParameter(ge=1, le=100_000)] = 1,
 ) -> Response[str]:
     """The list."""
     wanted = platform.Wanted(q, status, plan, industry, 30 if ending else None)
