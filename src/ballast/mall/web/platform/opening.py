@@ -77,7 +77,7 @@ async def _form(
         visit,
         refused,
         typed=typed,
-        plans=[one for one in plans if one.offered],
+        plans=sorted((one for one in plans if one.offered), key=lambda one: one.month_fen),
         industries=industries,
     )
 
