@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from litestar import Litestar
+from litestar.testing import AsyncTestClient
 
 from ballast.mall import audit, figures, platform, service, staff
 from ballast.mall.audit import By
@@ -252,6 +253,25 @@ def test_staff_of_one_shop_do_not_come_into_another(visitor: NewVisitor, operato
     assert operator.get("/merchant/here").status_code == 404  # who runs the platform is no staff of its shops
 
 
+def test_many_at_once_are_each_seen_as_themselves(
+    mall_database: MallDatabase, visitor: NewVisitor, operator: Visitor
+) -> None:
+    _, owner = shop_with_owner(operator, visitor, "crowd")
+    tokens = {"root": operator.session, "owner-crowd": owner.session}
+
+    async def story() -> list[tuple[str, str]]:
+        async with AsyncTestClient(create_app(mall_database.settings(pool_size=3))) as client:
+
+            async def ask(login: str, token: str | None) -> tuple[str, str]:
+                answer = await client.get("/account", headers={"Cookie": f"account={token}"})
+                shown = re.search(r'text-secondary text-truncate">([^<]+)<', answer.text)
+                return login, shown[1] if shown else ""
+
+            return list(await asyncio.gather(*[ask(*one) for _ in range(20) for one in tokens.items()]))
+
+    assert all(login == shown for login, shown in asyncio.run(story()))
+
+
 def test_every_page_of_a_shop_names_what_it_asks_for(mall_database: MallDatabase) -> None:
     app = create_app(mall_database.settings())
     handlers = [
@@ -358,6 +378,9 @@ def test_the_last_operator_stays_and_one_that_is_dismissed_is_out(
     ids = dict(mall_database.run("SELECT login, account_id::text FROM mall.account WHERE operator"))  # type: ignore[arg-type]
     assert operator.post("/platform/people/do", {"deed": "dismiss", "account_id": ids["second"]}).status_code == 303
     assert second.get("/platform").status_code == 404
+    for deed in ("disable", "enable"):
+        operator.post("/platform/people/do", {"deed": deed, "account_id": ids["second"]})
+    assert second.get("/account", follow_redirects=False).status_code == 303  # an old session does not come back
     last = operator.post("/platform/people/do", {"deed": "disable", "account_id": ids["root"]})
     assert "keeps one operator at least" in last.text
 

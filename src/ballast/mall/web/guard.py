@@ -92,7 +92,7 @@ async def works_there(connection: _Connection, handler: BaseRouteHandler) -> Non
     permission = handler.opt.get("permission")
     if permission is None or not may(shop.role, permission, standing):
         raise PermissionDeniedException
-    connection.scope["state"]["shop_visit"] = ShopVisit(visit, shop, standing)
+    connection.scope["auth"] = ShopVisit(visit, shop, standing)
 
 
 def dependencies() -> dict[str, Provide]:
@@ -124,15 +124,16 @@ async def _visit(connection: _Connection) -> Visit:
     if session is None:
         raise SignInNeeded
     visit = Visit(session, address_of(connection), now)
-    connection.scope["state"]["visit"] = visit
+    # In the scope itself, which is this request's alone; a server may hand its state to several.
+    connection.scope["user"] = visit
     return visit
 
 
 def _visit_of(request: Request[Any, Any, Any]) -> Visit:
-    visit: Visit = request.scope["state"]["visit"]
+    visit: Visit = request.scope["user"]
     return visit
 
 
 def _shop_visit_of(request: Request[Any, Any, Any]) -> ShopVisit:
-    visit: ShopVisit = request.scope["state"]["shop_visit"]
+    visit: ShopVisit = request.scope["auth"]
     return visit

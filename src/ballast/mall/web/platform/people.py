@@ -12,7 +12,7 @@ from litestar.enums import RequestEncodingType
 from litestar.params import Body, QueryParameter
 from litestar.response import Redirect
 
-from ballast.mall import accounts, audit, links, operators
+from ballast.mall import accounts, audit, links, operators, sessions
 from ballast.mall.db import Database
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
@@ -87,6 +87,9 @@ async def do(
                     data.deed
                 ]
                 await deed(connection, data.account_id, visit.by, visit.now)
+            if data.deed == "disable":  # its sessions hold no more; nor again when it is enabled
+                async with db.identity() as connection:
+                    await sessions.revoke_all(connection, data.account_id, visit.now)
     except Refused as error:
         return await _page(request, visit, db, "", error)
     return Redirect("/platform/people?said=saved", status_code=303)
