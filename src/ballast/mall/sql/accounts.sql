@@ -18,10 +18,10 @@ VALUES (:account_id, :login, :name, :password_hash, :language, :operator, :now)
 ON CONFLICT (login) DO NOTHING
 RETURNING account_id;
 
--- name: set_password
+-- name: set_password!
 UPDATE mall.account SET password_hash = :password_hash WHERE account_id = :account_id;
 
--- name: set_totp
+-- name: set_totp!
 UPDATE mall.account SET totp_secret = :secret, totp_last_step = :step WHERE account_id = :account_id;
 
 -- name: use_step
@@ -30,10 +30,10 @@ UPDATE mall.account SET totp_last_step = :step
 WHERE account_id = :account_id AND (totp_last_step IS NULL OR totp_last_step < :step)
 RETURNING account_id;
 
--- name: rename
+-- name: rename!
 UPDATE mall.account SET name = :name, language = :language WHERE account_id = :account_id;
 
--- name: make_operator
+-- name: make_operator!
 UPDATE mall.account SET operator = true WHERE account_id = :account_id;
 
 -- name: operators_there
@@ -51,8 +51,8 @@ ON CONFLICT (bucket) DO UPDATE SET
     since = CASE WHEN signin_attempts.since < :now - :window::interval THEN :now ELSE signin_attempts.since END
 RETURNING attempts, since;
 
--- name: forget_attempts
+-- name: forget_attempts!
 DELETE FROM mall.signin_attempts WHERE bucket = :bucket;
 
--- name: forget_old_attempts
+-- name: forget_old_attempts!
 DELETE FROM mall.signin_attempts WHERE since < :now - :window::interval;

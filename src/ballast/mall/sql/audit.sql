@@ -1,9 +1,9 @@
--- name: add_to_platform
+-- name: add_to_platform!
 -- A line of the platform's record; lines are added and never changed.
 INSERT INTO mall.platform_audit (audit_id, account_id, action, shop_id_of, subject, detail, address, at)
 VALUES (:audit_id, :account_id, :action, :shop_id, :subject, :detail::jsonb, :address, :at);
 
--- name: add_to_shop
+-- name: add_to_shop!
 -- A line of a shop's record.
 INSERT INTO mall.audit (shop_id, audit_id, account_id, actor, action, subject, detail, address, at)
 VALUES (:shop_id, :audit_id, :account_id, :actor, :action, :subject, :detail::jsonb, :address, :at);

@@ -1,9 +1,9 @@
--- name: invite
+-- name: invite!
 -- An invitation; names no account, so that the platform's role may make it.
 INSERT INTO mall.account_link (token_hash, purpose, shop_id, role, expires_at)
 VALUES (:token_hash, 'invitation', :shop_id, :role, :expires_at);
 
--- name: make
+-- name: make!
 INSERT INTO mall.account_link (token_hash, purpose, account_id, expires_at)
 VALUES (:token_hash, :purpose, :account_id, :expires_at);
 
@@ -22,7 +22,7 @@ UPDATE mall.account_link SET used_at = :now
 WHERE token_hash = :token_hash AND used_at IS NULL AND expires_at > :now
 RETURNING purpose, account_id, shop_id, role;
 
--- name: end_of_account
+-- name: end_of_account!
 -- Links for a new password end when one was used or the password was changed.
 UPDATE mall.account_link SET used_at = :now
 WHERE account_id = :account_id AND purpose = 'new_password' AND used_at IS NULL;

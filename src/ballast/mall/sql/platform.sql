@@ -4,15 +4,15 @@ VALUES (:shop_id, :slug, :name, :industry, :plan, :service_until, :now)
 ON CONFLICT (slug) DO NOTHING
 RETURNING shop_id;
 
--- name: add_shop
+-- name: add_shop!
 INSERT INTO mall.shop (shop_id, name, name_en, language, created_at, updated_at)
 VALUES (:shop_id, :name, :name_en, :language, :now, :now);
 
--- name: add_shipping
+-- name: add_shipping!
 INSERT INTO mall.shipping (shop_id, shipping_id, name, rules, is_default)
 VALUES (:shop_id, :shipping_id, :name, :rules::jsonb, true);
 
--- name: add_home_page
+-- name: add_home_page!
 INSERT INTO mall.page (shop_id, page_id, slug, title, title_en, draft, published, published_at, updated_at)
 VALUES (:shop_id, :page_id, '', :title, :title_en, :blocks::jsonb, :blocks::jsonb, :now, :now);
 
@@ -35,7 +35,7 @@ FROM mall.directory d WHERE d.shop_id = :shop_id;
 -- name: hold
 SELECT status FROM mall.directory WHERE shop_id = :shop_id FOR UPDATE;
 
--- name: move
+-- name: move!
 UPDATE mall.directory SET status = :status, status_reason = :reason, closing_at = :closing_at WHERE shop_id = :shop_id;
 
 -- name: close_due
@@ -86,8 +86,8 @@ SELECT account_id, login, name, operator, disabled_at, created_at FROM mall.acco
 -- name: other_operators
 SELECT count(*) AS operators FROM mall.account WHERE operator AND disabled_at IS NULL AND account_id <> :account_id;
 
--- name: set_disabled
+-- name: set_disabled!
 UPDATE mall.account SET disabled_at = :disabled_at WHERE account_id = :account_id;
 
--- name: set_operator
+-- name: set_operator!
 UPDATE mall.account SET operator = :operator WHERE account_id = :account_id;

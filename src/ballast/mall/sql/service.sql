@@ -3,7 +3,7 @@ SELECT p.code, p.name_zh, p.name_en, p.month_fen, p.max_products, p.max_staff, p
     (SELECT count(*) FROM mall.directory d WHERE d.plan = p.code) AS shops
 FROM mall.plan p ORDER BY p.rank, p.code;
 
--- name: set_plan
+-- name: set_plan!
 INSERT INTO mall.plan (code, name_zh, name_en, month_fen, max_products, max_staff, rank, offered)
 VALUES (:code, :name_zh, :name_en, :month_fen, :max_products, :max_staff, :rank, :offered)
 ON CONFLICT (code) DO UPDATE SET name_zh = excluded.name_zh, name_en = excluded.name_en, month_fen = excluded.month_fen,
@@ -13,7 +13,7 @@ ON CONFLICT (code) DO UPDATE SET name_zh = excluded.name_zh, name_en = excluded.
 SELECT i.code, i.name_zh, i.name_en, i.margin_bp, (SELECT count(*) FROM mall.directory d WHERE d.industry = i.code) AS shops
 FROM mall.industry i ORDER BY i.code;
 
--- name: set_industry
+-- name: set_industry!
 INSERT INTO mall.industry (code, name_zh, name_en, margin_bp) VALUES (:code, :name_zh, :name_en, :margin_bp)
 ON CONFLICT (code) DO UPDATE SET name_zh = excluded.name_zh, name_en = excluded.name_en, margin_bp = excluded.margin_bp;
 
@@ -26,7 +26,7 @@ VALUES (:shop_id, :subscription_id, :plan, :starts_at, :starts_at + make_interva
 ON CONFLICT (shop_id, subscription_id) DO NOTHING
 RETURNING ends_at;
 
--- name: serve_until
+-- name: serve_until!
 UPDATE mall.directory SET plan = :plan, service_until = :until WHERE shop_id = :shop_id;
 
 -- name: subscriptions

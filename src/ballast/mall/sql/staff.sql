@@ -30,15 +30,15 @@ WHERE d.shop_id = :shop_id;
 -- name: role_of
 SELECT role FROM mall.staff WHERE shop_id = :shop_id AND account_id = :account_id AND removed_at IS NULL;
 
--- name: join
+-- name: join!
 -- Who was removed and comes back gets the line it had.
 INSERT INTO mall.staff (shop_id, account_id, role, created_at) VALUES (:shop_id, :account_id, :role, :now)
 ON CONFLICT (shop_id, account_id) DO UPDATE SET role = excluded.role, removed_at = NULL;
 
--- name: set_role
+-- name: set_role!
 UPDATE mall.staff SET role = :role WHERE shop_id = :shop_id AND account_id = :account_id AND removed_at IS NULL;
 
--- name: remove
+-- name: remove!
 UPDATE mall.staff SET removed_at = :now WHERE shop_id = :shop_id AND account_id = :account_id AND removed_at IS NULL;
 
 -- name: other_owners
