@@ -25,6 +25,7 @@ pytest_plugins = (
     "tests.fix_vault",
     "tests.fix_pipeline",
     "tests.fix_mall",
+    "tests.fix_people",
 )
 
 _TIMEOUT_S = 120.0

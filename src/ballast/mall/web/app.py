@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.config.csrf import CSRFConfig
-from litestar.datastructures import MutableScopeHeaders, State
+from litestar.datastructures import Cookie, MutableScopeHeaders, State
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.static_files import create_static_files_router
@@ -17,8 +17,9 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 
 from ballast.mall.db import Busy, Database
 from ballast.mall.settings import Settings
-from ballast.mall.web import assets
+from ballast.mall.web import account, assets, guard, merchant, payments, platform
 from ballast.mall.web.render import page
+from ballast.mall.web.texts import LANGUAGE_COOKIE
 
 _MAX_BODY = 2 << 20
 
@@ -78,6 +79,8 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         exception_handlers={
             Busy: _busy,
             psycopg.OperationalError: _away,
+            psycopg.DataError: _unfit,
+            guard.SignInNeeded: guard.to_signin,
             HTTPException: _refused,
             NotFoundException: _refused,
         },
@@ -87,9 +90,12 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
 
 def faces() -> list[ControllerRouterHandler]:
     """The routes of every face, each in a package of its own."""
-    from ballast.mall.web import payments
-
-    return [*payments.routes()]
+    return [
+        *account.routes(),
+        *merchant.routes(),
+        *platform.routes(),
+        *payments.routes(),
+    ]
 
 
 @get("/healthz", media_type=MediaType.TEXT, opt={"exclude_from_csrf": True})
@@ -110,12 +116,16 @@ def _settings(state: State) -> Settings:
     return settings
 
 
-async def _with_headers(message: Message, _: Scope) -> None:
-    """On every answer, errors too."""
+async def _with_headers(message: Message, scope: Scope) -> None:
+    """On every answer, errors too. A language that was asked for by ``?lang=`` is kept for the next pages."""
     if message["type"] == "http.response.start":
         headers = MutableScopeHeaders.from_message(message)
         for name, value in _HEADERS.items():
             headers.setdefault(name, value)
+        for language in ("zh", "en"):
+            if f"lang={language}".encode() in scope["query_string"].split(b"&"):
+                kept = Cookie(key=LANGUAGE_COOKIE, value=language, path="/", max_age=365 * 86400, samesite="lax")
+                headers.add("set-cookie", kept.to_header(header=""))
 
 
 def _busy(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -124,6 +134,11 @@ def _busy(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 
 def _away(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     return _said(request, 503, "common.error.away", {"Retry-After": "2"})
+
+
+def _unfit(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    # A text with a NUL, a number that no column holds: what came in is wrong, not the server.
+    return _said(request, 400, "common.error.bad")
 
 
 def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
