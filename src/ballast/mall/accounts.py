@@ -1,23 +1,19 @@
 """Who may sign in: accounts, their passwords, their second factor. As mall_identity, who alone sees password hashes.
 
-Hashing takes tens of milliseconds and 64 MiB by intent: it is done in two threads (no more at once, whatever is asked) and
-never while a connection to the database is held.
+Hashing (`passwords`) takes tens of milliseconds by intent: never while a connection to the database is held.
 """
 
 from __future__ import annotations
 
-import asyncio
 import unicodedata
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from functools import cache
 from typing import Literal
 from uuid import UUID
 
-import argon2
 import msgspec
 import pyotp
 
+from ballast.mall import passwords
 from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
 from ballast.mall.queries import load
@@ -25,10 +21,7 @@ from ballast.mall.rules.refused import Refused
 
 _SQL = load("accounts")
 Language = Literal["zh", "en"]
-_HASHER = argon2.PasswordHasher()
-_HASHING = ThreadPoolExecutor(2, thread_name_prefix="argon2")
 LEAST_PASSWORD = 10
-_MOST_PASSWORD = 200
 _STEP_S = 30
 
 
@@ -57,13 +50,13 @@ def login_from(typed: str) -> str:
 
 def check_password(password: str, login: str) -> None:
     """Refused where a password is too short, too long or holds the login."""
-    if not LEAST_PASSWORD <= len(password) <= _MOST_PASSWORD:
+    if not LEAST_PASSWORD <= len(password) <= passwords.LONGEST:
         raise Refused(
             "password.length",
-            f"A password has {LEAST_PASSWORD} to {_MOST_PASSWORD} characters.",
+            f"A password has {LEAST_PASSWORD} to {passwords.LONGEST} characters.",
             "Take a longer one, for instance four words.",
             least=LEAST_PASSWORD,
-            most=_MOST_PASSWORD,
+            most=passwords.LONGEST,
         )
     if login in password.lower() or len(set(password)) < 4:
         raise Refused(
@@ -71,20 +64,9 @@ def check_password(password: str, login: str) -> None:
         )
 
 
-async def hash_password(password: str) -> str:
-    """Argon2id, with salt and costs in the text."""
-    return await asyncio.get_running_loop().run_in_executor(_HASHING, _HASHER.hash, password)
-
-
 async def matches(account: Account | None, password: str) -> bool:
     """Whether it is the account's password. For no account the same work is done, and the answer is no."""
-    known = account.password_hash if account else None
-    return await asyncio.get_running_loop().run_in_executor(_HASHING, _verify, known, password)
-
-
-def needs_rehash(account: Account) -> bool:
-    """Whether its hash was made with lower costs than are asked today."""
-    return _HASHER.check_needs_rehash(account.password_hash)
+    return await passwords.matches(account.password_hash if account else None, password)
 
 
 async def by_login(connection: Connection, login: str) -> Account | None:
@@ -184,15 +166,3 @@ async def rename(connection: Connection, account_id: UUID, name: str, language: 
     if not 1 <= len(name := name.strip()) <= 60:
         raise Refused("name.form", "A name has 1 to 60 characters.")
     await connection.execute(_SQL.rename, {"account_id": account_id, "name": name, "language": language})
-
-
-def _verify(known: str | None, password: str) -> bool:
-    try:
-        return _HASHER.verify(known or _nobodys_hash(), password[: _MOST_PASSWORD + 1]) and known is not None
-    except argon2.exceptions.VerificationError:
-        return False
-
-
-@cache
-def _nobodys_hash() -> str:
-    return _HASHER.hash("the password of nobody")

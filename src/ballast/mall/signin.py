@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from ballast.mall import accounts, audit, sessions
+from ballast.mall import accounts, audit, passwords, sessions
 from ballast.mall.db import Connection, Database
 from ballast.mall.ids import token_hash
 from ballast.mall.queries import load
@@ -71,7 +71,9 @@ async def sign_in(db: Database, attempt: Attempt, now: datetime) -> SignedIn:
         raise TooOften(wait_s)
     right = await accounts.matches(account, attempt.password)
     rehashed = (
-        await accounts.hash_password(attempt.password) if account and right and accounts.needs_rehash(account) else None
+        await passwords.hashed(attempt.password)
+        if account and right and passwords.needs_rehash(account.password_hash)
+        else None
     )
     async with db.identity() as connection:
         token = await _enter(connection, account, attempt, rehashed, now) if account and right else None

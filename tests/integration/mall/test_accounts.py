@@ -11,7 +11,7 @@ import pyotp
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from ballast.mall import accounts, links, sessions, signin
+from ballast.mall import accounts, links, passwords, sessions, signin
 from ballast.mall.db import Database
 from ballast.mall.ids import token_hash
 from ballast.mall.rules.refused import Refused
@@ -23,7 +23,7 @@ NOW = datetime.now(UTC)
 
 def _make(mall: MallDatabase, login: str, password_hash: str | None = None) -> accounts.Account:
     async def make(database: Database) -> accounts.Account:
-        hashed = password_hash or await accounts.hash_password(PASSWORD)
+        hashed = password_hash or await passwords.hashed(PASSWORD)
         async with database.identity() as connection:
             account_id = await accounts.add(
                 connection, login=login, name=login, password_hash=hashed, language="en", now=NOW

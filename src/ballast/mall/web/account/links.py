@@ -12,7 +12,7 @@ from litestar.enums import RequestEncodingType
 from litestar.params import Body, FromPath
 from litestar.response import Redirect
 
-from ballast.mall import accounts, links, sessions, welcome
+from ballast.mall import accounts, links, passwords, sessions, welcome
 from ballast.mall.db import Database
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
@@ -62,7 +62,7 @@ async def make_account(
         _check(data.password, data.again, login)
         async with db.identity() as connection:
             await links.read(connection, token, now)  # who guesses at links makes nobody hash
-        newcomer = welcome.Newcomer(login, data.name, await accounts.hash_password(data.password), language_of(request))
+        newcomer = welcome.Newcomer(login, data.name, await passwords.hashed(data.password), language_of(request))
         async with db.identity() as connection:
             account_id = await welcome.join_as_new(connection, token, newcomer, address, now)
             made = await sessions.start(connection, account_id, address, request.headers.get("user-agent", ""), now)
@@ -103,7 +103,7 @@ async def set_password(
         async with db.identity() as connection:
             link = await links.read(connection, token, now)
         _check(data.password, data.again, link.login)
-        hashed = await accounts.hash_password(data.password)
+        hashed = await passwords.hashed(data.password)
         async with db.identity() as connection:
             await welcome.set_password(connection, token, hashed, guard.address_of(request), now)
     except Refused as error:

@@ -12,7 +12,7 @@ from litestar.enums import RequestEncodingType
 from litestar.params import Body
 from litestar.response import Redirect
 
-from ballast.mall import accounts, audit, links, sessions, signin
+from ballast.mall import accounts, audit, links, passwords, sessions, signin
 from ballast.mall.db import Database
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.guard import Visit
@@ -89,7 +89,7 @@ async def set_password(
         if data.password != data.again:
             raise Refused("password.again", "The two passwords are not the same.", "Type them again.")
         accounts.check_password(data.password, me.login)
-        hashed = await accounts.hash_password(data.password)
+        hashed = await passwords.hashed(data.password)
         async with db.identity() as connection:
             await accounts.set_password(connection, me.account_id, hashed)
             await sessions.revoke_all(connection, me.account_id, visit.now, but=me.token_hash)
