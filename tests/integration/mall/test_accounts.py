@@ -78,7 +78,7 @@ def test_an_unknown_login_costs_the_work_of_a_known_one(mall_database: MallDatab
     async def matches(database: Database) -> None:
         for one in (account, None):
             assert not await accounts.matches(one, "wrong password")
-            checked.append(one.password_hash if one else accounts._nobodys_hash())
+            checked.append(one.password_hash if one else passwords._NOBODY)
 
     with_database(mall_database, matches)
     known, nobodys = (argon2.extract_parameters(one) for one in checked)
