@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PY := .venv/bin/python
-.PHONY: help setup demo test check lint types imports format bench lock clean
+.PHONY: help setup assets demo test check lint types imports format bench lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,12 +10,15 @@ help: ## list these targets
 setup: ## make .venv with the locked packages (done once; every other target does it too)
 	@sh scripts/setup.sh
 
+assets: ## bring the scripts and styles of the pages (done once; needs npm)
+	@sh scripts/assets.sh
+
 demo: setup ## protect a database under load, destroy it, bring it back, prove that nothing is lost
 	@$(PY) -m ballast.demo
 
-# Two run side by side; what a busy machine has made fail must pass alone.
-test: setup ## run the tests (real servers, real kills; about half an hour)
-	@$(PY) -m pytest -q -n 2 --dist loadfile || { echo "once more, alone, what failed:"; $(PY) -m pytest -q --last-failed --last-failed-no-failures none; }
+# Three run side by side, since they wait much; long files first. What a busy machine has made fail must pass alone.
+test: setup assets ## run the tests (real servers, real kills; about half an hour)
+	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder || { echo "once more, alone, what failed:"; $(PY) -m pytest -q --last-failed --last-failed-no-failures none; }
 
 check: setup lint types imports test ## what CI runs: lint, types, import rules, tests
 

@@ -100,9 +100,9 @@ def visit(conn: psycopg.Connection[tuple[object, ...]], shop: int) -> bool:
     return True
 
 
-def fresh(here: Setting, name: str) -> EmbeddedServer:
-    """An empty server, set up and started."""
-    return here.server(name, max_wal_size="8GB", shared_buffers="512MB", maintenance_work_mem="512MB")
+def fresh(here: Setting, name: str, **more: str) -> EmbeddedServer:
+    """A server with the settings of all that are measured, started; empty, unless its data folder is there already."""
+    return here.server(name, max_wal_size="8GB", shared_buffers="512MB", maintenance_work_mem="512MB", **more)
 
 
 class Visitors:

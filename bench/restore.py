@@ -12,11 +12,9 @@ from pathlib import Path
 from ballast import recovery
 from ballast.postgres import EmbeddedServer, connect, tool
 from ballast.vault import Vault
-from bench.platform import build
+from bench.platform import TABLES, build
 from bench.results_file import keep
 from bench.setting import Setting, folder_bytes, setting
-
-_TABLES = ("payments", "order_lines", "orders", "customers", "skus", "products", "categories", "shops")
 
 
 class Platform:
@@ -46,7 +44,7 @@ class Platform:
     def restore_one(self, shop: int) -> tuple[float, int]:
         """Seconds and rows of one shop put back, after it was deleted."""
         with connect(self.server.dsn()) as conn, conn.transaction():
-            for table in _TABLES:
+            for table in reversed(TABLES):
                 conn.execute(f"DELETE FROM public.{table} WHERE shop_id = %s", [shop])  # type: ignore[arg-type]
         started = time.perf_counter()
         report = recovery.restore(

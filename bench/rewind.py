@@ -1,4 +1,5 @@
-"""Rewinding one live tenant of 2,000 rows of which 50 changed, beside putting all of its rows back with `restore --replace`."""
+"""Rewinding one live tenant of 2,000 rows of which 50 changed, beside putting all of its rows back with `restore --replace`;
+and what the others notice of it."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from ballast import recovery
 from ballast.postgres import connect
 from ballast.recovery.rewind import Rewinding, rewind
 from ballast.vault import Resolved, Vault, config
+from bench import rewind_beside
 from bench.platform import build
 from bench.results_file import keep
 from bench.setting import Setting, setting, until_synchronous
@@ -46,6 +48,12 @@ class Platform:
                 conn.execute(statement.format(shop))  # type: ignore[arg-type]
             row = conn.execute(_count(), {"shop": shop}).fetchone()  # type: ignore[arg-type]
         return int(row[0]) if row else 0
+
+    def damage_again(self, shop: int) -> None:
+        """The changes of a shop that is damaged already, or rewound: its own rows only, as often as wanted."""
+        with connect(self.dsn) as conn, conn.transaction():
+            for statement in _DAMAGE[:2]:
+                conn.execute(statement.format(shop))  # type: ignore[arg-type]
 
     def rewind(self, shop: int) -> int:
         """How many rows it wrote."""
@@ -113,6 +121,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.rewind")
     parser.add_argument("--tenants", type=int, default=2_000)
     parser.add_argument("--times", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each look at the others")
     options = parser.parse_args()
     with setting() as here:
         platform = Platform(here, options.tenants)
@@ -120,6 +129,18 @@ def main() -> int:
         columns = ("measure", "rows of the tenant", "rows written", "p50", "p95", "reach")
         command = "make bench (python -m bench rewind)"
         keep("rewind", command, columns, table, rows_in_all=platform.rows, tenants=options.tenants)
+        shops = list(range(_LARGE_EVERY, options.tenants + 1, _LARGE_EVERY))
+        beside = rewind_beside.measure(platform, options.seconds, shops)
+        columns_beside = ("measure", "times", "transactions", "failed", "p50", "p99", "p99 beside alone")
+        keep(
+            "rewind_beside",
+            command,
+            columns_beside,
+            beside,
+            clients=4,
+            rows_in_all=platform.rows,
+            tenants=options.tenants,
+        )
     return 0 if reached else 1
 
 

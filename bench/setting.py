@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ballast.postgres import EmbeddedServer, connect
+from ballast.postgres.account import Account, SwitchTo
 
 
 class Setting:
@@ -53,10 +54,11 @@ class Setting:
         )  # fmt: skip
         return config
 
-    def start(self, command: list[str], log: str) -> subprocess.Popen[bytes]:
-        """A process that is ended with the rest."""
+    def start(self, command: list[str], log: str, account: Account | None = None) -> subprocess.Popen[bytes]:
+        """A process that is ended with the rest; under another account, if one is given."""
+        switch: SwitchTo = {} if account is None else account.switch()
         with (self.folder / log).open("ab") as output:
-            child = subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=subprocess.STDOUT)
+            child = subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=subprocess.STDOUT, **switch)
         self._children.append(child)
         return child
 

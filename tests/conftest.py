@@ -1,5 +1,10 @@
 """What every test may ask for stands in the files `fix_*.py`, named by what they give."""
 
+import os
+import re
+import sys
+import zlib
+
 import pytest
 from hypothesis import settings
 
@@ -7,20 +12,55 @@ from hypothesis import settings
 settings.register_profile("ballast", deadline=None)
 settings.load_profile("ballast")
 
+# Tests start hundreds of Python processes; without bytecode on disk each would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 pytest_plugins = (
+    "tests.fix_dask",
     "tests.fix_postgres",
     "tests.fix_protected",
     "tests.fix_recorder",
+    "tests.fix_guarded",
     "tests.fix_vault",
     "tests.fix_pipeline",
     "tests.fix_mall",
+    "tests.fix_people",
 )
 
 _TIMEOUT_S = 120.0
+_VERSION = re.compile(r"([\[-])(pg)?(?:16|18)([\]-])")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-version",
+        action="store_true",
+        help="run also tests marked `any_version` on each PostgreSQL, not on one",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """No test hangs: one that says nothing itself is ended after two minutes."""
+    """No test hangs: one that says nothing itself is ended after two minutes. And `any_version` is looked after."""
     for item in items:
         if item.get_closest_marker("timeout") is None and not config.getini("timeout"):
             item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
+    if not config.getoption("--every-version"):
+        left_out = _on_another_version(items)
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _on_another_version(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Of tests marked `any_version` all variants but one, which the test's name chooses: the same in every run."""
+    variants: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("any_version") is not None:
+            name = _VERSION.sub(r"\1\3", item.nodeid)
+            variants.setdefault(name, []).append(item)
+    return [
+        item
+        for name, alike in variants.items()
+        for number, item in enumerate(alike)
+        if number != zlib.crc32(name.encode()) % len(alike)
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from ballast.postgres.cluster import environment
 from ballast.postgres.embedded import EmbeddedServer
 from ballast.postgres.lsn import format_lsn
 from ballast.recovery import Request, Restorer, restore
+from ballast.recovery.mark import mark
 from ballast.vault import config
 from ballast.vault.moment import Resolved
 from ballast.vault.protect import Outcome, protect
@@ -66,12 +68,14 @@ class Recovered:
 
     def shared(self, *tables: str) -> None:
         """The rows of shared tables come back."""
-        with Restorer(self.vault, self.to.dsn, marked=True) as restorer:
+        with Restorer(self.vault, self.to.dsn) as restorer:
+            _under_an_origin(restorer)
             restorer.restore(self.resolved, Request(tables=tables, jobs=1))
 
     def back(self, *tenants: str) -> None:
         """These tenants come back, one after another."""
-        with Restorer(self.vault, self.to.dsn, marked=True) as restorer:
+        with Restorer(self.vault, self.to.dsn) as restorer:
+            _under_an_origin(restorer)
             for tenant in tenants:
                 assert restorer.restore(self.resolved, Request(tenants=(tenant,))).proven
 
@@ -82,6 +86,14 @@ class Recovered:
     def protect(self) -> Outcome:
         """`ballast protect` on the new server; from then on `self.protected` is the new one."""
         return protect_on(self.protected, self.to)
+
+
+def _under_an_origin(restorer: Restorer) -> None:
+    """What it writes; a session that had the origin before lives a moment longer than its connection."""
+    deadline = time.monotonic() + 10
+    while (refused := mark(restorer.connection, 1)) is not None:
+        assert time.monotonic() < deadline, refused
+        time.sleep(0.05)
 
 
 def protect_on(protected: Protected, to: Database) -> Outcome:

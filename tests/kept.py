@@ -31,9 +31,11 @@ Contents = dict[str, list[bytes]]
 class Kept:
     """A vault on `folder` for the database `db`."""
 
-    def __init__(self, db: Database, folder: Path, tenants: Tenants | None = None, *, buckets: int = 4) -> None:
+    def __init__(
+        self, db: Database, folder: Path, tenants: Tenants | None = None, *, buckets: int = 4, url: str = ""
+    ) -> None:
         self.db = db
-        self.state, self.url = folder / "state", str(folder / "vault")
+        self.state, self.url = folder / "state", url or str(folder / "vault")
         self.registry = Registry(tenants or Tenants(column="tenant"))
         key = signing.create_key(self.state / signing.KEY_FILE)
         genesis = Genesis(1, "kept", key.public, buckets, "tests")

@@ -14,6 +14,8 @@ import pytest
 from tests.fix_postgres import Database, NewServer
 from tests.fix_recorder import Clients, Recording
 
+pytestmark = pytest.mark.any_version
+
 New = Callable[..., Recording]
 
 INSTANTS = ["receiver.received", "receiver.written", "receiver.synced", "receiver.acknowledged"]

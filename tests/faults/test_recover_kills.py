@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from ballast.recovery import ensure, recover
+from ballast.vault.marker import read_marker
 from tests.faults.test_restore_kills import ROWS, TABLES
 from tests.fix_postgres import Database
 from tests.kept import Kept, contents, structure
@@ -142,3 +143,15 @@ def test_a_caller_waits_through_a_killed_restorer_until_the_next_one_comes(kept:
     assert waiting.poll() is None
     assert run(kept, to) == 0
     assert waiting.wait(30) == 0
+
+
+def test_killed_before_the_first_row_it_is_told_that_its_rows_will_carry_an_origin(kept: Kept) -> None:
+    """Else `ballast protect` takes an image of tenants without rows, and what comes back afterwards is recorded nowhere."""
+    to = kept.db.another()
+    assert run(kept, to, fail="recover.gate") == -signal.SIGKILL
+    with psycopg.connect(to.dsn) as conn:
+        marker = read_marker(conn)
+    assert marker is not None
+    assert (marker.finished, marker.left_out) == (False, True)
+    assert run(kept, to) == 0
+    assert_whole(kept, to)

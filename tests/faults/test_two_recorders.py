@@ -13,6 +13,8 @@ from ballast.vault.status import status
 from tests.fix_pipeline import Pipeline, wait_until
 from tests.fix_postgres import Database
 
+pytestmark = pytest.mark.any_version
+
 New = Callable[..., Pipeline]
 
 

@@ -21,6 +21,8 @@ from tests.fix_pipeline import Pipeline
 from tests.fix_postgres import Database
 from tests.fix_protected import Protected, assert_equal
 
+pytestmark = pytest.mark.any_version
+
 New = Callable[..., Pipeline]
 
 

@@ -30,6 +30,8 @@ from tests.fix_descent import promote, protect_on, standby_of
 from tests.fix_postgres import Database, NewServer
 from tests.fix_protected import Look, Protected, assert_equal, vault_rows
 
+pytestmark = pytest.mark.any_version
+
 SHOPS = Tenants(column="shop", shared=("public.word",))
 TABLES = (
     "CREATE TABLE shop (shop int PRIMARY KEY, name text)",

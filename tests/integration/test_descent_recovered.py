@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-import psycopg
 import pytest
 
+from ballast.errors import ConfigError
 from ballast.recovery import Request, restore
-from ballast.recovery.origin import mark, unmark_all
+from ballast.recovery.transaction import find_transaction
 from ballast.vault.config import Tenants
 from ballast.vault.history import history
 from ballast.vault.moment import show
@@ -20,6 +20,8 @@ from ballast.vault.records import Cut
 from tests.fix_descent import Recovered
 from tests.fix_postgres import Database, NewServer
 from tests.fix_protected import Look, Protected, assert_equal, table_rows, vault_rows
+
+pytestmark = pytest.mark.any_version
 
 SHOPS = Tenants(column="shop", shared=("public.word",))
 TABLES = (
@@ -44,6 +46,15 @@ CHANGES = (
     "UPDATE word SET said = 'c'",
     "INSERT INTO item (shop, body) VALUES (2, 'before the loss')",
 )
+OTHER_NUMBERS = """
+DO $$ BEGIN
+    CREATE TEMP TABLE burnt (n int);
+    FOR i IN 1..5000 LOOP
+        BEGIN INSERT INTO burnt VALUES (i); EXCEPTION WHEN division_by_zero THEN NULL; END;
+    END LOOP;
+END $$
+"""
+"""A server's next transaction gets a number that none of the lost one had."""
 
 
 @contextmanager
@@ -95,6 +106,7 @@ def test_tenants_come_back_while_others_write(
 ) -> None:
     with lost(own_server, new_protected, major) as (protected, before, to):
         moment = datetime.now(UTC)
+        to.run(OTHER_NUMBERS)
         recovered = Recovered(protected, to)
         recovered.structure()
         recovered.shared("word")
@@ -121,6 +133,14 @@ def test_tenants_come_back_while_others_write(
         protected.sealed(look.cut)
         vault = protected.vault()
         now = vault_rows(vault, look.cut)
+        (segment,) = vault.index.segments_of(1)[:1]
+        numbers = vault.transactions(segment)
+        assert numbers is not None
+        xid = str(numbers["xid"][0].as_py())
+        with pytest.raises(ConfigError, match="timeline 2 has no transaction") as not_this_one:
+            find_transaction(vault, xid)  # a new one of that number may be yet to come
+        (position,) = re.findall(r"its position, (1/\S+)\.", str(not_this_one.value))
+        assert str(find_transaction(vault, position)[0].xid) == xid
         for shop in ("1", "2"):
             assert rows_of(now, shop) == rows_of(look.rows, shop), "a tenant that is back is what it is on the server"
         for shop in ("3", "4", "5", "6"):
@@ -302,25 +322,3 @@ def test_no_image_is_taken_while_tenants_still_come_back(
         assert_equal(vault, look)
         assert vault.resolve(show(look.cut)).exact
         protected.verified()
-
-
-def test_each_connection_has_an_origin_of_its_own(pg: Database) -> None:
-    first, second = pg.connect(), pg.connect()
-    names = {mark(first), mark(second)}
-    assert len(names) == 2
-    assert pg.query("SELECT count(*) FROM pg_replication_origin WHERE roname = ANY (%s)", list(names)) == [(2,)]
-    second.close()
-    admin = pg.connect()
-    deadline = time.monotonic() + 10
-    while unmark_all(admin) == 0:  # a backend lives a moment longer than its connection
-        assert time.monotonic() < deadline
-    assert pg.query("SELECT roname FROM pg_replication_origin WHERE roname = ANY (%s)", list(names)) in (
-        [(name,)] for name in names
-    )
-    first.close()
-    while pg.query("SELECT FROM pg_replication_origin WHERE roname = ANY (%s)", list(names)):
-        unmark_all(admin)
-        assert time.monotonic() < deadline
-    pg.run("DO $$ BEGIN CREATE ROLE plain LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        mark(pg.connect(user="plain"))

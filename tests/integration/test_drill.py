@@ -25,6 +25,8 @@ from ballast.vault.unprotect import unprotect
 from tests.fix_postgres import Database
 from tests.fix_protected import Protected, Silent
 
+pytestmark = pytest.mark.any_version
+
 TABLES = (
     "CREATE TABLE shop (shop int PRIMARY KEY, name text NOT NULL CHECK (name <> ''))",
     "CREATE TABLE item (shop int NOT NULL REFERENCES shop, id bigserial, body text, price numeric(12,2),"

@@ -42,7 +42,8 @@ def run_python(code: str, *arguments: object, **options: Any) -> "subprocess.Pop
 
 # A process that starts the server in argv[1], says so, and then does what argv[2] says.
 STARTER = """
-import json, os, sys, time
+import json, os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by who was started in the background, and by its children
 from ballast.postgres.embedded import EmbeddedServer
 server = EmbeddedServer(sys.argv[1])
 server.start()

@@ -31,6 +31,8 @@ from ballast.vault.vault import Vault
 from ballast.vault.verify import verify
 from tests.fix_postgres import Database, NewServer
 
+pytestmark = pytest.mark.any_version
+
 SHOP = (
     "CREATE SCHEMA depot",
     "CREATE TABLE shops (shop_id int PRIMARY KEY, name text)",

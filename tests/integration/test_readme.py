@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import typer.main
 
-from ballast.cli.app import app
+from ballast.cli.app import commands
 from tests.fix_postgres import Database
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ _INLINE = re.compile(r"`(ballast [^`]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 _OURS = re.compile(r"/(?:work|root|home|tmp/|mnt)\b|\bpypi\.|npmjs|index-url", re.IGNORECASE)
-_COMMAND: click.Group = typer.main.get_command(app)  # type: ignore[assignment]
+_COMMAND: click.Group = typer.main.get_command(commands())  # type: ignore[assignment]
 
 DATABASE = """
 CREATE TABLE countries (code text PRIMARY KEY, name text NOT NULL);

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import psycopg
+import pytest
 
 from ballast.vault import spool
 from tests.fix_postgres import Database
 from tests.fix_recorder import Recording
+
+pytestmark = pytest.mark.any_version
 
 New = Callable[..., Recording]
 

@@ -15,10 +15,14 @@ import pytest
 
 from ballast.errors import BallastError, ConfigError, IntegrityError, RestoreError
 from ballast.recovery import Priority, Recovered, Request, Wish, ensure, recover, restore
+from ballast.recovery.doorbell import BELL, MASK, Doorbell
+from ballast.recovery.rewind import Rewinding, rewind
 from ballast.vault.vault import Vault
 from tests.fix_postgres import Database, NewServer
 from tests.integration.test_restore import FILL, SHOP, TENANTS
 from tests.kept import Kept, contents, sequence_values, structure
+
+pytestmark = pytest.mark.any_version
 
 FLAGS = "SELECT relname, relrowsecurity, relforcerowsecurity FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace >= 16384 OR relnamespace = 'public'::regnamespace ORDER BY 1"
 LEFT = """
@@ -26,7 +30,8 @@ SELECT nspname || '.' || relname FROM pg_class c JOIN pg_namespace n ON n.oid = 
  WHERE nspname LIKE 'ballast%' OR relname LIKE 'ballast%'
 UNION ALL SELECT proname FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname LIKE 'ballast%'
 UNION ALL SELECT polname FROM pg_policy WHERE polname LIKE 'ballast%'
-UNION ALL SELECT roname FROM pg_replication_origin WHERE roname LIKE 'ballast%'
+UNION ALL SELECT roname FROM pg_replication_origin, pg_database
+ WHERE roname LIKE 'ballast%' AND datname = current_database() AND split_part(roname, '_', 3) = pg_database.oid::text
 UNION ALL SELECT nspname FROM pg_namespace WHERE nspname LIKE 'ballast%' ORDER BY 1
 """
 ROLES = ("CREATE ROLE shop_app", "CREATE ROLE shop_owner", "ALTER ROLE shop_app LOGIN", "ALTER ROLE shop_owner LOGIN")
@@ -161,6 +166,41 @@ def test_who_is_not_back_cannot_be_read_as_empty_nor_written_to(kept: Kept) -> N
     assert to.query("SELECT name FROM shop WHERE tenant = 'new'") == [("Opened meanwhile",)]
 
 
+@pytest.mark.parametrize("at", ["restore.tables", "restore.index:3", "recover.chunk"])
+def test_nothing_is_to_be_seen_before_the_gate_stands_and_shared_rows_are_there(kept18: Kept, at: str) -> None:
+    to = kept18.db.another()
+    kept18.db.run(*ROLES, *RIGHTS, "ALTER TABLE item OWNER TO shop_owner", "GRANT USAGE ON SCHEMA public TO shop_owner")
+    kept18.db.run('GRANT USAGE ON SCHEMA "Back Office" TO shop_app', 'GRANT ALL ON "Back Office"."Rate" TO shop_app')
+    kept18.look()
+    halted(kept18, to, at)
+    for user in ("shop_app", "shop_owner"):
+        assert refused(to, user, "SELECT * FROM item")[0] == "42P01"
+    assert all("ballast_restore" in name or "ballast_recovery_" in name for (name,) in to.query(LEFT)), "its own notes"
+    halted(kept18, to, "recover.gate")
+    app = to.connect(user="shop_app")
+    rates = 'SELECT r::text FROM "Back Office"."Rate" r ORDER BY 1'
+    assert app.execute(rates.encode()).fetchall() == kept18.db.query(rates) != []
+    app.execute('DELETE FROM "Back Office"."Rate"')  # an application at work does not stop what comes after
+    assert bring(kept18, to).proven
+
+
+def test_locks_that_a_stranger_holds_are_named_and_keep_nobody_from_being_heard(kept18: Kept) -> None:
+    to = kept18.db.another()
+    kept18.db.run("CREATE ROLE mallory LOGIN")
+    for number in (1, 2):
+        with to.connect(user="mallory") as stranger:
+            stranger.execute(f"SELECT pg_advisory_lock_shared({0x62616C6C}, {number})".encode())
+            with pytest.raises(RestoreError, match=rf"process {stranger.info.backend_pid} of role mallory"):
+                bring(kept18, to)
+    with to.connect(user="mallory") as stranger, to.connect() as conn:
+        halted(kept18, to, "recover.gate")
+        stranger.execute(f"SELECT pg_advisory_lock_shared({BELL}, n) FROM generate_series(0, {MASK}) n".encode())
+        bell = Doorbell(conn)
+        conn.execute("SET lock_timeout = 0; SET statement_timeout = '2s'")  # who waits now is ended
+        assert [bell.listen(lambda tenant: True).sessions for _ in range(2)] == [0, 0]
+    assert bring(kept18, to).proven
+
+
 def test_an_application_that_names_its_tenant_for_its_policies_need_not_change(kept: Kept) -> None:
     to = kept.db.another()
     kept.db.run(*ROLES, *RIGHTS)
@@ -210,6 +250,31 @@ def test_callers_are_told_when_it_takes_too_long_or_cannot_be(kept: Kept) -> Non
         to, "shop_app", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SELECT ballast.ensure_tenant('t5')"
     )
     assert (state, "READ COMMITTED" in hint) == ("BL003", True)
+
+
+def test_roles_for_which_the_gate_does_not_hold_are_named_before_it_opens(kept18: Kept) -> None:
+    to = kept18.db.another()
+    kept18.db.run(
+        *ROLES,
+        *RIGHTS,
+        "ALTER TABLE item OWNER TO shop_owner",
+        "CREATE ROLE shop_root LOGIN SUPERUSER",
+        "GRANT SELECT ON item TO shop_root",
+        "CREATE ROLE shop_reports LOGIN BYPASSRLS IN ROLE shop_app",
+        "CREATE ROLE shop_batch BYPASSRLS IN ROLE shop_app",
+        "CREATE ROLE somebody LOGIN SUPERUSER",
+    )
+    kept18.look()
+    process = command(kept18, to)
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err.decode()
+    lines = [json.loads(line) for line in out.decode().splitlines()]
+    (told,) = (n for n, line in enumerate(lines) if "pass the gate" in line.get("said", ""))
+    assert told < lines.index({"opened": True})
+    assert "shop_reports (BYPASSRLS), shop_root (superuser)" in lines[told]["said"]
+    for role in ("shop_app", "shop_owner", "shop_batch", "somebody"):
+        assert f"{role} (" not in lines[told]["said"]
+    assert any("pass the gate" in line for line in lines[-1]["report"]["warnings"])
 
 
 def test_priorities_by_a_query_over_the_shared_tables(kept: Kept) -> None:
@@ -390,3 +455,18 @@ def test_a_loss_in_the_middle_of_a_recovery_leaves_no_gate_in_the_second_one(kep
     assert structure(to) == structure(kept18.db)
     assert to.query(FLAGS) == kept18.db.query(FLAGS)
     assert to.query(LEFT) == []
+
+
+def test_a_tenant_that_is_not_back_cannot_be_rewound(kept18: Kept) -> None:
+    """Its rows would be taken for deleted, and put back in the way of the recovery, which could not bring it back any more."""
+    to = kept18.db.another()
+    halted(kept18, to, "recover.committed:2", "-j", "1", "--priority", first(kept18, "t6"))
+    resolved = kept18.vault.resolve(None)
+    for dry_run in (True, False):
+        with pytest.raises(RestoreError, match='tenant "t3" is not back yet'):
+            rewind(kept18.vault, resolved, to.dsn, Rewinding("t3", dry_run=dry_run))
+    to.run("DELETE FROM log WHERE tenant = 't6'")
+    assert rewind(kept18.vault, resolved, to.dsn, Rewinding("t6")).done
+    assert bring(kept18, to).proven
+    to.run("DROP SCHEMA ballast_recovery CASCADE")
+    assert contents(to) == contents(kept18.db)

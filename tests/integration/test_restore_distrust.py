@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ballast.cli.app import app
+from ballast.cli.app import commands
 from ballast.errors import IntegrityError, RestoreError
 from ballast.recovery import Report, Request, Wish, adjust, recover, restore
 from ballast.vault import Vault, config
@@ -194,17 +194,17 @@ def test_a_vault_of_another_key_is_refused(kept: Kept, tmp_path: Path) -> None:
         ["restore", "--vault", kept.url, "--into", to.dsn, "--key", pinned],
         ["history", "--vault", kept.url, "shop", "t3", "--tenant", "t3", "--key", pinned],
     ):
-        assert isinstance(run(app, command).exception, IntegrityError)
+        assert isinstance(run(commands(), command).exception, IntegrityError)
     settings = tmp_path / "ballast.toml"
     settings.write_text(f'dsn = "dbname=x"\nvault = "{kept.url}"\nkey = "{pinned}"\n', encoding="utf-8")
     command = ["restore", "--vault", kept.url, "--into", to.dsn, "--config", str(settings)]
-    assert isinstance(run(app, command).exception, IntegrityError)
-    verified = run(app, ["verify", "--vault", kept.url, "--key", pinned])
+    assert isinstance(run(commands(), command).exception, IntegrityError)
+    verified = run(commands(), ["verify", "--vault", kept.url, "--key", pinned])
     assert verified.exit_code == 1
     assert pinned[:16] in verified.output
     assert not to.query("SELECT 1 FROM pg_tables WHERE tablename = 'shop'")
 
-    unpinned = run(app, ["restore", "--vault", kept.url, "--into", to.dsn])
+    unpinned = run(commands(), ["restore", "--vault", kept.url, "--into", to.dsn])
     assert unpinned.exit_code == 0, unpinned.output
     said = f"the vault's key is {other.vault.index.genesis.public_key[:16]}: pin it with --key or --config"
     assert said in unpinned.output.replace("\n", " ")
@@ -300,10 +300,10 @@ def test_a_tail_that_was_cut_off_is_noticed_where_the_settings_are(kept_with_set
     kept, cli = kept_with_settings, CliRunner()
     arguments = ["--vault", kept.url, "--tenant", "t1"]
     config = ["--config", str(Path(kept.url).parent / "ballast.toml")]
-    assert cli.invoke(app, ["history", *arguments, *config, "shop", "t1"]).exit_code == 0
+    assert cli.invoke(commands(), ["history", *arguments, *config, "shop", "t1"]).exit_code == 0
     sorted(Path(kept.url, "ledger").glob("*.json"))[-1].unlink()
     for command in (["restore", *arguments, "--into", kept.db.dsn], ["history", *arguments, "shop", "t1"]):
-        refused = cli.invoke(app, [*command, *config])
+        refused = cli.invoke(commands(), [*command, *config])
         assert refused.exit_code != 0
         assert "tail was removed" in str(refused.exception)
 

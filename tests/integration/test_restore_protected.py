@@ -9,11 +9,15 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import pytest
+
 from ballast.recovery import Request, restore
 from ballast.vault.config import Tenants
 from ballast.vault.moment import show
 from tests.fix_postgres import Database
 from tests.fix_protected import Look, Protected, table_rows
+
+pytestmark = pytest.mark.any_version
 
 TABLES = (
     "CREATE TABLE shop (shop int PRIMARY KEY, name text)",

@@ -24,6 +24,8 @@ from tests.fix_protected import Protected
 from tests.integration.test_undo import rows_of, start, together
 from tests.kept import Contents
 
+pytestmark = pytest.mark.any_version
+
 
 def command(protected: Protected, *arguments: str, code: int = 0) -> Any:
     done = subprocess.run(

@@ -18,6 +18,8 @@ from tests.fix_postgres import Database
 from tests.fix_protected import table_rows
 from tests.fix_vault import Asked, bucket_url, s3_environment
 
+pytestmark = pytest.mark.any_version
+
 New = Callable[..., Pipeline]
 
 

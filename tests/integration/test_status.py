@@ -18,6 +18,8 @@ from ballast.vault.vault import Vault
 from tests.fix_postgres import Database, NewServer
 from tests.fix_recorder import Recording
 
+pytestmark = pytest.mark.any_version
+
 New = Callable[..., Recording]
 
 

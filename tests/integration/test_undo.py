@@ -18,6 +18,8 @@ from tests.fix_postgres import Connection, Database
 from tests.fix_protected import Protected, table_rows
 from tests.kept import Contents, contents
 
+pytestmark = pytest.mark.any_version
+
 TABLES = (
     "CREATE TABLE shop (shop int PRIMARY KEY, name text)",
     "CREATE TABLE item (shop int REFERENCES shop, id int, price numeric(9,2), body text,"

@@ -14,10 +14,10 @@ NAMED = re.compile(r"`([a-z0-9_]+)(…?)(?:\[\w+\])?`( \(18\))?")
 
 
 def on_both() -> dict[str, bool]:
-    """Every test of test_blinding.py, without its article: whether it runs on 16 as well as on 18."""
-    tree = ast.parse((ROOT / "tests" / "faults" / "test_blinding.py").read_text(encoding="utf-8"))
+    """Every test of faults/blinding, without its article: whether it runs on 16 as well as on 18."""
+    files = (ROOT / "tests" / "faults" / "blinding").glob("test_*.py")
     found = {}
-    for test in tree.body:
+    for test in (each for file in files for each in ast.parse(file.read_text(encoding="utf-8")).body):
         if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
             arguments = {argument.arg for argument in test.args.args}
             name = re.sub("^(a|an|the)_", "", test.name.removeprefix("test_"))

@@ -4,42 +4,54 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import psycopg
 import typer
 
 from ballast import __version__
-from ballast.cli import (
-    branch,
-    changes,
-    drill,
-    history,
-    merge,
-    protect,
-    record,
-    recover,
-    restore,
-    rewind,
-    status,
-    undo,
-    verify,
-)
 from ballast.cli.output import err, show_error
 from ballast.cli.unforeseen import put_into_words
 from ballast.errors import BallastError
 from ballast.vault.durable import keep_private
 
-app = typer.Typer(
-    name="ballast",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    help="Ballast keeps every committed change of a multi-tenant PostgreSQL database by tenant, "
-    "so that any tenant, or all of them, comes back as of any moment.",
-    epilog="A first tour: `ballast protect`, `ballast record`, `ballast status`, then `ballast restore`. "
-    "Each command's --help has an example.",
-)
+_COMMANDS = {
+    "protect": "protect",
+    "unprotect": "protect",
+    "record": "record",
+    "status": "status",
+    "recover": "recover",
+    "restore": "restore",
+    "rewind": "rewind",
+    "undo": "undo",
+    "changes": "changes",
+    "history": "history",
+    "branches": "branch",
+    "branch": "branch",
+    "verify": "verify",
+    "drill": "drill",
+    "merge": "merge",
+}
+"""Each command, and the module whose function of that name it is."""
+
+
+def commands(called: str | None = None) -> typer.Typer:
+    """The command line. With the name of a command, only that one: loading the others is most of what a start costs."""
+    app = typer.Typer(
+        name="ballast",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        help="Ballast keeps every committed change of a multi-tenant PostgreSQL database by tenant, "
+        "so that any tenant, or all of them, comes back as of any moment.",
+        epilog="A first tour: `ballast protect`, `ballast record`, `ballast status`, then `ballast restore`. "
+        "Each command's --help has an example.",
+    )
+    app.callback()(common)
+    for name in (called,) if called in _COMMANDS else _COMMANDS:
+        app.command(name)(getattr(import_module(f"ballast.cli.{_COMMANDS[name]}"), name))
+    return app
 
 
 def _show_version(wanted: bool) -> None:
@@ -48,7 +60,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def common(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
@@ -57,29 +68,12 @@ def common(
     """What holds for every command."""
 
 
-app.command("protect")(protect.protect)
-app.command("unprotect")(protect.unprotect)
-app.command("record")(record.record)
-app.command("status")(status.status)
-app.command("recover")(recover.recover)
-app.command("restore")(restore.restore)
-app.command("rewind")(rewind.rewind)
-app.command("undo")(undo.undo)
-app.command("changes")(changes.changes)
-app.command("history")(history.history)
-app.command("branches")(branch.branches)
-app.command("branch")(branch.branch)
-app.command("verify")(verify.verify)
-app.command("drill")(drill.drill)
-app.command("merge")(merge.merge)
-
-
 def main() -> None:
     """Runs the command line. Exit code 0: done; 1: not done, with a message; 2: a wrong call; 130: interrupted."""
     as_json = "--json" in sys.argv
     keep_private()
     try:
-        app()
+        commands(sys.argv[1] if len(sys.argv) > 1 else None)()
     except BallastError as error:
         show_error(error, as_json=as_json)
         sys.exit(1)

@@ -10,7 +10,6 @@ from ballast.cli import options
 from ballast.cli.output import out, show_json, show_table
 from ballast.errors import ConfigError
 from ballast.recovery.branch import Lost, Merging, Outcome, lost
-from ballast.vault import Vault
 from ballast.vault.branches import branch_of
 from ballast.vault.branches import branches as branches_of
 
@@ -33,7 +32,7 @@ def branches(
 
       ballast branches --vault ./vault
     """
-    found = branches_of(Vault.open(vault_url, key=options.pinned(key, config)))
+    found = branches_of(options.opened(vault_url, key, config))
     if as_json:
         show_json(found)
         return
@@ -94,7 +93,7 @@ def branch(
         raise ConfigError(
             "--apply needs --into: the database that it is put back into.", "See `ballast branch --help`."
         )
-    vault = Vault.open(vault_url, key=options.pinned(key, config))
+    vault = options.opened(vault_url, key, config)
     found = branch_of(vault, timeline)
     losses = lost(vault, found, tenants=tenant, tables=table)
     if into is None:

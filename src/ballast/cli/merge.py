@@ -50,6 +50,7 @@ def merge(
         str | None, typer.Option("--reason", help="With --settle: what was done about it.", show_default=False)
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Connections at work.")] = 2,
+    dask: options.Dask = None,
     as_json: options.Json = False,
 ) -> None:
     """Bring in what tenants produced elsewhere meanwhile, each item once, through the application's own function.
@@ -83,11 +84,11 @@ def merge(
     if source is not None:
         for _ in recovery.read_items(source):  # a line that is none is found before anything is applied
             pass
-    with Bars(quiet=as_json or not out.is_terminal) as bars:
+    with options.hands(dask) as hands, Bars(quiet=as_json or not out.is_terminal) as bars:
         if source is not None:
-            report = recovery.merge(into, recovery.read_items(source), function, jobs=jobs, watcher=bars)
+            report = recovery.merge(into, recovery.read_items(source), function, jobs=jobs, watcher=bars, hands=hands)
         else:
-            report = recovery.retry(into, function, tenant=tenant, jobs=jobs, watcher=bars)
+            report = recovery.retry(into, function, tenant=tenant, jobs=jobs, watcher=bars, hands=hands)
     if as_json:
         show_json({"complete": report.complete, **msgspec.structs.asdict(report)})
     else:
@@ -141,6 +142,8 @@ def _list(into: str, tenant: str | None, *, as_json: bool) -> None:
         _show(found, "open")
     else:
         out.print("nothing is open")
+    if found:
+        raise typer.Exit(1)
 
 
 def _show(refused: Sequence[recovery.Refusal], title: str) -> None:

@@ -15,7 +15,7 @@ from ballast.cli import options
 from ballast.cli.output import Bars, err, out, show_json, show_table
 from ballast.errors import ConfigError
 from ballast.postgres.session import complaint
-from ballast.vault import config
+from ballast.vault import citus, config, nodes
 from ballast.vault import protect as protecting
 from ballast.vault import unprotect as unprotecting
 from ballast.vault.config import Config, Record, Tenants, is_address
@@ -41,13 +41,14 @@ class Given(msgspec.Struct, frozen=True):
 
 def protect(
     dsn: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="The production database: a libpq connection string or postgresql:// URL. A password in it is used and"
-            " not written down; PGPASSWORD and ~/.pgpass work for the recorder, too.",
+            " not written down; PGPASSWORD and ~/.pgpass work for the recorder, too. Left out where ballast.toml names several"
+            " servers under \\[nodes].",
             show_default=False,
         ),
-    ],
+    ] = None,
     vault_url: Annotated[
         str | None,
         typer.Option(
@@ -104,11 +105,29 @@ def protect(
 
       ballast protect postgresql://ballast@db/shop --vault s3://shop-vault/production --tenant-column shop_id --dry-run
     """
-    given = Given(dsn, vault_url, state_dir, tenant_column, tuple(shared or ()), slot, publication, acknowledge)
+    from ballast.cli import nodes as several  # it shows what it does with the functions of this module
+
+    spread = nodes.load(config_file)
+    if spread is not None and dsn is not None and not spread.coordinator:
+        raise ConfigError(
+            f"{config_file} names several nodes, and a DSN was given.", "Leave the DSN out, or correct the file."
+        )
+    if dsn is None and spread is None:
+        raise ConfigError("The DSN is missing.", f"Give it, or name the servers under [nodes] in {config_file}.")
+    if dsn is not None:
+        given = Given(dsn, vault_url, state_dir, tenant_column, tuple(shared or ()), slot, publication, acknowledge)
+        topology = citus.look(dsn)
+        if topology is not None:
+            common = spread.common if spread is not None else settings_of(given, config_file)
+            spread = citus.spread_of(topology, without_password(dsn), common, config_file)
+    if spread is not None:
+        several.protect(spread, secrets_of(dsn), dry_run=dry_run, as_json=as_json)
+        return
+    assert dsn is not None
     settings = settings_of(given, config_file)
     looked = foresee(settings, dsn, examine(dsn, settings.tenants, wanted_of(settings)))
     if not as_json:
-        _show_report(looked.report)
+        show_report(looked.report)
     elif dry_run or looked.report.problems:
         show_json({"report": looked.report})
     if looked.report.problems:
@@ -119,12 +138,12 @@ def protect(
         if not as_json:
             out.print("Nothing was changed (--dry-run).")
         return
-    with _Shown(quiet=as_json) as shown:
+    with Shown(quiet=as_json) as shown:
         outcome = protecting.protect(settings, config_file, dsn, shown)
     if as_json:
         show_json({"outcome": outcome, "report": looked.report, "config": settings})
     else:
-        _show_outcome(outcome, config_file, password=config.has_password(dsn))
+        show_outcome(outcome, config_file, password=config.has_password(dsn))
 
 
 def unprotect(config_file: options.ConfigFile = options.DEFAULT_CONFIG, as_json: options.Json = False) -> None:
@@ -137,6 +156,11 @@ def unprotect(config_file: options.ConfigFile = options.DEFAULT_CONFIG, as_json:
 
       ballast unprotect --config ballast.toml
     """
+    if (spread := nodes.load(config_file)) is not None:
+        from ballast.cli import nodes as several
+
+        several.unprotect(spread, as_json=as_json)
+        return
     settings = config.load(config_file)
     undone = unprotecting.unprotect(settings, settings.dsn)
     if as_json:
@@ -225,18 +249,24 @@ def without_password(dsn: str) -> str:
     return make_conninfo("", **{name: value for name, value in parts.items() if not config.is_secret(name)})
 
 
+def secrets_of(dsn: str | None) -> dict[str, Any]:
+    """What of the DSN may not be written down: it is used for every node."""
+    parts = conninfo_to_dict(dsn) if dsn is not None and config.has_password(dsn) else {}
+    return {name: value for name, value in parts.items() if config.is_secret(name)}
+
+
 def _place(url: str) -> str:
     return url if is_address(url) else str(Path(url).expanduser().absolute())
 
 
-class _Shown:
+class Shown:
     """A `Watcher` for people: a line a step, a bar for the image."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._bars = Bars(quiet=quiet or not err.is_terminal)
 
-    def __enter__(self) -> _Shown:
+    def __enter__(self) -> Shown:
         self._bars.__enter__()
         return self
 
@@ -254,7 +284,8 @@ class _Shown:
         self._bars.advance(rows)
 
 
-def _show_report(report: Report) -> None:
+def show_report(report: Report) -> None:
+    """What was found, for people."""
     server = report.server
     out.print(f"PostgreSQL {server.version}, database {server.database}, as {server.role}", markup=False)
     show_table(
@@ -279,7 +310,8 @@ def _show_report(report: Report) -> None:
             out.print(f"  - {line}", markup=False)
 
 
-def _show_outcome(outcome: Outcome, config_file: Path, *, password: bool) -> None:
+def show_outcome(outcome: Outcome, config_file: Path, *, password: bool, next_step: bool = True) -> None:
+    """What was done, for people."""
     if outcome.did == "already protected":
         out.print(f"already protected: {outcome.tables} tables, recorded until {outcome.position}")
         return
@@ -295,6 +327,8 @@ def _show_outcome(outcome: Outcome, config_file: Path, *, password: bool) -> Non
         out.print(
             f"The password was not written into {config_file}: the recorder needs PGPASSWORD, ~/.pgpass or a service file."
         )
-    out.print(
-        f"Next: ballast record --config {config_file}   (until it runs, production keeps its WAL for it)", markup=False
-    )
+    if next_step:
+        out.print(
+            f"Next: ballast record --config {config_file}   (until it runs, production keeps its WAL for it)",
+            markup=False,
+        )

@@ -12,8 +12,12 @@ import typer
 from ballast import recovery
 from ballast.cli import options
 from ballast.cli.output import Bars, out, show_table
+from ballast.cli.protect import without_password
 from ballast.errors import ConfigError
-from ballast.vault import Vault
+from ballast.vault import config as configuration
+from ballast.vault.signing import KEY_FILE
+from ballast.vault.store import open_store
+from ballast.vault.succession import make_ready
 
 
 class _Shown:
@@ -38,6 +42,13 @@ class _Shown:
             _line({"opened": True})
         else:
             out.print("open: tenants come back as they are asked for (SELECT ballast.ensure_tenant('…'))")
+
+    def say(self, line: str) -> None:
+        """What people should know at once."""
+        if self._as_json:
+            _line({"said": line})
+        else:
+            out.print(f"  {line}", markup=False)
 
     def progressed(self, progress: recovery.Progress) -> None:
         """How far it is."""
@@ -86,8 +97,18 @@ def recover(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, max=32, help="Workers; as many more serve those who wait.")
     ] = 2,
+    dask: options.Dask = None,
     config: options.PinningConfig = None,
     key: options.Key = None,
+    protect: Annotated[
+        bool | None,
+        typer.Option(
+            "--protect/--no-protect",
+            help="Protect the new server before its first tenant is back, with the recorder's settings and state folder"
+            " (--config). Default: where --config, or a ballast.toml here, is that of this vault's recorder.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Lines of JSON on standard output; the last is the report.")
     ] = False,
@@ -98,14 +119,23 @@ def recover(
     tenant that is not back yet cannot be read as empty, nor written to (SQLSTATE BL001). In any session
     SELECT ballast.ensure_tenant('42') returns when that tenant is whole. Interrupted, the same command goes on.
 
+    With the recorder's settings at hand (--config) the new server is protected before its first tenant is back, and what
+    only the recorder's spool holds is put into the vault first. Start `ballast record` when it says that it is open.
+
     [bold]Example[/bold]
 
       ballast recover --vault ./vault --into postgresql:///shop --priority vip.csv
     """
     if priority is not None and priority_query is not None:
         raise ConfigError("there are two lists of priorities", "Give --priority or --priority-query, not both.")
+    shown = _Shown(bars := Bars(quiet=as_json or not out.is_terminal), as_json=as_json)
+    protecting = _protecting(vault_url, config, into, wanted=protect)
+    if protecting is not None:
+        # First of all: what the recorder's spool still holds is part of the newest moment.
+        make_ready(protecting.settings, protecting.config_path, into, shown.say)
+        config = protecting.config_path
     pinned = options.pinned(key, config)
-    vault = Vault.open(vault_url, key=pinned)
+    vault = options.opened(vault_url, key, config)
     if not pinned and not as_json:
         out.print(f"the vault's key is {vault.index.genesis.public_key[:16]}: pin it with --key or --config")
     wish = recovery.Wish(
@@ -113,19 +143,50 @@ def recover(
         settings=tuple(tenant_setting or ()),
         jobs=jobs,
         inexact=inexact,
+        protecting=protecting,
     )
     # "The newest" may have moved on since an interrupted recovery began: it goes on at its own moment.
     resolved = vault.resolve(at or recovery.recovery_begun(vault, into))
     if not as_json:
         out.print(f"as of {resolved.how}")
-    with Bars(quiet=as_json or not out.is_terminal) as bars:
-        recovered = recovery.recover(vault, resolved, into, wish, _Shown(bars, as_json=as_json))
+    with options.hands(dask) as hands, bars:
+        recovered = recovery.recover(vault, resolved, into, wish, shown, hands)
     if as_json:
         _line({"proven": recovered.proven, "report": recovered})
     else:
         _show(recovered)
-    if not recovered.proven:
+        _show_protection(recovered, protecting)
+    if not recovered.proven or (protecting is not None and not recovered.is_protected):
         raise typer.Exit(1)
+
+
+def _protecting(vault_url: str, config: Path | None, into: str, *, wanted: bool | None) -> recovery.Protecting | None:
+    """By whom the new server is protected; None: by nobody. ConfigError where it is asked for and cannot be."""
+    path = config or options.DEFAULT_CONFIG
+    if wanted is False or (wanted is None and not path.exists()):
+        return None
+    settings = configuration.load(path)
+    if open_store(settings.vault).url != open_store(vault_url).url:
+        why = f"{path} is of the vault {settings.vault}"
+    elif not (settings.state_dir / KEY_FILE).exists():
+        why = f"the recorder's state folder {settings.state_dir}, with the key that signs the vault, is not here"
+    else:
+        moved = msgspec.structs.replace(settings, dsn=without_password(into))
+        return recovery.Protecting(moved, path, into)
+    if wanted:
+        raise ConfigError(
+            f"The new server cannot be protected: {why}.",
+            "Run this where the recorder's settings and state folder are (--config), or give --no-protect and run"
+            " `ballast protect` there as soon as this says that the platform is open.",
+        )
+    return None
+
+
+def _show_protection(recovered: recovery.Recovered, protecting: recovery.Protecting | None) -> None:
+    if protecting is None:
+        out.print("the new server is not protected: run `ballast protect` with its DSN, then `ballast record`")
+    elif recovered.is_protected:
+        out.print(f"protected: its DSN is in {protecting.config_path}; `ballast record` records it", markup=False)
 
 
 def _line(document: object) -> None:

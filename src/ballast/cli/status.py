@@ -13,6 +13,7 @@ from ballast.cli import options
 from ballast.cli.output import out, show_json
 from ballast.postgres.lsn import format_lsn
 from ballast.vault import config as configuration
+from ballast.vault import nodes
 from ballast.vault.status import Status
 from ballast.vault.status import status as look
 from ballast.vault.verdict import Problem, Verdict, moment, shown
@@ -25,6 +26,7 @@ _SIZES = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 def status(
     config: options.ConfigFile = options.DEFAULT_CONFIG,
     key: options.Key = None,
+    node: options.Node = None,
     tenants: Annotated[bool, typer.Option("--tenants", help="Also list every tenant in the vault.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -32,7 +34,7 @@ def status(
 
     Asks the recorder's state folder, the vault and production, and changes nothing. What does not answer is shown as
     unknown. Exit code 0 when production is protected as configured; 1 when it is not, or when its newest commits can be
-    lost although they should wait for the recorder.
+    lost although they should wait for the recorder. Where the settings name several nodes, all of them must be.
 
     [bold]Examples[/bold]
 
@@ -40,18 +42,25 @@ def status(
 
       ballast status --config ballast.toml --json | jq .protected
     """
-    settings = configuration.load(config)
+    spread = nodes.load(config)
+    if spread is not None and node is None:
+        from ballast.cli import nodes as several  # it shows each node with the functions of this module
+
+        several.status(spread, tenants=tenants, as_json=as_json)
+        return
+    settings = configuration.load(options.of_node(spread, node, config))
     settings = msgspec.structs.replace(settings, key=options.pinned(key, None) or settings.key)
     found = look(settings, tenants=tenants)
     if as_json:
         show_json(found)
     else:
-        _show(found)
+        show(found)
     if not found.protected:
         raise typer.Exit(1)
 
 
-def _show(found: Status) -> None:
+def show(found: Status) -> None:
+    """All of it, for people."""
     _show_verdict(found.verdict)
     out.print()
     for name, text in _lines(found):

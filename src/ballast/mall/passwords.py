@@ -36,8 +36,13 @@ async def matches(stored: str | None, password: str) -> bool:
     return await asyncio.get_running_loop().run_in_executor(_threads, _matches, stored, password)
 
 
+def needs_rehash(stored: str) -> bool:
+    """Whether it was made with lower costs than are asked today."""
+    return _hasher.check_needs_rehash(stored)
+
+
 def _matches(stored: str | None, password: str) -> bool:
     try:
-        return _hasher.verify(stored or _NOBODY, password) and stored is not None
+        return _hasher.verify(stored or _NOBODY, password[: LONGEST + 1]) and stored is not None
     except (VerificationError, InvalidHashError):
         return False

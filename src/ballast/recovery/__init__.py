@@ -11,16 +11,21 @@ that it is done; foreign keys are checked by our own query, since the server's s
 
 `drill` proves all of it against production itself, on a scratch server. `merge` brings in, after a restore, what tenants
 produced elsewhere meanwhile: each item once, through the application's own handler.
+
+All three are done by threads of this process, or by the Dask workers of a `crew`, with the same outcome.
 """
 
 from ballast.recovery.choice import Request
 from ballast.recovery.compare import Difference
+from ballast.recovery.dask_crew import Crew, crew
 from ballast.recovery.drill import DrillOutcome, DrillRequest, drill
 from ballast.recovery.ensure import ensure
+from ballast.recovery.hands import Hands, Threads
 from ballast.recovery.merge import MergeReport, merge, retry
 from ballast.recovery.merge_items import CannotApply, Handler, Handlers, MergeError, MergeItem, read_items
 from ballast.recovery.merge_register import Refusal, refusals, settle
 from ballast.recovery.priority import Priority
+from ballast.recovery.protecting import Protecting
 from ballast.recovery.recover import Recovered, Wish, recover
 from ballast.recovery.recover import begun as recovery_begun
 from ballast.recovery.report import Report, TableProof, Tally
@@ -31,17 +36,20 @@ from ballast.recovery.watcher import Onlooker, Watcher
 
 __all__ = [
     "CannotApply",
+    "Crew",
     "Difference",
     "DrillOutcome",
     "DrillRequest",
     "Handler",
     "Handlers",
+    "Hands",
     "MergeError",
     "MergeItem",
     "MergeReport",
     "Onlooker",
     "Priority",
     "Progress",
+    "Protecting",
     "Recovered",
     "Refusal",
     "Report",
@@ -49,9 +57,11 @@ __all__ = [
     "Restorer",
     "TableProof",
     "Tally",
+    "Threads",
     "Watcher",
     "Wish",
     "begun",
+    "crew",
     "drill",
     "ensure",
     "merge",

@@ -22,6 +22,7 @@ from ballast.recovery.choice import names_of
 from ballast.recovery.copying import ServerRefused, in_servers_words
 from ballast.recovery.foreign_keys import described
 from ballast.recovery.reconcile import LostRow, What, in_turn, lost_rows, statement, verdict
+from ballast.recovery.roster import refuse_missing
 from ballast.recovery.target import Place, Target, connect_target, read_target
 from ballast.recovery.tenant import lock_key
 from ballast.recovery.wording import Wording
@@ -187,6 +188,7 @@ class Merging:
 
     def _settle(self, found: Lost, *, apply: bool) -> Outcome:
         with in_servers_words(), self._locked(found.tenant):
+            refuse_missing(self._conn, [found.tenant])
             for _ in range(_ATTEMPTS):
                 try:
                     return self._once(found, apply=apply, by_text=False)

@@ -33,6 +33,8 @@ class Ended(msgspec.Struct, frozen=True):
 
     broken: list[str]
     warnings: list[str]
+    complete: bool = False
+    """Everybody is back, and nothing of ours is left."""
 
 
 class Closing:
@@ -72,7 +74,7 @@ class Closing:
         reach("recover.checked")
         self._insist([*roster.leaving(), f"DROP SCHEMA IF EXISTS {progress.SCHEMA} CASCADE", _MARKED])
         reach("recover.finished")
-        return Ended([], warnings)
+        return Ended([], warnings, complete=True)
 
     def _orphans(self) -> list[str]:
         """Of foreign keys that had to be added as if they had been checked."""

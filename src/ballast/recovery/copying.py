@@ -122,6 +122,12 @@ def in_servers_words() -> Iterator[None]:
         yield
     except psycopg.Error as error:
         diag = error.diag
+        if not error.sqlstate and isinstance(error, psycopg.OperationalError):
+            raise ServerRefused(
+                f"the connection to the server broke: {' '.join(str(error).split())}",
+                "Look into its log (a server ends itself when there is no room for its own log). When it runs again, run the"
+                " same command again: it goes on.",
+            ) from error
         where = " ".join(filter(None, (diag.message_detail, diag.context)))
         raise said(error.sqlstate or "", diag.message_primary or str(error), where) from error
 

@@ -76,11 +76,15 @@ class Doorbell:
 
     def _ring(self, bells: Iterable[int]) -> None:
         for bell in bells:
-            if bell not in self._let_go:
-                self._conn.execute("SELECT pg_advisory_unlock(%s, %s)", (BELL, bell))
+            if bell in self._let_go:
+                # Somebody holds it longer than it takes to look: any role can. Nobody else is kept waiting for that.
+                taken = self._conn.execute("SELECT pg_try_advisory_lock(%s, %s)", (BELL, bell)).fetchone()
+                if taken == (True,):
+                    self._let_go.discard(bell)
+                continue
+            self._conn.execute("SELECT pg_advisory_unlock(%s, %s)", (BELL, bell))
             try:
                 # Those who waited hold it for a moment only; who holds it longer is asked again at the next look.
                 self._conn.execute("SELECT pg_advisory_lock(%s, %s)", (BELL, bell))
-                self._let_go.discard(bell)
             except psycopg.errors.LockNotAvailable:
                 self._let_go.add(bell)

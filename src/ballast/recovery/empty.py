@@ -16,6 +16,7 @@ from ballast.recovery import everything, progress, rebuild, record, statistics
 from ballast.recovery.choice import Choice, Request
 from ballast.recovery.copying import Ask, converse
 from ballast.recovery.foreign_keys import all_orphans, described
+from ballast.recovery.hands import Hands, Seat
 from ballast.recovery.report import TableProof
 from ballast.recovery.rights import Needs, require_rights
 from ballast.recovery.schedule import work_off
@@ -40,8 +41,9 @@ class IntoEmpty:
         request: Request,
         choice: Choice,
         watcher: Watcher,
+        hands: Hands,
     ) -> None:
-        self._vault, self._resolved, self._dsn, self._conn = vault, resolved, dsn, conn
+        self._vault, self._resolved, self._dsn, self._conn, self._hands = vault, resolved, dsn, conn, hands
         self._request, self._choice, self._watcher = request, choice, watcher
 
     def run(self, *, rebuild_structure: bool) -> tuple[list[TableProof], list[str], list[str]]:
@@ -59,7 +61,7 @@ class IntoEmpty:
             rebuild_structure,
         )
         structure = record.structure_at(self._vault, cut) if rebuild_structure else None
-        progress.claim(self._conn, task)
+        turn = progress.claim(self._conn, task)
         done = progress.done_units(self._conn)
         if structure is not None and "pre-data" not in done:
             self._watcher.begin("structure", 0)
@@ -67,7 +69,7 @@ class IntoEmpty:
         afterwards = None
         if structure is not None:
             afterwards = rebuild.Afterwards(self._dsn, structure, done, jobs=self._request.jobs)
-        proofs = self._rows(structure, afterwards, done)
+        proofs = self._rows(structure, afterwards, done, turn)
         _insist(proofs)
         if afterwards is not None:
             self._watcher.begin("foreign keys and the rest", 0)
@@ -89,8 +91,9 @@ class IntoEmpty:
         structure: record.Structure | None,
         afterwards: rebuild.Afterwards | None,
         done: dict[str, everything.Tallies],
+        turn: str,
     ) -> list[TableProof]:
-        """Rows in, then read back while keys and indexes are built."""
+        """Rows in by many hands; then read back here, by who answers for the proof, while keys and indexes are built."""
         relations = dict(self._choice.relations)
         if structure is not None and "after" not in done:
             relations |= structure.adjustment.interim
@@ -100,10 +103,9 @@ class IntoEmpty:
         leave_extensions(target, self._request)
         jobs, advance = self._request.jobs, self._watcher.advance
         self._watcher.begin("rows", record.rows_estimate(self._vault, self._resolved.cut))
-        todo = everything.units(
-            self._vault, self._resolved, frozenset(target.places), self._request.tenants, done.keys(), jobs
-        )
-        recorded = everything.load(todo, self._dsn, target, done, jobs=jobs, advance=advance)
+        cut, wanted = self._resolved.cut, self._request.tenants
+        todo = everything.units(self._vault, cut, target, turn, wanted, done.keys(), self._hands)
+        recorded = everything.load(todo, self._hands, Seat(self._vault, self._dsn, advance), done)
         self._watcher.begin("reading back, keys, indexes", sum(tally.rows for tally in recorded.values()))
         proving = everything.Proving(self._dsn, self._conn, target, advance)
         tasks = [*proving.tasks(), *(afterwards.keys_and_indexes() if afterwards is not None else ())]

@@ -1,4 +1,4 @@
-"""Rows put back into tables that hold none, unit by unit over several connections, and read back whole.
+"""Rows put back into tables that hold none, unit by unit by many hands, and read back whole.
 
 A unit is a bucket of tenants, or one tenant where only some are wanted: its rows, in all tables, are one transaction
 with the note that it is done. So an interrupted restore goes on with the units that are missing.
@@ -6,11 +6,9 @@ with the note that it is done. So an interrupted restore goes on with the units 
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
 
@@ -21,12 +19,13 @@ from psycopg import sql
 from ballast.postgres.copystream import can_stream, sum_copy
 from ballast.recovery import progress
 from ballast.recovery.copying import Count, Send, converse, run_script
+from ballast.recovery.hands import Hands, Seat
 from ballast.recovery.report import TableProof, Tally
 from ballast.recovery.schedule import Task
 from ballast.recovery.target import Place, Target, connect_target
-from ballast.vault import Resolved, RowChunk, Vault, bucket_groups, read_rows
+from ballast.vault import RowChunk, Vault, bucket_groups, read_rows
 from ballast.vault.failpoints import reach
-from ballast.vault.records import SHARED_BUCKET
+from ballast.vault.records import SHARED_BUCKET, Cut
 
 _LOAD_SETTINGS = "SET session_replication_role = replica; SET synchronous_commit = off"
 _PAGES_WORTH_A_CONNECTION = 1000
@@ -41,29 +40,29 @@ Tallies = dict[int, Tally]
 
 
 class Unit(msgspec.Struct, frozen=True):
-    """One transaction's worth of rows."""
+    """One transaction's worth of rows, for whoever loads it."""
 
     name: str
-    read: Callable[[], Iterator[RowChunk]]
+    turn: str
+    """Of the process that hands it out (`progress.claim`)."""
+    cut: Cut
+    places: Mapping[int, Place]
+    """Relation number to where its rows go."""
+    buckets: tuple[int, ...] = ()
+    """That can be read together; empty: one tenant."""
+    tenant: str = ""
 
 
 def units(
     vault: Vault,
-    resolved: Resolved,
-    relations: Collection[int],
+    cut: Cut,
+    target: Target,
+    turn: str,
     tenants: Sequence[str] | None,
     done: Collection[str],
-    jobs: int,
+    hands: Hands,
 ) -> list[Unit]:
     """The shared rows, then all buckets or each of `tenants`; without those that are `done`."""
-
-    def together(buckets: tuple[int, ...]) -> Unit:
-        name = "buckets " + ",".join(map(str, buckets))
-        return Unit(name, lambda: read_rows(vault, resolved, buckets=buckets, relations=relations))
-
-    def tenant(name: str) -> Unit:
-        return Unit(f"tenant {name}", lambda: read_rows(vault, resolved, tenant=name, relations=relations))
-
     buckets = {SHARED_BUCKET}
     if tenants is None:
         buckets |= set(range(vault.index.genesis.buckets))
@@ -71,60 +70,55 @@ def units(
     buckets -= {
         int(n) for unit in done if unit.startswith("buckets ") for n in unit.removeprefix("buckets ").split(",")
     }
-    todo = [together(group) for group in bucket_groups(vault, resolved, buckets, _UNITS_A_JOB * jobs)]
-    return todo + [tenant(name) for name in dict.fromkeys(tenants or ()) if f"tenant {name}" not in done]
+    todo = [
+        Unit("buckets " + ",".join(map(str, group)), turn, cut, target.places, buckets=group)
+        for group in bucket_groups(vault, cut, buckets, _UNITS_A_JOB * hands.count)
+    ]
+    return todo + [
+        Unit(f"tenant {name}", turn, cut, target.places, tenant=name)
+        for name in dict.fromkeys(tenants or ())
+        if f"tenant {name}" not in done
+    ]
 
 
-def load(
-    todo: Sequence[Unit], dsn: str, target: Target, done: Mapping[str, Tallies], *, jobs: int, advance: Advance
-) -> Tallies:
+def load(todo: Sequence[Unit], hands: Hands, seat: Seat, done: Mapping[str, Tallies]) -> Tallies:
     """Loads every unit; gives rows and checksum of the record for each relation, with those that were `done` before.
 
-    A failure in one connection lets the others finish their unit, then is raised.
-    """
-    left: queue.SimpleQueue[Unit] = queue.SimpleQueue()
-    for unit in todo:
-        left.put(unit)
-    stop = threading.Event()
-    parts = list(done.values())
-
-    def work() -> list[Tallies]:
-        finished = []
-        with connect_target(dsn) as conn:
-            progress.join(conn)
-            run_script(conn, _LOAD_SETTINGS)
-            while not stop.is_set():
-                try:
-                    unit = left.get_nowait()
-                except queue.Empty:
-                    break
-                finished.append(_load(conn, target, unit, advance))
-        return finished
-
-    with ThreadPoolExecutor(jobs) as pool:
-        workers = [pool.submit(work) for _ in range(jobs)]
-        wait(workers, return_when=FIRST_EXCEPTION)
-        stop.set()
-    for worker in workers:
-        parts.extend(worker.result())
-    return _sum(parts)
+    What fails one unit lets those under way finish, then is raised."""
+    return _sum([*done.values(), *hands.map(load_unit, todo, seat)])
 
 
-def _load(conn: psycopg.Connection[Any], target: Target, unit: Unit, advance: Advance) -> Tallies:
+def load_unit(seat: Seat, unit: Unit) -> Tallies:
+    """Puts one unit back, unless that is done: in one transaction, with the note of it."""
     recorded: Tallies = defaultdict(Tally)
-    with conn.transaction():
-        for chunk in unit.read():
-            place = target.places.get(chunk.relation.number)
-            if place is None:
-                continue
-            fitted = place.fit(chunk)
-            converse(conn, [Send(place.copy_in().as_string(conn), [fitted.buffer])])
-            recorded[chunk.relation.number] += Tally(fitted.rows, fitted.checksum)
-            advance(fitted.rows)
-            reach("restore.chunk")
-        progress.note_done(conn, unit.name, recorded)
+    with connect_target(seat.dsn) as conn:
+        progress.join(conn)
+        run_script(conn, _LOAD_SETTINGS)
+        with conn.transaction():
+            before = progress.begin_unit(conn, unit.turn, unit.name)
+            if before is not None:  # by a worker that was lost before it could say so
+                seat.advance(sum(tally.rows for tally in before.values()))
+                return before
+            for chunk in _read(seat, unit):
+                place = unit.places.get(chunk.relation.number)
+                if place is None:
+                    continue
+                fitted = place.fit(chunk)
+                converse(conn, [Send(place.copy_in().as_string(conn), [fitted.buffer])])
+                recorded[chunk.relation.number] += Tally(fitted.rows, fitted.checksum)
+                seat.advance(fitted.rows)
+                reach("restore.chunk")
+            progress.note_done(conn, unit.name, recorded)
     reach("restore.committed")
     return dict(recorded)
+
+
+def _read(seat: Seat, unit: Unit) -> Iterator[RowChunk]:
+    assert seat.vault is not None
+    relations = frozenset(unit.places)
+    if unit.buckets:
+        return read_rows(seat.vault, unit.cut, buckets=unit.buckets, relations=relations)
+    return read_rows(seat.vault, unit.cut, tenant=unit.tenant, relations=relations)
 
 
 def _sum(parts: Sequence[Tallies]) -> Tallies:

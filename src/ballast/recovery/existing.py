@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import queue
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import psycopg
 from psycopg import sql
 
 from ballast.errors import RestoreError
 from ballast.recovery.choice import Choice, Request, refuse_unknown
 from ballast.recovery.copying import ServerRefused
+from ballast.recovery.hands import Hands, Seat
 from ballast.recovery.newer import Newer
 from ballast.recovery.report import TableProof
 from ballast.recovery.rights import Needs, require_rights
 from ballast.recovery.sequences import advanced
 from ballast.recovery.target import Target, connect_target
 from ballast.recovery.tenant import Outcome, put_back
-from ballast.recovery.watcher import Watcher
 from ballast.recovery.wording import Wording
-from ballast.vault import Resolved, RowChunk, Vault, read_rows
-from ballast.vault.records import SequenceState, Shared
+from ballast.vault import RowChunk, Vault, read_rows
+from ballast.vault.buckets import bucket_of
+from ballast.vault.records import Cut, SequenceState, Shared
 
 _NOT_A_VALUE = "22"
 """Class of SQLSTATE."""
+_PIECES_A_HAND = 4
 
 
 class Prepared:
@@ -83,77 +84,82 @@ class Prepared:
         require_rights(conn, self.target.catalog, needs, create=create)
 
 
-class IntoExisting:
-    """Tenants put back one by one, by one connection or several."""
+class Piece(msgspec.Struct, frozen=True):
+    """Some tenants to be put back, one transaction each, for whoever does it. Done again, it finds them as recorded."""
 
-    def __init__(
-        self,
-        vault: Vault,
-        resolved: Resolved,
-        dsn: str,
-        prepared: Prepared,
-        request: Request,
-        watcher: Watcher,
-    ) -> None:
-        self._vault, self._resolved, self._dsn, self._prepared = vault, resolved, dsn, prepared
-        self._request, self._watcher = request, watcher
+    tenants: tuple[str, ...]
+    cut: Cut
+    prepared: Prepared
+    replace: bool
+    inexact: bool
+
+
+def put_back_piece(seat: Seat, piece: Piece) -> list[Outcome]:
+    """What became of each."""
+    with connect_target(seat.dsn) as conn:
+        return [_put_back(seat, conn, piece, tenant) for tenant in piece.tenants]
+
+
+class IntoExisting:
+    """Tenants put back one by one, by one connection or many hands."""
+
+    def __init__(self, cut: Cut, prepared: Prepared, request: Request, hands: Hands, seat: Seat) -> None:
+        self._hands, self._seat = hands, seat
+        self._all = Piece((), cut, prepared, request.replace, request.inexact)
 
     def run(self, conn: psycopg.Connection[Any], wanted: Sequence[str | None]) -> list[Outcome]:
         """The shared rows first, since tenants' rows refer to them; the others side by side if they are many."""
         ordered = sorted(set(wanted), key=lambda tenant: (tenant is not None, tenant or ""))
-        first, others = ordered[:1], ordered[1:]
-        outcomes = [self._put_back(conn, tenant) for tenant in first]
-        jobs = min(self._request.jobs, len(others))
-        if jobs <= 1:
-            return outcomes + [self._put_back(conn, tenant) for tenant in others]
-        left: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        for tenant in others:
-            left.put(tenant)
+        outcomes = [_put_back(self._seat, conn, self._all, tenant) for tenant in ordered[:1]]
+        others = [tenant for tenant in ordered[1:] if tenant is not None]
+        if self._hands.count <= 1 or len(others) <= 1:
+            return outcomes + [_put_back(self._seat, conn, self._all, tenant) for tenant in others]
+        for done in self._hands.map(put_back_piece, self._pieces(others), self._seat):
+            outcomes += done
+        return outcomes
 
-        def work(connection: psycopg.Connection[Any]) -> list[Outcome]:
-            finished = []
-            while True:
-                try:
-                    finished.append(self._put_back(connection, left.get_nowait()))
-                except queue.Empty:
-                    return finished
-                except BaseException:
-                    while not left.empty():  # the others finish what they are at
-                        left.get()
-                    raise
+    def _pieces(self, tenants: Sequence[str]) -> list[Piece]:
+        """By bucket, since its tenants are read from the same objects; small enough for all hands to be busy to the end."""
+        assert self._seat.vault is not None
+        buckets = self._seat.vault.index.genesis.buckets
+        most = max(1, len(tenants) // (_PIECES_A_HAND * self._hands.count))
+        by_bucket: dict[int, list[str]] = {}
+        for tenant in tenants:
+            by_bucket.setdefault(bucket_of(tenant, buckets), []).append(tenant)
+        return [
+            msgspec.structs.replace(self._all, tenants=tuple(some[at : at + most]))
+            for some in by_bucket.values()
+            for at in range(0, len(some), most)
+        ]
 
-        def work_alone() -> list[Outcome]:
-            with connect_target(self._dsn) as connection:
-                return work(connection)
 
-        with ThreadPoolExecutor(jobs) as pool:
-            workers = [pool.submit(work, conn), *(pool.submit(work_alone) for _ in range(jobs - 1))]
-        return outcomes + [outcome for worker in workers for outcome in worker.result()]
+def _put_back(seat: Seat, conn: psycopg.Connection[Any], piece: Piece, tenant: str | None) -> Outcome:
+    try:
+        outcome = _once(seat, conn, piece, tenant, by_text=False)
+    except ServerRefused as refused:
+        # The tenant's name is no value of some tenant column, such as a name where another table has numbers.
+        if not refused.sqlstate.startswith(_NOT_A_VALUE):
+            raise
+        outcome = _once(seat, conn, piece, tenant, by_text=True)
+    seat.advance(sum(proof.restored.rows for proof in outcome.proofs))
+    return outcome
 
-    def _put_back(self, conn: psycopg.Connection[Any], tenant: str | None) -> Outcome:
-        try:
-            outcome = self._once(conn, tenant, by_text=False)
-        except ServerRefused as refused:
-            # The tenant's name is no value of some tenant column, such as a name where another table has numbers.
-            if not refused.sqlstate.startswith(_NOT_A_VALUE):
-                raise
-            outcome = self._once(conn, tenant, by_text=True)
-        self._watcher.advance(sum(proof.restored.rows for proof in outcome.proofs))
-        return outcome
 
-    def _once(self, conn: psycopg.Connection[Any], tenant: str | None, *, by_text: bool) -> Outcome:
-        wording = self._prepared.wording(shared=tenant is None, by_text=by_text)
-        chunks = self._rows(tenant, wording)
-        return put_back(conn, wording, tenant, chunks, replace=self._request.replace, inexact=self._request.inexact)
+def _once(seat: Seat, conn: psycopg.Connection[Any], piece: Piece, tenant: str | None, *, by_text: bool) -> Outcome:
+    assert seat.vault is not None
+    wording = piece.prepared.wording(shared=tenant is None, by_text=by_text)
+    chunks = _rows(seat.vault, piece.cut, tenant, wording)
+    return put_back(conn, wording, tenant, chunks, replace=piece.replace, inexact=piece.inexact)
 
-    def _rows(self, tenant: str | None, wording: Wording) -> Iterator[RowChunk]:
-        """Looking whether a tenant was ever there takes time, and is only needed where nothing of it is found."""
-        found = False
-        for chunk in read_rows(self._vault, self._resolved, tenant=tenant, relations=frozenset(wording.places)):
-            found = True
-            yield chunk
-        if tenant is not None and not found:
-            refuse_unknown(self._vault, (tenant,))
+
+def _rows(vault: Vault, cut: Cut, tenant: str | None, wording: Wording) -> Iterator[RowChunk]:
+    """Looking whether a tenant was ever there takes time, and is only needed where nothing of it is found."""
+    found = False
+    for chunk in read_rows(vault, cut, tenant=tenant, relations=frozenset(wording.places)):
+        found = True
+        yield chunk
+    if tenant is not None and not found:
+        refuse_unknown(vault, (tenant,))
 
 
 def others(conn: psycopg.Connection[Any], target: Target, proofs: Sequence[TableProof]) -> list[str]:

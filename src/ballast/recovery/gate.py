@@ -55,6 +55,15 @@ _CANONICAL = """
 CREATE OR REPLACE FUNCTION ballast_recovery.canonical(name text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $body$ SELECT {} $body$
 """
+_PASSERS = """
+WITH RECURSIVE named (oid) AS (
+    SELECT relowner FROM pg_class WHERE oid = ANY(%(tables)s)
+    UNION SELECT a.grantee FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) AS a WHERE c.oid = ANY(%(tables)s)
+    UNION SELECT m.member FROM pg_auth_members m JOIN named n ON n.oid = m.roleid
+)
+SELECT quote_ident(r.rolname), CASE WHEN r.rolsuper THEN 'superuser' ELSE 'BYPASSRLS' END
+  FROM pg_roles r JOIN named USING (oid) WHERE r.rolcanlogin AND (r.rolsuper OR r.rolbypassrls) ORDER BY 1
+"""
 _INTEGERS = frozenset(("smallint", "integer", "bigint"))
 
 
@@ -96,8 +105,10 @@ def doors(target: Target) -> list[Door]:
 def shut(conn: psycopg.Connection[Any], target: Target, settings: Collection[str]) -> list[str]:
     """Puts the policies up, inside of the caller's transaction; gives warnings. ServerRefused.
 
-    `settings`: by which the application says its tenant, beside those that its policies tell."""
-    closed = doors(target)
+    `settings`: by which the application says its tenant, beside those that its policies tell. What is shut already stays so."""
+    everything = doors(target)
+    shut_before = {row[0] for row in conn.execute(_KEPT.encode()).fetchall()}
+    closed = [door for door in everything if door.table.oid not in shut_before]
     oids = [door.table.oid for door in closed]
     conn.execute(_KEEP.encode(), [oids])
     policies: dict[int, list[_Policy]] = {}
@@ -112,8 +123,23 @@ def shut(conn: psycopg.Connection[Any], target: Target, settings: Collection[str
         warnings += _close(conn, door, own)
     for name in sorted(named):
         conn.execute(_NAME.encode(), [name])
-    conn.execute(_canonical(closed).encode())
-    return [*warnings, *_keep_no_plans(conn)]
+    conn.execute(_canonical(everything).encode())
+    return [*warnings, *(() if shut_before else _keep_no_plans(conn))]
+
+
+def passers(conn: psycopg.Connection[Any], target: Target) -> str | None:
+    """A warning that names the roles for which no policy holds though they are the application's: they may log in, and own
+    tables of tenants or were granted rights on them, themselves or through other roles."""
+    oids = [door.table.oid for door in doors(target)]
+    found = conn.execute(_PASSERS.encode(), {"tables": oids}).fetchall()
+    if not found:
+        return None
+    names = ", ".join(f"{name} ({why})" for name, why in found)
+    return (
+        f"roles that may log in and have rights on tenants' tables pass the gate: {names}. An application that connects as"
+        " one of them reads a tenant that is not back as empty, and may write to it: have it call ballast.ensure_tenant first"
+        " in every transaction, or connect as a role that is neither superuser nor BYPASSRLS, until all are back"
+    )
 
 
 def open_for_good(conn: psycopg.Connection[Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -19,15 +20,31 @@ _PATIENCE_S = 5.0
 
 def mark(conn: psycopg.Connection[Any], number: int) -> str | None:
     """What this connection commits from now on carries an origin. Otherwise a warning that says why not."""
-    try:
-        for statement in _SET_UP:
-            conn.execute(statement.encode(), (str(number),))
-    except psycopg.Error as error:
-        why = error.diag.message_primary or str(error)
-        return (
-            f"rows are put back without a replication origin ({why}): a recorder on this server will record them again"
-        )
-    return None
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            for statement in _SET_UP:
+                conn.execute(statement.encode(), (str(number),))
+            return None
+        except psycopg.Error as error:
+            # The backend of a worker that was lost has it for a moment.
+            if isinstance(error, psycopg.errors.ObjectInUse) and time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            why = error.diag.message_primary or str(error)
+            return (
+                f"rows are put back without a replication origin ({why}): a recorder on this server will record them"
+                " again"
+            )
+
+
+def announce(conn: psycopg.Connection[Any]) -> None:
+    """Makes the first origin before the recovery can be told by its marker: `ballast protect` goes by whether there is one. Were
+    there none yet, it would take an image of tenants without rows, and what comes back later would not be recorded.
+
+    Where it cannot be made, `mark` says so."""
+    with suppress(psycopg.Error):
+        conn.execute(_SET_UP[0].encode(), ("0",))
 
 
 def unmark(conn: psycopg.Connection[Any]) -> str | None:

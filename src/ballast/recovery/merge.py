@@ -8,12 +8,15 @@ needs an earlier item looks for it, and raises CannotApply.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -21,6 +24,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from ballast.recovery import merge_register as register
+from ballast.recovery.hands import Hands, Seat
 from ballast.recovery.merge_items import CannotApply, Handler, MergeError, MergeItem
 from ballast.recovery.merge_register import Refusal
 from ballast.recovery.watcher import Silent, Watcher
@@ -59,12 +63,19 @@ class MergeReport(msgspec.Struct, frozen=True):
 
 
 def merge(
-    dsn: str, items: Iterable[MergeItem], handler: Handler, *, jobs: int = 2, watcher: Watcher | None = None
+    dsn: str,
+    items: Iterable[MergeItem],
+    handler: Handler,
+    *,
+    jobs: int = 2,
+    watcher: Watcher | None = None,
+    hands: Hands | None = None,
 ) -> MergeReport:
     """Apply each of `items` once to the database of `dsn`, by `jobs` connections; `handler` may be called by that many threads.
 
-    MergeError where it cannot go on: a connection lost, a handler's own mistake. What is applied stays."""
-    return _Merging(dsn, handler, jobs, watcher or Silent(), again=False).run(items)
+    `hands`: by those instead, who must be able to import the handler. MergeError where it cannot go on: a connection lost, a
+    handler's own mistake. What is applied stays."""
+    return _Merging(dsn, handler, jobs, watcher or Silent(), hands, again=False).run(items)
 
 
 def retry(
@@ -75,15 +86,63 @@ def retry(
     key: str | None = None,
     jobs: int = 2,
     watcher: Watcher | None = None,
+    hands: Hands | None = None,
 ) -> MergeReport:
     """Try again what was refused and is open (of one tenant, of one key); what is applied now is settled with that."""
     items = [refusal.item for refusal in register.refusals(dsn, tenant=tenant, key=key)]
-    return _Merging(dsn, handler, jobs, watcher or Silent(), again=True).run(items)
+    return _Merging(dsn, handler, jobs, watcher or Silent(), hands, again=True).run(items)
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Items whose tenants nobody else has in hand, for whoever applies them."""
+
+    items: tuple[MergeItem, ...]
+    handler: Handler
+    again: bool
+    since: datetime
+    """By the target's clock, when it was handed out: what was noted later was noted by a worker that was lost with it."""
+
+
+class Fates(msgspec.Struct, frozen=True):
+    """What became of a batch's items, in order."""
+
+    fates: tuple[Fate, ...]
+    until: datetime
+    """By the target's clock: all of it was noted before."""
+
+
+def apply_batch(seat: Seat, batch: Batch) -> Fates:
+    """Applies the items one after another, each in its transaction."""
+    applying = _Applying(batch.handler, again=batch.again)
+    fates: list[Fate] = []
+    seen: set[tuple[str, str]] = set()
+    with register.connect(seat.dsn) as conn:
+        for item in batch.items:
+            fate = applying.apply(conn, item)
+            if (item.tenant, item.key) not in seen:
+                fate = _of_lost_worker(conn, item, fate, batch.since)
+            seen.add((item.tenant, item.key))
+            fates.append(fate)
+            seat.advance(1)
+        return Fates(tuple(fates), register.now(conn))
+
+
+def _of_lost_worker(conn: psycopg.Connection[Any], item: MergeItem, fate: Fate, since: datetime) -> Fate:
+    """The fate that a worker before this one gave the item in the same batch, if it did; else `fate`."""
+    if fate == "already" and register.applied_since(conn, item, since):
+        return "applied"
+    if fate == "open" and register.refused_since(conn, item, since):
+        return "refused"
+    return fate
 
 
 class _Merging:
-    def __init__(self, dsn: str, handler: Handler, jobs: int, watcher: Watcher, *, again: bool) -> None:
-        self._dsn, self._handler, self._jobs, self._watcher, self._again = dsn, handler, jobs, watcher, again
+    def __init__(
+        self, dsn: str, handler: Handler, jobs: int, watcher: Watcher, hands: Hands | None, *, again: bool
+    ) -> None:
+        self._dsn, self._watcher, self._hands = dsn, watcher, hands
+        self._jobs = hands.count if hands is not None else jobs
+        self._handler, self._again = handler, again
         self._counts: dict[Fate, int] = {"applied": 0, "already": 0, "refused": 0, "open": 0, "settled": 0}
         self._refused: list[tuple[str, str]] = []
         self._lock = threading.Lock()
@@ -93,10 +152,12 @@ class _Merging:
         started = time.monotonic()
         with register.connect(self._dsn) as conn:
             register.prepare(conn)
+            self._began_at = register.now(conn)
+        work = self._work if self._hands is None else partial(self._give_away, self._hands)
         self._watcher.begin("items", 0)
         waiting: list[queue.Queue[MergeItem | None]] = [queue.Queue(_WAITING_A_WORKER) for _ in range(self._jobs)]
         with ThreadPoolExecutor(self._jobs) as pool:
-            workers = [pool.submit(self._work, mine) for mine in waiting]
+            workers = [pool.submit(work, mine) for mine in waiting]
             try:
                 for item in items:
                     # A tenant's items go through one connection, and so stay in order.
@@ -128,19 +189,46 @@ class _Merging:
         return False
 
     def _work(self, mine: queue.Queue[MergeItem | None]) -> None:
+        """Applies what comes, here."""
+        applying = _Applying(self._handler, again=self._again)
         try:
             with register.connect(self._dsn) as conn:
-                while not self._failed.is_set():
-                    try:
-                        item = mine.get(timeout=0.2)
-                    except queue.Empty:
-                        continue
-                    if item is None:
-                        return
-                    self._count(item, self._apply(conn, item))
+                for batch in self._batches(mine, 1):
+                    for item in batch:
+                        self._count(item, applying.apply(conn, item))
         except BaseException:
             self._failed.set()
             raise
+
+    def _give_away(self, hands: Hands, mine: queue.Queue[MergeItem | None]) -> None:
+        """Has others apply what comes, one batch at a time: a tenant's items stay in order."""
+        seat = Seat(None, self._dsn, lambda items: None)
+        since = self._began_at
+        try:
+            for items in self._batches(mine, _WAITING_A_WORKER):
+                batch = Batch(tuple(items), self._handler, self._again, since)
+                (done,) = hands.map(apply_batch, [batch], seat)
+                for item, fate in zip(items, done.fates, strict=True):
+                    self._count(item, fate)
+                since = done.until
+        except BaseException:
+            self._failed.set()
+            raise
+
+    def _batches(self, mine: queue.Queue[MergeItem | None], most: int) -> Iterator[list[MergeItem]]:
+        """What has come, up to `most` at a time, until all has."""
+        while not self._failed.is_set():
+            batch: list[MergeItem] = []
+            with contextlib.suppress(queue.Empty):
+                while len(batch) < most:
+                    item = mine.get_nowait() if batch else mine.get(timeout=0.2)
+                    if item is None:
+                        if batch:
+                            yield batch
+                        return
+                    batch.append(item)
+            if batch:
+                yield batch
 
     def _count(self, item: MergeItem, fate: Fate) -> None:
         with self._lock:
@@ -149,7 +237,13 @@ class _Merging:
                 self._refused.append((item.tenant, item.key))
         self._watcher.advance(1)
 
-    def _apply(self, conn: psycopg.Connection[Any], item: MergeItem) -> Fate:
+
+class _Applying:
+    def __init__(self, handler: Handler, *, again: bool) -> None:
+        self._handler, self._again = handler, again
+
+    def apply(self, conn: psycopg.Connection[Any], item: MergeItem) -> Fate:
+        """What became of it; MergeError where nothing can go on."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._once(conn, item)

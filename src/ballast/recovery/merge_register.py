@@ -18,8 +18,9 @@ from psycopg.rows import class_row
 
 from ballast.postgres.ownership import stranger_in
 from ballast.recovery.merge_items import MergeError, MergeItem
+from ballast.vault.tables import MERGE_SCHEMA
 
-SCHEMA = "ballast_merge"
+SCHEMA = MERGE_SCHEMA
 
 _THERE = f"SELECT to_regclass('{SCHEMA}.exception') IS NOT NULL"
 # Two that begin at the same time must not both create.
@@ -59,6 +60,8 @@ _KNOWN = f"""
 SELECT (SELECT digest FROM {SCHEMA}.applied WHERE tenant = %(tenant)s AND key = %(key)s),
        (SELECT settled_at IS NULL FROM {SCHEMA}.exception WHERE tenant = %(tenant)s AND key = %(key)s AND digest = %(digest)s)
 """
+_APPLIED_SINCE = f"SELECT FROM {SCHEMA}.applied WHERE tenant = %s AND key = %s AND applied_at > %s"
+_REFUSED_SINCE = f"SELECT FROM {SCHEMA}.exception WHERE tenant = %s AND key = %s AND digest = %s AND refused_at > %s"
 _NOTE = f"INSERT INTO {SCHEMA}.applied (tenant, key, kind, digest, made_at) VALUES (%s, %s, %s, %s, %s)"
 _KEEP = f"""
 INSERT INTO {SCHEMA}.exception (tenant, key, kind, digest, payload, made_at, reason, sqlstate)
@@ -141,6 +144,23 @@ def known(conn: psycopg.Connection[Any], item: MergeItem) -> tuple[bytes | None,
     row = conn.execute(_KNOWN.encode(), {"tenant": item.tenant, "key": item.key, "digest": item.digest()}).fetchone()
     assert row is not None
     return row[0], row[1]
+
+
+def now(conn: psycopg.Connection[Any]) -> datetime:
+    """By the clock that the register's times are of."""
+    moment: datetime = _one(conn, "SELECT clock_timestamp()")
+    return moment
+
+
+def applied_since(conn: psycopg.Connection[Any], item: MergeItem, since: datetime) -> bool:
+    """Whether it was applied after `since`."""
+    return conn.execute(_APPLIED_SINCE.encode(), (item.tenant, item.key, since)).fetchone() is not None
+
+
+def refused_since(conn: psycopg.Connection[Any], item: MergeItem, since: datetime) -> bool:
+    """Whether it was refused after `since`."""
+    query = _REFUSED_SINCE.encode()
+    return conn.execute(query, (item.tenant, item.key, item.digest(), since)).fetchone() is not None
 
 
 def note(conn: psycopg.Connection[Any], item: MergeItem) -> None:

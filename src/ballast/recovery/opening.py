@@ -1,7 +1,9 @@
 """What must stand before the first tenant can be served: structure, list of tenants, gate, sequences, shared rows.
 
-Each step is one transaction with its note in the target (`progress`), so that an interrupted recovery goes on. Keys and
-indexes are made before the rows: a tenant must be whole, and served by index, while most of the others are still missing.
+All of it is one transaction. An application is at the door from the first second on, and rights come with the structure: a
+table without its gate would read as empty, and one row written to a shared table before its rows are there would meet
+them. It is little work while tables are empty, so an interrupted one begins anew. Keys and indexes are made before the
+rows: a tenant must be whole, and served by index, while most of the others are still missing.
 """
 
 from __future__ import annotations
@@ -13,18 +15,21 @@ import psycopg
 
 from ballast.errors import RestoreError
 from ballast.postgres import read_catalog
-from ballast.recovery import gate, progress, rebuild, record, roster
+from ballast.recovery import gate, mark, progress, rebuild, record, roster
 from ballast.recovery.choice import Choice, Request
-from ballast.recovery.copying import Ask, converse
+from ballast.recovery.copying import Ask, ServerRefused, converse, run_script
 from ballast.recovery.empty import leave_extensions
 from ballast.recovery.rights import Needs, refuse_awake, require_rights
 from ballast.recovery.sequences import past_record
 from ballast.recovery.target import Target, read_target
+from ballast.recovery.unit import SHARED, Loader
 from ballast.vault import Resolved, Vault, tenants
 from ballast.vault.failpoints import reach
 
 _OLDEST = 16
 _BYPASSES = "SELECT rolsuper OR rolbypassrls, quote_ident(rolname) FROM pg_roles WHERE rolname = current_user"
+_OUT_OF_LOCKS = "53200"
+_LOADING = "SET LOCAL session_replication_role = replica; SET LOCAL jit = off; SET LOCAL enable_seqscan = off"
 _ORIGIN = "SELECT vault_id, timeline, finished_at FROM ballast_recovery.origin"
 
 
@@ -85,7 +90,8 @@ class Opening:
         self._done: Collection[str] = ()
 
     def run(self, settings: Collection[str]) -> Target:
-        """Everything but the shared rows; the target as it is then."""
+        """Everything before the first tenant; the target as it is then. Shared rows may be missing from what is done where
+        an earlier call was refused or stopped."""
         conn, cut = self._conn, self._resolved.cut
         genesis = self._vault.index.genesis
         progress.claim(
@@ -93,44 +99,86 @@ class Opening:
         )
         roster.refuse_strangers(conn)
         self._done = progress.done_units(conn).keys()
-        if "set up" not in self._done:
-            with conn.transaction():
-                roster.set_up(conn, genesis.vault_id, cut)
-                progress.note_done(conn, "set up")
+        was_shut = "gate" in self._done
+        if not was_shut:
+            self._open(settings)
+        target = self._read(conn)
+        self._refuse(conn, target)
+        if was_shut and SHARED not in self._done:
+            with conn.transaction():  # tables that a person has made by hand since
+                gate.shut(conn, target, settings)
+        return target
+
+    def _open(self, settings: Collection[str]) -> None:
+        """All of it in one transaction: nobody may find a table without its gate, or a shared one without its rows."""
         self._begin("structure")
-        structure = record.structure_at(self._vault, cut)
-        if "pre-data" not in self._done:
-            rebuild.create_tables(conn, structure)
+        structure = record.structure_at(self._vault, self._resolved.cut)
         afterwards = rebuild.Afterwards(self._dsn, structure, self._done, jobs=1)
         with afterwards.connection() as builder:
-            for task in afterwards.keys_and_indexes():
-                task.run(builder)
-            afterwards.ahead_of_rows(builder)
+            marking = mark.mark(builder, 0)
+            try:
+                with builder.transaction():
+                    self._make(builder, structure, afterwards)
+                    self._begin("list of tenants, gate")
+                    target = self._read(builder)
+                    self._close(builder, target, settings, () if marking is None else (marking,))
+                    try:
+                        self._refuse(builder, target)
+                    except RestoreError:
+                        return  # the structure stands behind its gate, for a person to mend; `run` says what
+                    self._begin("shared rows")
+                    run_script(builder, _LOADING)
+                    Loader(builder, self._vault, self._resolved, target).load_shared(within=True)
+            except ServerRefused as refused:
+                if refused.sqlstate != _OUT_OF_LOCKS:
+                    raise
+                raise RestoreError(
+                    f"the structure is more than one transaction can lock in this server: {refused.what}",
+                    "Raise max_locks_per_transaction in its configuration, restart it, and run the same command again.",
+                ) from refused
+        reach("recover.gate")
+
+    def _make(
+        self, builder: psycopg.Connection[Any], structure: record.Structure, afterwards: rebuild.Afterwards
+    ) -> None:
+        if "set up" not in self._done:
+            roster.set_up(builder, self._vault.index.genesis.vault_id, self._resolved.cut)
+            progress.note_done(builder, "set up")
+        if "pre-data" not in self._done:
+            rebuild.create_tables(builder, structure)
+        afterwards.prepare(builder)
+        for task in afterwards.keys_and_indexes():
+            task.run(builder)
+        afterwards.ahead_of_rows(builder)
+        run_script(builder, "RESET ALL")
+
+    def _read(self, conn: psycopg.Connection[Any]) -> Target:
         target = read_target(conn, self._choice.relations, self._choice.chosen)
+        leave_extensions(target, Request())
+        return target
+
+    def _refuse(self, conn: psycopg.Connection[Any], target: Target) -> None:
         if target.missing:
             names = ", ".join(relation.qualified for relation in target.missing[:5])
             raise RestoreError(
                 f"the rebuilt structure lacks tables that the record has rows of: {names}",
                 "Create them in the target by hand and run the same command again.",
             )
-        leave_extensions(target, Request())
         refuse_awake(conn, {place.table.oid for place in target.places.values()})
-        self._begin("list of tenants, gate")
-        self._close(target, settings)
-        return target
 
-    def _close(self, target: Target, settings: Collection[str]) -> None:
-        conn = self._conn
-        # Before the gate is up nobody may find a table empty; the rights come with the structure, so it is one step.
-        if "gate" not in self._done:
-            everybody = tenants(self._vault, self._resolved)
-            sequences = record.sequences_at(self._vault, self._resolved.cut)
-            margin = 2 * record.changes_of_late(self._vault, self._resolved.cut)
-            with conn.transaction():
-                roster.enrol(conn, everybody)
-                roster.help_finding(conn, target)
-                warnings = gate.shut(conn, target, settings)
-                advances = past_record(target, sequences, margin=margin)
-                converse(conn, [Ask(statement.as_string(None)) for statement in advances])
-                progress.note_done(conn, "gate", warnings=warnings)
-            reach("recover.gate")
+    def _close(
+        self,
+        conn: psycopg.Connection[Any],
+        target: Target,
+        settings: Collection[str],
+        warnings: Collection[str],
+    ) -> None:
+        everybody = tenants(self._vault, self._resolved)
+        sequences = record.sequences_at(self._vault, self._resolved.cut)
+        margin = 2 * record.changes_of_late(self._vault, self._resolved.cut)
+        roster.enrol(conn, everybody)
+        roster.help_finding(conn, target)
+        warnings = (*warnings, *gate.shut(conn, target, settings))
+        advances = past_record(target, sequences, margin=margin)
+        converse(conn, [Ask(statement.as_string(None)) for statement in advances])
+        progress.note_done(conn, "gate", warnings=warnings)

@@ -6,6 +6,7 @@ its rows; it is dropped when the restore is proven.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.task (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
     identity text NOT NULL
 );
+ALTER TABLE {SCHEMA}.task ADD COLUMN IF NOT EXISTS turn text;
 CREATE TABLE IF NOT EXISTS {SCHEMA}.done (
     unit text PRIMARY KEY,
     recorded jsonb NOT NULL DEFAULT '{{}}',
@@ -38,6 +40,11 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.done (
 """
 _CLAIM = f"INSERT INTO {SCHEMA}.task (identity) VALUES (%s) ON CONFLICT (only_one) DO NOTHING"
 _CLAIMED = f"SELECT identity FROM {SCHEMA}.task"
+_TAKE_TURN = f"UPDATE {SCHEMA}.task SET turn = %s"
+# Who takes the next turn waits for those that hold this one; who comes later finds that it is over.
+_HOLD_TURN = f"SELECT turn FROM {SCHEMA}.task FOR SHARE"
+_HOLD_UNIT = "SELECT pg_advisory_xact_lock(hashtextextended('ballast unit ' || %s, 0))"
+_DONE_ONE = f"SELECT recorded FROM {SCHEMA}.done WHERE unit = %s"
 _EXISTS = f"SELECT to_regclass('{SCHEMA}.task') IS NOT NULL"
 _DONE = f"SELECT unit, recorded FROM {SCHEMA}.done"
 _NOTE = f"INSERT INTO {SCHEMA}.done (unit, recorded, warnings, broken) VALUES (%s, %s, %s, %s)"
@@ -47,6 +54,14 @@ _DROP = f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"
 # Advisory locks of this database: one for the process in charge, one that each connection at work holds shared.
 _IN_CHARGE, _AT_WORK = (0x62616C6C, 1), (0x62616C6C, 2)
 _WAIT_S = 10.0
+# Any role may take such locks: who does is named.
+_HOLDERS = """
+SELECT format('process %%s of role %%s%%s', l.pid, coalesce(a.usename, '?'), ' (' || nullif(a.application_name, '') || ')')
+  FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = %s AND l.objid = %s
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid <> pg_backend_pid()
+ ORDER BY 1
+"""
 
 
 class Task(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -97,13 +112,9 @@ def in_charge(conn: psycopg.Connection[Any]) -> Iterator[None]:
     """One process restores into a database in bulk; what connections of a killed one still do is waited for.
 
     RestoreError where another process does not end soon."""
-    deadline = time.monotonic() + _WAIT_S
-    while not _one(conn, "SELECT pg_try_advisory_lock(%s, %s)", *_IN_CHARGE):
-        if time.monotonic() > deadline:
-            raise RestoreError("another process is restoring into this database", "Wait until it has finished.")
-        time.sleep(0.2)
+    _take(conn, _IN_CHARGE, "another process is restoring into this database", time.monotonic() + _WAIT_S)
     try:
-        conn.execute("SELECT pg_advisory_lock(%s, %s)", _AT_WORK)
+        _take(conn, _AT_WORK, "connections of an earlier restore are still at work", time.monotonic() + _WAIT_S)
         conn.execute("SELECT pg_advisory_unlock(%s, %s)", _AT_WORK)
         yield
     finally:
@@ -111,8 +122,21 @@ def in_charge(conn: psycopg.Connection[Any]) -> Iterator[None]:
             conn.execute("SELECT pg_advisory_unlock_all()")
 
 
-def claim(conn: psycopg.Connection[Any], task: Task) -> None:
-    """Makes this database's restore ours, or goes on with it. RestoreError when another one is not finished here."""
+def _take(conn: psycopg.Connection[Any], lock: tuple[int, int], otherwise: str, deadline: float) -> None:
+    while not _one(conn, "SELECT pg_try_advisory_lock(%s, %s)", *lock):
+        if time.monotonic() > deadline:
+            holders = ", ".join(name for (name,) in conn.execute(_HOLDERS.encode(), lock).fetchall())
+            raise RestoreError(
+                f"{otherwise}: {holders or 'nobody, by now'}",
+                "Wait until it has finished. If that is no restore, end it: SELECT pg_terminate_backend(process).",
+            )
+        time.sleep(0.2)
+
+
+def claim(conn: psycopg.Connection[Any], task: Task) -> str:
+    """Makes this database's restore ours, or goes on with it; gives the name of our turn at it.
+
+    RestoreError when another one is not finished here."""
     with conn.transaction():
         conn.execute("SET LOCAL client_min_messages = warning")
         conn.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}".encode())
@@ -130,6 +154,9 @@ def claim(conn: psycopg.Connection[Any], task: Task) -> None:
             f" {other.timeline}/{format_lsn(other.lsn)}, vault {other.vault_id}",
             "Finish that one (the same command as then, with --at at its position), or drop and create the database.",
         )
+    turn = secrets.token_hex(8)
+    conn.execute(_TAKE_TURN.encode(), [turn])
+    return turn
 
 
 def join(conn: psycopg.Connection[Any]) -> None:
@@ -137,12 +164,34 @@ def join(conn: psycopg.Connection[Any]) -> None:
     conn.execute("SELECT pg_advisory_lock_shared(%s, %s)", _AT_WORK)
 
 
+def begin_unit(conn: psycopg.Connection[Any], turn: str, unit: str) -> dict[int, Tally] | None:
+    """Makes `unit` ours for the open transaction; what it put into which relation if it is done already.
+
+    RestoreError where the process that handed the unit out is no longer in charge: whoever is now may have cut the work
+    otherwise."""
+    if _one(conn, _HOLD_TURN) != turn:
+        raise RestoreError(
+            f"{unit}: the restore that handed this out is no longer in charge of the database",
+            "Nothing of it was kept. Look at the restore that is in charge now.",
+        )
+    conn.execute(_HOLD_UNIT.encode(), [unit])
+    return done_unit(conn, unit)
+
+
+def hold_unit(conn: psycopg.Connection[Any], unit: str) -> None:
+    """Makes `unit` this session's until it ends; waits for one that has it."""
+    conn.execute("SELECT pg_advisory_lock(hashtextextended('ballast unit ' || %s, 0))", [unit])
+
+
+def done_unit(conn: psycopg.Connection[Any], unit: str) -> dict[int, Tally] | None:
+    """What a unit put into which relation; None if it is not done."""
+    recorded = _one(conn, _DONE_ONE, unit)
+    return _tallies(recorded) if recorded is not None else None
+
+
 def done_units(conn: psycopg.Connection[Any]) -> dict[str, dict[int, Tally]]:
     """The units of work that are committed, each with what it put into which relation (by number)."""
-    return {
-        unit: {int(number): Tally(rows, int(checksum)) for number, (rows, checksum) in recorded.items()}
-        for unit, recorded in conn.execute(_DONE.encode()).fetchall()
-    }
+    return {unit: _tallies(recorded) for unit, recorded in conn.execute(_DONE.encode()).fetchall()}
 
 
 def note_done(
@@ -170,6 +219,10 @@ def forget(conn: psycopg.Connection[Any]) -> None:
     with conn.transaction():
         conn.execute("SET LOCAL client_min_messages = warning")
         conn.execute(_DROP.encode())
+
+
+def _tallies(recorded: Mapping[str, Any]) -> dict[int, Tally]:
+    return {int(number): Tally(rows, int(checksum)) for number, (rows, checksum) in recorded.items()}
 
 
 def _one(conn: psycopg.Connection[Any], query: str, *parameters: object) -> Any:

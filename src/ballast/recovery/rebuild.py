@@ -66,7 +66,8 @@ def validate_all(dsn: str, jobs: int) -> list[str]:
 
 
 def create_roles(conn: psycopg.Connection[Any], script: str) -> list[str]:
-    """Creates the recorded roles that are not there yet; gives a warning for each statement that was refused.
+    """Creates the recorded roles that are not there yet, in the caller's transaction: one that was made, and killed before it
+    got its attributes, would later pass for one that stood before. A warning for each statement that was refused.
 
     Roles come without passwords (they are not recorded); a role that exists is left as it is.
     """
@@ -78,25 +79,24 @@ def create_roles(conn: psycopg.Connection[Any], script: str) -> list[str]:
         role = re.match(r'(CREATE|ALTER) ROLE ("(?:[^"]|"")+"|\S+?)[ ;]', statement)
         if role and role[1] == "ALTER" and role[2] in present:
             continue
-        try:
-            run_statement(conn, statement)
-        except ServerRefused as refused:
-            if refused.sqlstate == _OBJECT_EXISTS and role:
-                present.add(role[2])
-            else:
-                warnings.append(f"roles: {statement.splitlines()[0]}: {refused.what}")
+        refused = try_statements(conn, [statement])
+        if refused is not None and refused.sqlstate == _OBJECT_EXISTS and role:
+            present.add(role[2])
+        elif refused is not None:
+            warnings.append(f"roles: {statement.splitlines()[0]}: {refused.what}")
     return warnings
 
 
 def create_tables(conn: psycopg.Connection[Any], structure: Structure) -> None:
     """Roles, types, functions, tables: everything that must stand before rows, in one transaction with its note."""
-    warnings = [*create_roles(conn, structure.roles), *known_warnings(structure.adjustment)]
+    warnings = list(known_warnings(structure.adjustment))
     warnings += [f"left out of the dump, make it by hand: {what}" for what in left_out(structure.post_data)]
     warnings += [_our(part) for part in parts(structure.post_data)[1] if is_ours(part)]
     preamble, objects = parts(structure.pre_data)
     objects, _ = without_gate(objects, parts(structure.post_data)[1])
     version = conn.info.server_version
     with conn.transaction():
+        warnings += create_roles(conn, structure.roles)
         for statement in accepted(preamble, server_version=version):
             run_statement(conn, statement)
         for part in objects:
@@ -234,12 +234,16 @@ class Afterwards:
         """One that makes what the dump says."""
         with connect_target(self._dsn) as conn:
             progress.join(conn)
-            for statement in accepted(self._preamble, server_version=conn.info.server_version):
-                run_statement(conn, statement)
-            run_script(conn, _BUILD_SETTINGS)
-            if self._jobs > 1:
-                run_script(conn, "SET max_parallel_maintenance_workers = 0; SET max_parallel_workers_per_gather = 0")
+            self.prepare(conn)
             yield conn
+
+    def prepare(self, conn: psycopg.Connection[Any]) -> None:
+        """Settings under which a connection makes what the dump says."""
+        for statement in accepted(self._preamble, server_version=conn.info.server_version):
+            run_statement(conn, statement)
+        run_script(conn, _BUILD_SETTINGS)
+        if self._jobs > 1:
+            run_script(conn, "SET max_parallel_maintenance_workers = 0; SET max_parallel_workers_per_gather = 0")
 
     def _of(self, phase: Phase) -> list[Part]:
         return [part for part in self._parts if part.phase == phase]

@@ -18,14 +18,17 @@ import msgspec
 import psycopg
 
 from ballast.errors import BallastError
-from ballast.recovery import mark, priority, progress, roster
+from ballast.recovery import gate, mark, priority, progress, protecting, roster
+from ballast.recovery.apart import SETTINGS, Elsewhere
 from ballast.recovery.choice import Choice, Request, choose
-from ballast.recovery.closing import Closing
+from ballast.recovery.closing import Closing, Ended
 from ballast.recovery.copying import ServerRefused, in_servers_words, run_script
 from ballast.recovery.doorbell import Doorbell
+from ballast.recovery.hands import Hands, Seat
 from ballast.recovery.opening import Opening, finished_before, require_empty
 from ballast.recovery.pace import Pace
 from ballast.recovery.precedence import Precedence
+from ballast.recovery.protecting import Protecting
 from ballast.recovery.record import rows_estimate
 from ballast.recovery.report import TableProof, Tally
 from ballast.recovery.target import Target, connect_target
@@ -36,11 +39,6 @@ from ballast.vault.buckets import bucket_of
 from ballast.vault.moment import show
 from ballast.vault.records import Cut
 
-_SETTINGS = (
-    "SET session_replication_role = replica; SET synchronous_commit = off; SET jit = off;"
-    # Statistics are those of empty tables; a sequential scan of what grows would be the planner's choice.
-    " SET enable_seqscan = off"
-)
 _ROWS_A_UNIT = 40_000
 """One transaction of the workers: small, since a visitor of one of its tenants waits for all of it."""
 _LISTEN_EVERY_S = 0.01
@@ -60,6 +58,8 @@ class Wish(msgspec.Struct, frozen=True):
     jobs: int = 2
     """Workers for all tenants; as many more serve those that are waited for."""
     inexact: bool = False
+    protecting: Protecting | None = None
+    """Protect the new server before the first tenant is back; None: somebody else does, or nobody."""
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -79,6 +79,8 @@ class Recovered(msgspec.Struct, frozen=True):
     inexact: tuple[str, ...] = ()
     finished_before: bool = False
     """All of this was done and proven by an earlier call."""
+    is_protected: bool = False
+    """By this call or an earlier one, where it was asked for."""
 
     @property
     def proven(self) -> bool:
@@ -95,12 +97,18 @@ def begun(vault: Vault, dsn: str) -> str | None:
 
 
 def recover(
-    vault: Vault, resolved: Resolved, dsn: str, wish: Wish | None = None, onlooker: Onlooker | None = None
+    vault: Vault,
+    resolved: Resolved,
+    dsn: str,
+    wish: Wish | None = None,
+    onlooker: Onlooker | None = None,
+    hands: Hands | None = None,
 ) -> Recovered:
     """Rebuilds everything as of `resolved` in the empty database of `dsn`; tenants are served on demand meanwhile.
 
+    `hands`: who brings back the tenants that nobody waits for just now; default: `wish.jobs` threads.
     RestoreError, GapError, ConfigError, IntegrityError, StoreError: what was committed stays, and the same call goes on."""
-    recovery = Recovery(vault, resolved, dsn, wish or Wish(), onlooker or Silent())
+    recovery = Recovery(vault, resolved, dsn, wish or Wish(), onlooker or Silent(), hands)
     with in_servers_words():
         return recovery.run()
 
@@ -108,9 +116,12 @@ def recover(
 class Recovery:
     """One call of `recover`."""
 
-    def __init__(self, vault: Vault, resolved: Resolved, dsn: str, wish: Wish, onlooker: Onlooker) -> None:
+    def __init__(
+        self, vault: Vault, resolved: Resolved, dsn: str, wish: Wish, onlooker: Onlooker, hands: Hands | None
+    ) -> None:
         self._vault, self._resolved, self._dsn = vault, resolved, dsn
-        self._wish, self._onlooker = wish, onlooker
+        self._wish, self._onlooker, self._hands = wish, onlooker, hands
+        self._workers = hands.count if hands is not None else wish.jobs
         self._pace = Pace()
         self._changed = threading.Condition()
         self._serving = 0
@@ -128,17 +139,31 @@ class Recovery:
         ranks = priority.read_file(file) if file is not None else {}
         with connect_target(self._dsn) as conn:
             if finished_before(conn, self._vault):
-                return Recovered(self._resolved.cut, 0, 0, self._pace.elapsed_s, None, finished_before=True)
+                return self._done_before()
             with progress.in_charge(conn):
                 require_empty(conn, self._vault, self._resolved)
                 return self._in_charge(conn, choice, ranks)
+
+    def _done_before(self) -> Recovered:
+        if self._wish.protecting is not None:
+            protecting.at_end(self._wish.protecting, self._onlooker)
+        is_protected = self._wish.protecting is not None
+        return Recovered(
+            self._resolved.cut, 0, 0, self._pace.elapsed_s, None, finished_before=True, is_protected=is_protected
+        )
 
     def _in_charge(self, conn: psycopg.Connection[Any], choice: Choice, ranks: dict[str, float]) -> Recovered:
         def begin(stage: str) -> None:
             self._onlooker.begin(stage, 0)
 
         opening = Opening(conn, self._dsn, self._vault, self._resolved, choice, begin)
+        mark.announce(conn)
         target = opening.run(self._wish.settings)
+        if passers := gate.passers(conn, target):
+            self._onlooker.say(f"WARNING: {passers}")  # at the end it would be too late
+            self._warnings[passers] = None
+        wanted = self._wish.protecting
+        unprotected = wanted and protecting.at_opening(conn, wanted, self._onlooker)
         done = progress.done_units(conn)
         for tallies in done.values():
             self._add(tallies)
@@ -146,6 +171,7 @@ class Recovery:
         if SHARED not in done:
             begin("shared rows")
             with self._loader(0, target) as loader:
+                assert isinstance(loader, Loader)
                 self._add(loader.load_shared())
         if self._wish.priority.query is not None:
             ranks = priority.ask(conn, self._wish.priority.query)
@@ -157,7 +183,13 @@ class Recovery:
         closing = Closing(conn, self._dsn, self._vault, self._resolved, target, self._wish.jobs)
         self._onlooker.begin("foreign keys, sequences, gate", 0)
         ended = closing.run(complete=not self._failures)
-        return self._ended(choice, target, ended.broken, ended.warnings)
+        if wanted is not None and unprotected is not None and ended.complete:
+            protecting.at_end(wanted, self._onlooker)
+            unprotected = None
+        is_protected = wanted is not None and unprotected is None
+        if unprotected is not None:
+            self._warnings[f"the new server is not protected: {unprotected}"] = None
+        return self._ended(choice, target, ended, is_protected=is_protected)
 
     def _plan(self, conn: psycopg.Connection[Any], estimated: int) -> None:
         """Who comes when."""
@@ -184,9 +216,9 @@ class Recovery:
             self._pace.opened()
             self._onlooker.begin("tenants", estimated)
             self._onlooker.advance(self._rows())
-            with ThreadPoolExecutor(2 * jobs + 1) as pool:
-                running = [pool.submit(self._guarded, self._work, n + 1, target) for n in range(jobs)]
-                running += [pool.submit(self._guarded, self._serve, jobs + n + 1, target) for n in range(jobs)]
+            with ThreadPoolExecutor(self._workers + jobs) as pool:
+                running = [pool.submit(self._guarded, self._serve, n + 1, target) for n in range(jobs)]
+                running += [pool.submit(self._guarded, self._work, jobs + n + 1, target) for n in range(self._workers)]
                 try:
                     self._listen(conn, bell)
                 except BaseException as failure:
@@ -196,7 +228,7 @@ class Recovery:
         if self._failure is not None:
             raise self._failure
 
-    def _guarded(self, work: Callable[[Loader], None], number: int, target: Target) -> None:
+    def _guarded(self, work: Callable[[Loader | Elsewhere], None], number: int, target: Target) -> None:
         try:
             with self._loader(number, target) as loader:
                 work(loader)
@@ -209,18 +241,22 @@ class Recovery:
             self._changed.notify_all()
 
     @contextmanager
-    def _loader(self, number: int, target: Target) -> Iterator[Loader]:
+    def _loader(self, number: int, target: Target) -> Iterator[Loader | Elsewhere]:
+        is_worker = number > self._wish.jobs
+        if is_worker and self._hands is not None:
+            seat = Seat(self._vault, self._dsn, lambda rows: None)
+            yield Elsewhere(self._hands, seat, self._resolved.cut, target, number, self._warnings)
+            return
         with connect_target(self._dsn) as conn:
             progress.join(conn)
             if warning := mark.mark(conn, number):
                 self._warnings[warning] = None
-            run_script(conn, _SETTINGS)
-            is_worker = 0 < number <= self._wish.jobs
+            run_script(conn, SETTINGS)
             yield Loader(
                 conn, self._vault, self._resolved, target, **({"give_way": self._give_way} if is_worker else {})
             )
 
-    def _work(self, loader: Loader) -> None:
+    def _work(self, loader: Loader | Elsewhere) -> None:
         """All of them, as far as nobody waits for others."""
         while True:
             with self._changed:
@@ -231,7 +267,7 @@ class Recovery:
                 return
             self._bring(loader, unit)
 
-    def _serve(self, loader: Loader) -> None:
+    def _serve(self, loader: Loader | Elsewhere) -> None:
         """Those that are waited for, at once."""
         while True:
             with self._changed:
@@ -253,7 +289,7 @@ class Recovery:
             with self._changed:
                 self._changed.wait_for(lambda: not self._serving, _GIVE_WAY_S)
 
-    def _bring(self, loader: Loader, unit: Sequence[str], attempts: int = 3) -> None:
+    def _bring(self, loader: Loader | Elsewhere, unit: Sequence[str], attempts: int = 3) -> None:
         try:
             recorded = loader.load(unit)
         except (ServerRefused, Differs) as refused:
@@ -270,7 +306,7 @@ class Recovery:
             return
         self._ended_unit(unit, recorded)
 
-    def _give_up(self, loader: Loader, tenant: str, why: BallastError) -> None:
+    def _give_up(self, loader: Loader | Elsewhere, tenant: str, why: BallastError) -> None:
         loader.note_failure(tenant, why.what)
         self._failures[tenant] = why.what
         self._ended_unit((tenant,), {})
@@ -309,7 +345,7 @@ class Recovery:
     def _rows(self) -> int:
         return sum(tally.rows for tally in self._recorded.values())
 
-    def _ended(self, choice: Choice, target: Target, broken: Sequence[str], warnings: Sequence[str]) -> Recovered:
+    def _ended(self, choice: Choice, target: Target, ended: Ended, *, is_protected: bool) -> Recovered:
         proofs = [
             TableProof(place.relation.qualified, tally, tally)
             for place in sorted(target.places.values(), key=lambda place: place.relation.qualified)
@@ -323,7 +359,8 @@ class Recovery:
             opened_after_s=self._pace.opened_after_s,
             tables=tuple(proofs),
             failures=tuple(f"tenant {tenant}: {why}" for tenant, why in sorted(self._failures.items())),
-            broken_foreign_keys=tuple(broken),
-            warnings=(*warnings, *self._warnings),
+            broken_foreign_keys=tuple(ended.broken),
+            warnings=(*ended.warnings, *self._warnings),
             inexact=choice.inexact,
+            is_protected=is_protected,
         )

@@ -23,8 +23,8 @@ from ballast.recovery.choice import Choice, Request, choose, refuse_unknown
 from ballast.recovery.copying import Ask, ServerRefused, converse, in_servers_words
 from ballast.recovery.empty import IntoEmpty, leave_extensions
 from ballast.recovery.existing import IntoExisting, Prepared, left_alone, others, told
+from ballast.recovery.hands import Hands, Seat, Threads
 from ballast.recovery.newer import Newer
-from ballast.recovery.origin import mark
 from ballast.recovery.report import Report, TableProof, added
 from ballast.recovery.sequences import past_record
 from ballast.recovery.target import Target, connect_target
@@ -42,15 +42,23 @@ _STATE = (
 _STALE = ("42P01", "42703")
 
 
-def restore(vault: Vault, resolved: Resolved, dsn: str, request: Request, watcher: Watcher | None = None) -> Report:
+def restore(
+    vault: Vault,
+    resolved: Resolved,
+    dsn: str,
+    request: Request,
+    watcher: Watcher | None = None,
+    hands: Hands | None = None,
+) -> Report:
     """Restores `request` as of `resolved` into the database of `dsn`, and proves it.
 
     Interrupted and called again with the same request it goes on. Raises RestoreError with nothing half done that the
     next call would not finish: unknown tenants or tables, a target that holds other such rows, missing rights. GapError
-    for a moment whose record is not exact.
+    for a moment whose record is not exact. `hands`: who reads the record and puts rows back, with the same outcome; default:
+    `request.jobs` threads.
     """
     with Restorer(vault, dsn) as restorer:
-        return restorer.restore(resolved, request, watcher)
+        return restorer.restore(resolved, request, watcher, hands)
 
 
 def begun(vault: Vault, dsn: str, request: Request) -> str | None:
@@ -68,12 +76,9 @@ def begun(vault: Vault, dsn: str, request: Request) -> str | None:
 class Restorer:
     """Restores into one database, again and again: connection, structure and statements are kept from one to the next."""
 
-    def __init__(self, vault: Vault, dsn: str, *, marked: bool = False) -> None:
-        """`marked`: what its own connection writes (tenants one by one) is under a replication origin, see `origin.mark`."""
+    def __init__(self, vault: Vault, dsn: str) -> None:
         self._vault, self._dsn = vault, dsn
         self._conn = connect_target(dsn)
-        if marked:
-            mark(self._conn)
         self._known = _known_of(vault, dsn)
 
     def close(self) -> None:
@@ -104,10 +109,13 @@ class Restorer:
         if refused.sqlstate in _STALE:
             self._known.state = None
 
-    def restore(self, resolved: Resolved, request: Request, watcher: Watcher | None = None) -> Report:
+    def restore(
+        self, resolved: Resolved, request: Request, watcher: Watcher | None = None, hands: Hands | None = None
+    ) -> Report:
         """See the function `restore`."""
         started = time.monotonic()
         watcher = watcher or Silent()
+        hands = hands or Threads(request.jobs)
         choice = choose(self._vault, resolved, request)
         with in_servers_words():
             way = self._way(resolved, request, choice)
@@ -118,11 +126,11 @@ class Restorer:
                     # Another process may have finished while this one waited to be in charge.
                     way = self._way(resolved, request, choice)
                     if way.in_bulk:
-                        bulk = IntoEmpty(self._vault, resolved, self._dsn, self._conn, request, choice, watcher)
+                        bulk = IntoEmpty(self._vault, resolved, self._dsn, self._conn, request, choice, watcher, hands)
                         proofs, warnings, broken = bulk.run(rebuild_structure=way.rebuilds)
                         self._known.state = None
             if not way.in_bulk:
-                proofs, warnings, broken = self._into_existing(way.prepared, resolved, request, watcher)
+                proofs, warnings, broken = self._into_existing(way.prepared, resolved, request, watcher, hands)
         if strays := self._vault.ledger.strays:
             warnings.append(f"objects under ledger/ that are no entries: {', '.join(strays[:5])}; run `ballast verify`")
         return Report(
@@ -188,11 +196,12 @@ class Restorer:
         return row is not None and not row[0]
 
     def _into_existing(
-        self, prepared: Prepared, resolved: Resolved, request: Request, watcher: Watcher
+        self, prepared: Prepared, resolved: Resolved, request: Request, watcher: Watcher, hands: Hands
     ) -> tuple[list[TableProof], list[str], list[str]]:
         """Every tenant asked for, or all, into tables that stand, each in its own transaction."""
         prepared.require(self._conn, request)
-        way = IntoExisting(self._vault, resolved, self._dsn, prepared, request, watcher)
+        seat = Seat(self._vault, self._dsn, watcher.advance)
+        way = IntoExisting(resolved.cut, prepared, request, hands, seat)
         everybody = request.tenants is None
         wanted: Sequence[str | None] = request.tenants or ()
         if everybody:

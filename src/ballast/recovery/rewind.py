@@ -23,7 +23,7 @@ from psycopg import sql
 
 from ballast.errors import RestoreError
 from ballast.postgres import Catalog, format_lsn
-from ballast.recovery import amend
+from ballast.recovery import amend, roster
 from ballast.recovery.amend import Attempt, until_done
 from ballast.recovery.choice import Choice, Request, choose, refuse_unknown
 from ballast.recovery.copying import Lines, ServerRefused, finish, in_servers_words, start
@@ -91,6 +91,7 @@ class Rewinder:
         with in_servers_words():
             catalog = self._server.catalog()
             own = self._own(catalog, choice, resolved, request)
+            roster.refuse_missing(self._server.connection, [asked.tenant])
             if not asked.dry_run:
                 own.require_rights(self._server.connection)
             try:

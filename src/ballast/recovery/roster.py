@@ -16,7 +16,7 @@ from psycopg import sql
 from ballast.errors import RestoreError
 from ballast.postgres import format_lsn
 from ballast.postgres.ownership import stranger_in
-from ballast.recovery.copying import run_script
+from ballast.recovery.copying import ServerRefused, run_script
 from ballast.recovery.doorbell import ASK, BELL, MASK
 from ballast.recovery.target import Place, Target
 from ballast.vault.records import ByColumn, Cut, Via
@@ -42,6 +42,8 @@ ON CONFLICT (only_one) DO UPDATE
        seconds_left = excluded.seconds_left, tenants_waited_for = excluded.tenants_waited_for,
        sessions_waiting = excluded.sessions_waiting, updated_at = excluded.updated_at
 """
+_OVER = ("3F000", "42883")
+"""No such schema, no such function: the recovery has ended since."""
 _TABLES = ("tenant", "progress", "gate", "unchecked", "help", "naming")
 _FUNCTIONS = ("readable()", "checked(text)", "writable(text)", "canonical(text)")
 _LEAVE_BALLAST = """
@@ -93,6 +95,28 @@ def refuse_strangers(conn: psycopg.Connection[Any]) -> None:
                 "If that role has begun the recovery, go on as that role. If not, look at what it has put there, then"
                 f" DROP SCHEMA {schema} CASCADE.",
             )
+
+
+def refuse_missing(conn: psycopg.Connection[Any], tenants: Iterable[str | None]) -> None:
+    """ServerRefused (BL001) where a recovery under way has still to bring one of these tenants back: its rows would be taken for
+    deleted, and those that are put back meanwhile would stand in the recovery's way. None is of everybody.
+
+    Asked of the gate, which any role may ask. Who is back stays so, thus it need not be asked again."""
+    row = conn.execute("SELECT to_regprocedure('ballast_recovery.writable(text)') IS NOT NULL").fetchone()
+    if row is None or not row[0]:
+        return
+    names = [tenant for tenant in tenants if tenant is not None]
+    try:
+        conn.execute("SELECT ballast_recovery.writable(tenant) FROM unnest(%s::text[]) AS tenant", [names])
+    except psycopg.Error as error:
+        if error.sqlstate in _OVER:
+            return
+        if error.sqlstate == "BL001":
+            do = (
+                "Have it brought back first (`SELECT ballast.ensure_tenant('…')`), then ask again. Nothing was changed."
+            )
+            raise ServerRefused(error.diag.message_primary or str(error), do, "BL001") from error
+        raise
 
 
 def set_up(conn: psycopg.Connection[Any], vault_id: str, cut: Cut) -> None:

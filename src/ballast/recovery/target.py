@@ -37,6 +37,10 @@ _PRINTED_AS_COMPARED = frozenset(
 )
 
 
+class Unreachable(ServerRefused):
+    """The target is not there, or does not let this process in."""
+
+
 class Place(msgspec.Struct, frozen=True):
     """Where the rows of one recorded relation go: a table of the target and the columns that both have."""
 
@@ -200,12 +204,12 @@ class Target:
 
 
 def connect_target(dsn: str) -> psycopg.Connection[tuple[Any, ...]]:
-    """A pinned connection to the target; ServerRefused if it is not there."""
+    """A pinned connection to the target; Unreachable if it is not there."""
     try:
         return connect(dsn)
     except psycopg.Error as error:
         refused = said(error.sqlstate or "", str(error).strip())
-        raise ServerRefused(
+        raise Unreachable(
             f"the target cannot be reached: {str(error).strip()}",
             "Check --into: the database must exist (createdb), the server run, and the role be allowed to connect.",
             refused.sqlstate,

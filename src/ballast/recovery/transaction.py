@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from ballast.errors import ConfigError, GapError
 from ballast.postgres.lsn import format_lsn, parse_lsn
 from ballast.vault import Vault
+from ballast.vault.moment import show
 from ballast.vault.read import warm
 from ballast.vault.records import Cut, Segment
 
@@ -62,8 +63,11 @@ class Touched(msgspec.Struct, frozen=True):
 
 
 def find_transaction(vault: Vault, named: str) -> tuple[Transaction, Segment]:
-    """The transaction of this number (xid, the newest of that number) or position `[timeline/]X/Y`, on the newest timeline
-    and those it comes from. ConfigError for what is neither; GapError for one that the vault does not have."""
+    """The transaction of this number (xid, the newest of that number) on the newest timeline, or of position `[timeline/]X/Y`.
+
+    Numbers begin anew on a recovered server: one that only an earlier timeline has may be another transaction than the one
+    that is meant, whose commit is not recorded yet. ConfigError, which tells its position; also for what is neither.
+    GapError for one that the vault does not have."""
     text = named.strip()
     if position := _POSITION.fullmatch(text):
         timeline = int(position[1]) if position[1] else vault.index.newest_timeline
@@ -82,10 +86,17 @@ def find_transaction(vault: Vault, named: str) -> tuple[Transaction, Segment]:
             if segment.first_lsn >= part.to_lsn or (column == "lsn" and not _within(value, segment)):
                 continue
             found = _in_segment(vault, segment, column, value, part.to_lsn)
+            if found is not None and column == "xid" and found.timeline != timeline:
+                raise ConfigError(
+                    f"timeline {timeline} has no transaction {named} up to {show(until)}; timeline {found.timeline}, before this"
+                    f" server, has one, of {found.committed_at}.",
+                    f"If that one is meant, give its position, {found.position}. If a new one is, wait until the recorder has"
+                    " sealed it (about ten seconds).",
+                )
             if found is not None:
                 return found, segment
     raise GapError(
-        f"The vault has no transaction {named}: it is recorded up to {until.timeline}/{format_lsn(until.lsn)}.",
+        f"The vault has no transaction {named}: it is recorded up to {show(until)}.",
         "If it is a new one, wait until the recorder has sealed it (about ten seconds); else compare with `ballast changes`.",
     )
 

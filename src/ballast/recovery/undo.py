@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from ballast.errors import GapError, RestoreError
-from ballast.recovery import amend
+from ballast.recovery import amend, roster
 from ballast.recovery.amend import Attempt, until_done
 from ballast.recovery.copying import Lines, Step, converse, in_servers_words
 from ballast.recovery.livetable import LiveTable, standing
@@ -62,6 +62,7 @@ def undo(vault: Vault, dsn: str, asked: Undoing) -> Rewound:
     with Restorer(vault, dsn) as server, in_servers_words():
         catalog = server.catalog()
         done = _Done(vault, transaction, what, server)
+        roster.refuse_missing(server.connection, done.tenants)
         if not asked.dry_run:
             needs = amend.needs_of(done.target, [table.table.oid for table in done.tables])
             require_rights(server.connection, catalog, needs, create=False)

@@ -21,12 +21,15 @@ from ballast.recovery.report import Tally
 from ballast.recovery.target import HOLE, Place, Target
 from ballast.vault import Resolved, RowChunk, Vault, read_rows
 from ballast.vault.failpoints import reach
-from ballast.vault.records import Shared
+from ballast.vault.records import Cut, Shared
 
 _BACK = "UPDATE ballast_recovery.tenant SET back_at = clock_timestamp() WHERE tenant = ANY ({}) AND back_at IS NULL RETURNING 1"
 _AT_ONCE_BYTES = 4 << 20
 SHARED = "shared"
 """The unit of the rows that all tenants share."""
+
+_ALONE = ("BEGIN", "COMMIT", "ROLLBACK")
+_WITHIN = ("SAVEPOINT ballast_unit", "RELEASE SAVEPOINT ballast_unit", "ROLLBACK TO SAVEPOINT ballast_unit")
 
 Tallies = dict[int, Tally]
 """Relation number to rows and checksum."""
@@ -43,33 +46,36 @@ class Loader:
         self,
         conn: psycopg.Connection[Any],
         vault: Vault,
-        resolved: Resolved,
+        resolved: Resolved | Cut,
         target: Target,
         *,
         give_way: Callable[[], None] = lambda: None,
     ) -> None:
         self._conn, self._vault, self._resolved, self._target = conn, vault, resolved, target
+        self._begin, self._commit, self._undo = _ALONE
         self._give_way = give_way
         self._streams = can_stream(conn)
         self._wordings: dict[tuple[bool, bool], dict[int, str]] = {}
         self._copies = {number: place.copy_in().as_string(None) for number, place in target.places.items()}
         self._names: dict[int, str] = {}
 
-    def load(self, tenants: Sequence[str]) -> Tallies:
-        """Brings tenants back that can be read together; what the record has of them, as it was read back.
+    def load(self, tenants: Sequence[str], note: str = "") -> Tallies:
+        """Brings tenants back that can be read together; what the record has of them, as it was read back. `note`: the unit's
+        name among those that are done; default: made of its first tenant's.
 
         Differs; ServerRefused with the server's words: nothing was kept. What the vault raises (IntegrityError, StoreError)."""
-        return self._load(tenants)
+        return self._load(tenants, note or f"tenants {tenants[0]} …")
 
-    def load_shared(self) -> Tallies:
-        """The rows of no tenant, noted as the unit `SHARED`."""
-        return self._load(None)
+    def load_shared(self, *, within: bool = False) -> Tallies:
+        """The rows of no tenant, noted as the unit `SHARED`; `within`: as a part of the caller's transaction."""
+        self._begin, self._commit, self._undo = _WITHIN if within else _ALONE
+        return self._load(None, SHARED)
 
     def note_failure(self, tenant: str, why: str) -> None:
         """It cannot be brought back; those who wait for it are told."""
         roster.fail(self._conn, tenant, why)
 
-    def _load(self, tenants: Sequence[str] | None) -> Tallies:
+    def _load(self, tenants: Sequence[str] | None, note: str) -> Tallies:
         try:
             recorded = self._fill(tenants)
             try:
@@ -80,11 +86,11 @@ class Loader:
                     raise
                 raise _NotAValue from refused
             # The proof is of this moment: tenants write on, and what is read later is another thing.
-            progress.note_done(self._conn, SHARED if tenants is None else f"tenants {tenants[0]} …", recorded)
-            run_script(self._conn, "COMMIT")
+            progress.note_done(self._conn, note, recorded)
+            run_script(self._conn, self._commit)
         except _NotAValue:
             self._roll_back()
-            return self._load_by_text(tenants or ())
+            return self._load_by_text(tenants or (), note)
         except PrintError as refused:
             self._roll_back()
             raise ServerRefused(refused.what, refused.do, refused.sqlstate) from refused
@@ -94,16 +100,16 @@ class Loader:
         reach("recover.committed")
         return recorded
 
-    def _load_by_text(self, tenants: Sequence[str]) -> Tallies:
+    def _load_by_text(self, tenants: Sequence[str], note: str) -> Tallies:
         twin = Loader(self._conn, self._vault, self._resolved, self._target.comparing_texts(), give_way=self._give_way)
-        return twin._load(tenants)
+        return twin._load(tenants, note)
 
     def _roll_back(self) -> None:
         if self._conn.pgconn.status == psycopg.pq.ConnStatus.OK:
-            self._conn.pgconn.exec_(b"ROLLBACK")
+            self._conn.pgconn.exec_(self._undo.encode())
 
     def _fill(self, tenants: Sequence[str] | None) -> Tallies:
-        opening = [Ask("BEGIN")]
+        opening = [Ask(self._begin)]
         if tenants is not None:
             opening.append(Ask(_BACK.format(_array(tenants))))
         start(self._conn, opening)  # while the record is being read

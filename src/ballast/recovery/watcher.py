@@ -27,6 +27,9 @@ class Onlooker(Watcher, Protocol):
     def progressed(self, progress: Progress) -> None:
         """Every half second, from a thread of its own."""
 
+    def say(self, line: str) -> None:
+        """What people should know at once: who passes the gate, how the new server is protected."""
+
 
 class Silent:
     """Shows nothing."""
@@ -35,6 +38,9 @@ class Silent:
         """Nothing."""
 
     def progressed(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def say(self, line: str) -> None:
         """Nothing."""
 
     def begin(self, stage: str, rows: int) -> None:

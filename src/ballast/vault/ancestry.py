@@ -44,13 +44,18 @@ def recovered(index: VaultIndex, marker: Marker | None, identity: Identity) -> D
     """What the marker says. None: there is none, or of another vault, or the timeline that it leads to has begun already."""
     if marker is None or not index.timelines or marker.vault_id != index.genesis.vault_id:
         return None
-    if any(_is_of(known, marker, identity) for known in _line(index, index.newest_timeline)):
+    if has_begun(index, marker, identity):
         return None
     cut = marker.cut
     begin = index.recorded_from(cut.timeline) if cut.timeline in index.timelines else None
     if begin is None or not begin <= cut.lsn <= index.recorded_until(cut.timeline):
         return None
     return Descent(cut, "recovered", marker.recovery, marker.finished, marker.left_out)
+
+
+def has_begun(index: VaultIndex, marker: Marker, identity: Identity) -> bool:
+    """Whether the vault has the timeline of this recovery already, as its newest or before it."""
+    return any(_is_of(known, marker, identity) for known in _line(index, index.newest_timeline))
 
 
 def promoted(index: VaultIndex, identity: Identity, left_at: int | None) -> Descent | None:

@@ -76,6 +76,7 @@ class Around(msgspec.Struct, frozen=True):
     prepared: tuple[str, ...]
     subscriptions: tuple[str, ...] = ()
     encoding: str = "UTF8"
+    citus: bool = False
     strangers: tuple[str, str] | None = None
     """Something in the schema `ballast` that is not this role's, and whose it is."""
 
@@ -134,7 +135,8 @@ def problems_of(facts: ServerFacts, around: Around, wanted: Wanted, mapping: Ten
     if slot is not None and (slot.plugin, slot.database) != ("pgoutput", facts.database):
         yield Finding(
             f"There is a slot {wanted.slot} already ({slot.plugin or 'physical'}, database {slot.database or '-'}).",
-            "Choose another name with --slot, such as ballast_2.",
+            "Choose another name with --slot, such as ballast_2; or, if that database is not needed any more (the one that was"
+            " lost, recovered beside it), take its protection off first: ballast unprotect.",
         )
     for problem in mapping.problems:
         yield Finding(problem.what, problem.do)

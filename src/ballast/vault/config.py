@@ -12,6 +12,7 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -224,6 +225,12 @@ def parse(text: str, *, folder: Path, name: str = "ballast.toml") -> Config:
 def convert(document: dict[str, Any], *, folder: Path, name: str = "ballast.toml") -> Config:
     """The same of what is in the file, as tomllib reads it."""
     document.setdefault("state_dir", ".ballast")
+    if "nodes" in document:
+        raise ConfigError(
+            f"{name} names several nodes, and this command works on one.",
+            "Give it the settings of that node, --config <state_dir>/nodes/<node>/ballast.toml, or its vault,"
+            " --vault <vault>/nodes/<node>.",
+        )
     try:
         config = msgspec.convert(document, Config, dec_hook=lambda _, value: _path(value, folder))
     except msgspec.ValidationError as error:
@@ -235,24 +242,28 @@ def convert(document: dict[str, Any], *, folder: Path, name: str = "ballast.toml
     return config
 
 
-def render(config: Config, *, folder: Path) -> str:
-    """The file's text for this configuration, every key with what it is for; `parse` gives it back."""
+def render(config: Config, *, folder: Path, without: Collection[str] = ()) -> str:
+    """The file's text for this configuration, every key with what it is for; `parse` gives it back.
+
+    `without`: keys that have no place in it, because each node has its own."""
     lines = [
         "# How Ballast protects this database. Changes take effect when `ballast record` starts again.",
         "",
     ]
     for key in ("dsn", "vault", "state_dir", "slot", "publication", "key"):
+        if key in without:
+            continue
         value = _value(config, key)
         if key in ("vault", "state_dir"):
             value = _relative(str(value), folder)
-        lines += _with_comment(key, f"{key} = {_toml(value)}")
+        lines += _with_comment(key, f"{key} = {in_toml(value)}")
     for group in _GROUPS:
         lines += [f"[{group}]"]
         plain = [k for k in _KEYS if k.startswith(group + ".") and not isinstance(_value(config, k), dict)]
         for key in plain:
-            lines += _with_comment(key, f"{key.partition('.')[2]} = {_toml(_value(config, key))}")
+            lines += _with_comment(key, f"{key.partition('.')[2]} = {in_toml(_value(config, key))}")
         for key in (k for k in _KEYS if k.startswith(group + ".") and k not in plain):
-            entries = [f"{_toml(k)} = {_toml(v)}" for k, v in _value(config, key).items()]
+            entries = [f"{in_toml(k)} = {in_toml(v)}" for k, v in _value(config, key).items()]
             lines += [f"[{key}]", *_with_comment(key, *entries)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -260,10 +271,11 @@ def render(config: Config, *, folder: Path) -> str:
 def write(config: Config, path: str | os.PathLike[str]) -> None:
     """Write the file, whole or not at all; OSError."""
     file = Path(path)
-    _replace(file, render(config, folder=file.absolute().parent))
+    replace_file(file, render(config, folder=file.absolute().parent))
 
 
-def _replace(file: Path, text: str) -> None:
+def replace_file(file: Path, text: str) -> None:
+    """Settings are written whole or not at all; OSError."""
     new = file.with_name(file.name + ".new")
     with new.open("w", encoding="utf-8") as out:
         out.write(text)
@@ -277,7 +289,7 @@ def pin(config: Config, path: str | os.PathLike[str], key: str) -> Config:
     pinned = msgspec.structs.replace(config, key=key)
     file = Path(path)
     text = file.read_text(encoding="utf-8")
-    line = f"key = {_toml(key)}"
+    line = f"key = {in_toml(key)}"
     text, count = re.subn(r'^key *= *""', line, text, count=1, flags=re.MULTILINE)
     if not count:
         head, table, rest = re.fullmatch(r"(.*?)(^\[|\Z)(.*)", text, re.DOTALL | re.MULTILINE).groups()  # type: ignore[union-attr]
@@ -286,7 +298,7 @@ def pin(config: Config, path: str | os.PathLike[str], key: str) -> Config:
         )
     with contextlib.suppress(ConfigError):
         if parse(text, folder=file.absolute().parent) == pinned:
-            _replace(file, text)
+            replace_file(file, text)
             return pinned
     write(pinned, file)
     return pinned
@@ -302,7 +314,7 @@ def set_in_record(path: str | os.PathLike[str], **record: Any) -> Config:
             raise _wrong(key, _value(wanted, key), str(file))
     text = file.read_text(encoding="utf-8")
     for name, value in record.items():
-        line = f"{name} = {_toml(value)}"
+        line = f"{name} = {in_toml(value)}"
         table = re.search(r"^\[record\][^\n]*\n(?:(?!\[).*\n?)*", text, re.MULTILINE)
         if table is None:
             text = text.rstrip("\n") + "\n\n[record]\n" + "\n".join(_with_comment(f"record.{name}", line))
@@ -313,7 +325,7 @@ def set_in_record(path: str | os.PathLike[str], **record: Any) -> Config:
         text = text[: table.start()] + block + text[table.end() :]
     with contextlib.suppress(ConfigError):
         if parse(text, folder=file.absolute().parent) == wanted:
-            _replace(file, text)
+            replace_file(file, text)
             return wanted
     write(wanted, file)
     return wanted
@@ -378,7 +390,7 @@ def _value(config: Config, key: str) -> Any:
 
 
 def _wrong(key: str, value: Any, name: str) -> ConfigError:
-    shown = "a connection string with a password" if key == "dsn" and has_password(value) else _toml(value)
+    shown = "a connection string with a password" if key == "dsn" and has_password(value) else in_toml(value)
     return ConfigError(f"{name}: {key} is {shown}.", f"Allowed is {_KEYS[key].allowed}.")
 
 
@@ -433,14 +445,15 @@ def _with_comment(key: str, *lines: str) -> list[str]:
     return [*(f"# {line}" for line in _KEYS[key].purpose.split("\n")), *lines, ""]
 
 
-def _toml(value: Any) -> str:
+def in_toml(value: Any) -> str:
+    """A value as it stands in the file."""
     if isinstance(value, ViaColumns):
         fields = msgspec.structs.asdict(value)
-        return "{ " + ", ".join(f"{name} = {_toml(v)}" for name, v in fields.items()) + " }"
+        return "{ " + ", ".join(f"{name} = {in_toml(v)}" for name, v in fields.items()) + " }"
     if isinstance(value, tuple | list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
+        return "[" + ", ".join(map(in_toml, value)) + "]"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{in_toml(k)} = {in_toml(v)}" for k, v in value.items()) + " }"
     if isinstance(value, str | Path):
         return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value)

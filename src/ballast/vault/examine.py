@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -63,14 +63,17 @@ class Examination(msgspec.Struct, frozen=True):
 
     def refuse(self) -> None:
         """ProtectionError with every problem, if there is one."""
-        problems = self.report.problems
-        if not problems:
-            return
-        if len(problems) == 1:
-            raise ProtectionError(problems[0].what, problems[0].do)
-        first, *rest = problems
-        more = "".join(f"\n  - {problem}" for problem in rest)
-        raise ProtectionError(f"{len(problems)} things prevent protection. {first.what}", f"{first.do}{more}")
+        _refuse(self.report.problems)
+
+
+def _refuse(problems: Sequence[Finding]) -> None:
+    if not problems:
+        return
+    if len(problems) == 1:
+        raise ProtectionError(problems[0].what, problems[0].do)
+    first, *rest = problems
+    more = "".join(f"\n  - {problem}" for problem in rest)
+    raise ProtectionError(f"{len(problems)} things prevent protection. {first.what}", f"{first.do}{more}")
 
 
 @contextlib.contextmanager
@@ -152,6 +155,16 @@ def examine(dsn: str, tenants: Tenants, wanted: Wanted) -> Examination:
         problems=tuple(problems),
     )
     return Examination(report, mapping, around)
+
+
+def refuse_unsuited(dsn: str, wanted: Wanted) -> None:
+    """ProtectionError where a server cannot be protected, whatever tables it will have; ServerError, ConfigError."""
+    with session(dsn) as conn:
+        too_old = checks.version_problem(conn.info.server_version)
+        if too_old is not None:
+            raise ServerError(too_old.what, too_old.do)
+        problems = list(checks.problems_of(server_facts(conn), read_around(conn, wanted), wanted, TenantMap(())))
+    _refuse(problems or _no_replication(dsn))
 
 
 def read_around(conn: psycopg.Connection[Any], wanted: Wanted) -> Around:

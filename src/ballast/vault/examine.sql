@@ -48,5 +48,7 @@ SELECT jsonb_build_object(
                                      date_trunc('second', a.xact_start))), '[]')
       FROM pg_stat_activity a
      WHERE a.backend_xid IS NOT NULL AND a.xact_start < now() - interval '10 s' AND a.pid <> pg_backend_pid()),
+  -- Its own tables must not be published, and its nodes not be told what is made for one of them.
+  'citus', EXISTS (SELECT FROM pg_extension WHERE extname = 'citus'),
   'prepared', (SELECT coalesce(jsonb_agg(gid), '[]') FROM pg_prepared_xacts)
 )

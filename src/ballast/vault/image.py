@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ from ballast.vault.batch import Batch
 from ballast.vault.lineage import SEPARATOR, Families, Lineage, parent_space
 from ballast.vault.records import ByColumn, Relation, RunRef, SequenceState, Via
 from ballast.vault.run import RunWriter
+from ballast.vault.shards import Shards, rows_of, shards_here
 from ballast.vault.spill import SPILL_SCHEMA, Constants, Group, Spill
 from ballast.vault.tables import UNRECORDED
 
@@ -70,13 +72,14 @@ def take_image(
     ledger. ProtectionError if a table was rewritten since the snapshot, or its rows are hidden from this role.
     """
     family = Family(known or relations)
+    shards = shards_here(conn)
     scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="image-", dir=scratch))
     try:
-        spill = Spill(folder, buckets, _size_of(conn, relations), Constants(timeline, lsn, schema))
+        spill = Spill(folder, buckets, _size_of(conn, relations, shards), Constants(timeline, lsn, schema))
         rows = size = 0
         for relation in relations:
-            with closing(copied(conn, relation, family)) as parts:
+            with closing(copied(conn, relation, family, shards)) as parts:
                 for lines in parts:
                     rows += len(lines)
                     size += len(lines.row.data)
@@ -124,12 +127,13 @@ def _table(relation: Relation, lines: CopyLines) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=SPILL_SCHEMA)
 
 
-def _size_of(conn: psycopg.Connection[Any], relations: Sequence[Relation]) -> int:
+def _size_of(conn: psycopg.Connection[Any], relations: Sequence[Relation], shards: Shards) -> int:
     """Bytes of the tables on the server, about as many as their text has."""
     with conn.cursor(row_factory=tuple_row) as cursor:
         row = cursor.execute(
-            "SELECT sum(pg_catalog.pg_table_size(oid))::bigint FROM pg_catalog.pg_class WHERE oid = ANY (%s::oid[])",
-            ([relation.oid for relation in relations],),
+            "SELECT sum(pg_catalog.pg_table_size(oid))::bigint FROM pg_catalog.pg_class"
+            " WHERE oid = ANY (%s::oid[]) OR oid = ANY (%s::regclass[])",
+            ([r.oid for r in relations], [name for r in relations for name in shards.get(r.oid, ())]),
         ).fetchone()
     return int(row[0] or 0) if row else 0
 
@@ -137,8 +141,10 @@ def _size_of(conn: psycopg.Connection[Any], relations: Sequence[Relation]) -> in
 # Reading a table
 
 
-def copied(conn: psycopg.Connection[Any], relation: Relation, family: Family) -> Generator[CopyLines, None, None]:
-    """A table's rows, some MB at a time, with their tenants in `partition`."""
+def copied(
+    conn: psycopg.Connection[Any], relation: Relation, family: Family, shards: Shards = MappingProxyType({})
+) -> Generator[CopyLines, None, None]:
+    """A table's rows, some MB at a time, with their tenants in `partition`; with Citus those that this node has."""
     place = {attnum: i for i, attnum in enumerate(relation.row_columns)}
     tenant = family.tenant_of(conn, relation)
     ahead = 1 if tenant is not None else 0
@@ -147,7 +153,7 @@ def copied(conn: psycopg.Connection[Any], relation: Relation, family: Family) ->
         partition = place[relation.tenant.attnum] if isinstance(relation.tenant, ByColumn) else -1
     key = [place[attnum] + ahead for attnum in relation.key]
     try:
-        with closing(copy_out(conn, _statement(relation, tenant))) as chunks:
+        with closing(copy_out(conn, _statement(relation, tenant, shards.get(relation.oid)))) as chunks:
             for chunk in chunks:
                 lines = scan_copy_lines(chunk, len(place) + ahead, key, partition, skip_first_column=bool(ahead))
                 yield lines if partition >= 0 else msgspec.structs.replace(lines, partition=_nobody(lines))
@@ -163,16 +169,15 @@ def _nobody(lines: CopyLines) -> Any:
     return msgspec.structs.replace(lines.partition, valid=np.zeros(len(lines), np.bool_))
 
 
-def _statement(relation: Relation, tenant: _Tenant | None) -> sql.Composed:
+def _statement(relation: Relation, tenant: _Tenant | None, shards: tuple[str, ...] | None) -> sql.Composed:
     names = {c.attnum: c.name for c in relation.columns}
     columns: list[sql.Composable] = [sql.Identifier("t", names[attnum]) for attnum in relation.row_columns]
     joins: sql.Composable = sql.SQL("")
     if tenant is not None:
         columns = [tenant.value, *columns]
         joins = tenant.joins
-    return sql.SQL("COPY (SELECT {} FROM ONLY {} AS t{}) TO STDOUT").format(
-        sql.SQL(", ").join(columns), sql.Identifier(relation.schema, relation.name), joins
-    )
+    table = rows_of(sql.Identifier(relation.schema, relation.name), list(names.values()), shards)
+    return sql.SQL("COPY (SELECT {} FROM {} AS t{}) TO STDOUT").format(sql.SQL(", ").join(columns), table, joins)
 
 
 def _refuse_rewritten(conn: psycopg.Connection[Any], relation: Relation) -> None:

@@ -3,7 +3,7 @@
     ballast_recovery.origin (vault_id text, timeline int, lsn pg_lsn, begun_at timestamptz, finished_at timestamptz)
 
 One row. By it `ballast protect` knows that the record of this database goes on from there, and needs no image of it.
-Rows are put back under replication origins whose names begin with `ORIGIN`, so that the recorder's stream leaves them out.
+Rows are put back under replication origins named ballast_recovery_…, so that the recorder's stream leaves them out.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from ballast.postgres.ownership import stranger_in
 from ballast.vault.records import Cut
 
 SCHEMA = "ballast_recovery"
-ORIGIN = "ballast_recovery"
-"""Each connection that puts rows back needs an origin of its own: `ballast_recovery_1`, `ballast_recovery_2`, …"""
 
 _IS_THERE = "SELECT to_regclass('ballast_recovery.origin') IS NOT NULL"
 _READ = """

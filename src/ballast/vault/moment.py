@@ -74,6 +74,11 @@ def resolve(index: VaultIndex, read: ReadTransactions, at: str | None, *, now: d
     return _at_time(index, read, time, text)
 
 
+def is_position(at: str) -> bool:
+    """Whether this names a position, which is one node's own, and no time."""
+    return _POSITION.fullmatch(at.strip()) is not None
+
+
 def show(cut: Cut) -> str:
     """`timeline/X/Y`, the spelling that `resolve` reads."""
     return f"{cut.timeline}/{format_lsn(cut.lsn)}"

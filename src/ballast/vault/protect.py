@@ -117,11 +117,14 @@ def _first_steps(looked: examine.Examination, settings: Config) -> list[str]:
     if report.server.is_superuser:
         steps.append("event triggers ballast_ddl, ballast_drop, ballast_rewrite")
     steps += [f"{i.table}: REPLICA IDENTITY {i.was} becomes {i.to} ({i.why})" for i in report.identities]
-    steps.append(
-        f"publication {settings.publication} for {'all tables' if report.server.is_superuser else 'the tables above'}"
-    )
+    steps.append(f"publication {settings.publication} for {'all tables' if _for_all(looked) else 'the tables above'}")
     steps.append(f"replication slot {settings.slot}, and under its snapshot the first image into {settings.vault}")
     return steps
+
+
+def _for_all(looked: examine.Examination) -> bool:
+    """Whether the publication is one of all tables; with Citus that would take in its metadata."""
+    return looked.report.server.is_superuser and not looked.around.citus
 
 
 def situation_of(
@@ -186,13 +189,18 @@ class _Run:
         looked = examine.examine(self.dsn, self.settings.tenants, wanted_of(self.settings))
         looked.refuse()
         make_folder(self.state_dir)
+        outcome = self._run(looked)
+        self.write_config()
+        return outcome
+
+    def _run(self, looked: examine.Examination) -> Outcome:
         if health.is_held(self.state_dir):
-            self.write_config()
             return self.beside_recorder(looked)
         with health.only_one(self.state_dir):
-            # The file is written once there is a vault: an address that was wrong can be said anew then.
+            # The file is written once there is a vault: an address that was wrong can be said anew then. Another server's
+            # is not written before that server is protected.
             vault = self.open_vault()
-            self.write_config()
+            self.write_config(moves=False)
             self.pin_key(vault)
             self.finish_begun(vault)
             with examine.session(self.dsn) as conn:
@@ -209,12 +217,16 @@ class _Run:
 
     # The vault's side
 
-    def write_config(self) -> None:
-        """The file, unless it says the same already: the owner's own comments stay then."""
+    def write_config(self, *, moves: bool = True) -> None:
+        """The file, unless it says the same already: the owner's own comments stay then. Without `moves` the same holds for
+        a file that only names another server."""
         path = self.config_path
         if path.exists():
             try:
-                if config.load(path) == self.settings:
+                written = config.load(path)
+                if written == self.settings:
+                    return
+                if not moves and msgspec.structs.replace(written, dsn=self.settings.dsn) == self.settings:
                     return
             except ConfigError:
                 pass  # incomplete: what it had is in the settings
@@ -289,7 +301,7 @@ class _Run:
         if situation.kind != "begin":
             settle.refuse_foreign_slot(conn, self.settings, vault, identity)
             salvage.let_go(conn, self.settings, " ".join(situation.why), self.watch.say)
-        settle.everything(conn, self.settings, for_all=looked.report.server.is_superuser, say=self.watch.say)
+        settle.everything(conn, self.settings, for_all=_for_all(looked), say=self.watch.say)
         settle.clear_slot(conn, self.settings, vault, identity)
         begun = Undertaking(self.settings.slot, identity.system_identifier, identity.database)
         undertaking.write(self.state_dir, begun)
@@ -328,7 +340,7 @@ class _Run:
         What was missed meanwhile is the guardian's to find out: its own baseline still says how it was before."""
         for reason in situation.why:
             self.watch.say(reason)
-        settle.everything(conn, self.settings, for_all=looked.report.server.is_superuser, say=self.watch.say)
+        settle.everything(conn, self.settings, for_all=_for_all(looked), say=self.watch.say)
         with Batch(
             vault.store, self.state_dir, "mapping", situation.timeline, situation.until, situation.until
         ) as batch:

@@ -109,6 +109,12 @@ class Store:
             ]
         return sorted(item for item in found if not item[0].startswith(_STAGING) and item[0] > after)
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """The names of the folders right below the folder `prefix`, in order."""
+        with self._explained("list", prefix):
+            found = obstore.list_with_delimiter(self._backend, prefix)["common_prefixes"]
+        return tuple(sorted(path.rstrip("/").rpartition("/")[2] for path in found))
+
     def open(self, name: str, size: int | None = None) -> pa.NativeFile:
         """A seekable reader, as `pyarrow.parquet.ParquetFile` wants it. `size` in bytes, if known, saves a request."""
         raise NotImplementedError
@@ -186,6 +192,10 @@ class FolderStore(Store):
         if self._backend is None:
             self._backend = LocalStore(self.root)
         return super().list(prefix, after)
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        below = self.root / prefix
+        return tuple(sorted(path.name for path in below.iterdir() if path.is_dir())) if below.is_dir() else ()
 
     def open(self, name: str, size: int | None = None) -> pa.NativeFile:
         # Not a memory map: a file cut short under a map ends the process (SIGBUS) instead of raising.

@@ -14,7 +14,7 @@ import msgspec
 
 from ballast.vault.config import Tenants, ViaColumns
 from ballast.vault.records import ByColumn, Shared, TenantRule, Via
-from ballast.vault.tables import TableFacts, TableKey
+from ballast.vault.tables import MERGE_SCHEMA, MERGE_TENANT, TableFacts, TableKey
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -130,6 +130,8 @@ def _declared(roots: Mapping[int, TableFacts], tenants: Tenants) -> dict[int, An
             answers[table.oid] = _by_column(table, tenants.tables[name], declared=True)
         elif name in tenants.via:
             answers[table.oid] = _explicit_via(table, tenants.via[name], by_name)
+        elif table.schema == MERGE_SCHEMA and table.column(MERGE_TENANT) is not None:
+            answers[table.oid] = _by_column(table, MERGE_TENANT, declared=False)
         elif table.column(tenants.column) is not None:
             answers[table.oid] = _by_column(table, tenants.column, declared=False)
         elif table.extension is not None:

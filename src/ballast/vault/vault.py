@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from ballast.errors import ConfigError, IntegrityError
 from ballast.vault import moment
 from ballast.vault.index import VaultIndex
-from ballast.vault.ledger import Ledger, sha256
+from ballast.vault.ledger import Ledger, entry_name, sha256
 from ballast.vault.moment import Resolved
 from ballast.vault.plan import Plan
 from ballast.vault.records import Body, Cut, Entry, Genesis, ObjectRef, Relation, Segment
@@ -24,6 +24,19 @@ from ballast.vault.signing import KEY_FILE, SigningKey, load_key
 from ballast.vault.store import Store, open_store
 
 _TRANSACTIONS_KEPT = 64
+
+
+class Extent(msgspec.Struct, frozen=True):
+    """A vault as far as one process sees it: whoever opens it so far, anywhere, reads the same rows from the same objects."""
+
+    url: str
+    key: str
+    """The public key that signs it."""
+    entries: int
+    """Of its ledger, from the first."""
+    sha256: str
+    """Of the last of them, which vouches for all before it."""
+
 
 _relations_decoder = msgspec.json.Decoder(tuple[Relation, ...])
 
@@ -61,10 +74,39 @@ class Vault:
         if vault.index.head == 0:
             raise ConfigError(
                 f"There is no vault at {store.url}.",
-                "Check the address, or begin one with `ballast protect`.",
+                "Check the address, and that its disk is mounted; a new vault is begun by `ballast protect`.",
             )
         vault.refuse_other_than(key)
         return vault
+
+    @classmethod
+    def open_to(cls, extent: Extent) -> Vault:
+        """The vault as the process sees it that gave `extent`; what was added since is left out.
+
+        ConfigError, StoreError where this process cannot read it; IntegrityError where it finds another one."""
+        store = open_store(extent.url)
+        vault = cls(store, Ledger(store))
+        entries = vault.ledger.read()
+        if not entries:
+            raise ConfigError(f"There is no vault at {store.url}.", "Make the same folder or bucket readable here.")
+        for entry in entries[: extent.entries]:
+            vault.index.apply(entry)
+        vault.refuse_other_than(extent.key)
+        after = entries[extent.entries].previous if len(entries) > extent.entries else vault.ledger.head()[1]
+        if len(entries) < extent.entries or after != extent.sha256:
+            raise IntegrityError(
+                f"The vault at {store.url}, as it is seen here, is not the one that is restored from: of {extent.entries}"
+                f" entries of the ledger {min(len(entries), extent.entries)} are here, or the last is another.",
+                "Make the same folder or bucket readable here, not an older copy of it.",
+            )
+        return vault
+
+    def extent(self) -> Extent:
+        """How far this process sees the vault."""
+        number, sha = self.ledger.head()
+        if number != self.index.head:  # a sibling has written since
+            number, sha = self.index.head, sha256(self.store.get(entry_name(self.index.head)))
+        return Extent(self.store.url, self.index.genesis.public_key, number, sha)
 
     @classmethod
     def create(cls, url: str | Path, genesis: Genesis, *, state_dir: Path | str) -> Vault:

@@ -28,7 +28,10 @@ _DRILL_LATE_S = 600.0
 
 _DO: dict[str, str] = {
     "starting": "If this lasts, look into its log.",
-    "connecting": "It tries again by itself. Is production up, and is the dsn in ballast.toml right?",
+    "connecting": (
+        "It tries again by itself. Is production up, and is the dsn in ballast.toml right? If production is lost: stop the"
+        " recorder, then `ballast recover --vault … --into …` on an empty database."
+    ),
     "blind": "Nothing is acknowledged until what was changed on production is put back; a new image then follows by itself.",
     "gap": "A new image is taken by itself; until it is there no moment in the gap can be restored exactly.",
     "spool_full": "Make room on the disk, or see why the vault's store does not take what is recorded. It goes on by itself.",

@@ -124,6 +124,13 @@ CREATE TABLE mall.account_link (
     created_at    timestamptz NOT NULL DEFAULT now()
 );
 
+-- How often a sign-in was tried since when: by login and address together, and by address. The bucket is a hash of them.
+CREATE TABLE mall.signin_attempts (
+    bucket    bytea PRIMARY KEY CHECK (octet_length(bucket) = 32),
+    since     timestamptz NOT NULL,
+    attempts  integer NOT NULL
+);
+
 CREATE TABLE mall.platform_audit (
     audit_id      uuid PRIMARY KEY,
     account_id    uuid,
@@ -139,9 +146,13 @@ GRANT SELECT ON mall.industry, mall.plan, mall.directory, mall.hostname TO mall_
 GRANT INSERT, UPDATE ON mall.industry, mall.plan, mall.directory, mall.subscription TO mall_platform;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mall.hostname TO mall_platform;
 GRANT SELECT, INSERT ON mall.service_extension, mall.platform_audit TO mall_platform;
-GRANT SELECT ON mall.subscription, mall.account TO mall_platform;
+GRANT SELECT ON mall.subscription TO mall_platform;
+GRANT SELECT (account_id, login, name, language, operator, disabled_at, created_at) ON mall.account TO mall_platform;
+-- It may invite; a link that gives somebody else's account a new password it cannot make.
+GRANT INSERT (token_hash, purpose, shop_id, role, expires_at) ON mall.account_link TO mall_platform;
 GRANT UPDATE (disabled_at, operator) ON mall.account TO mall_platform;
 GRANT SELECT, INSERT, UPDATE ON mall.account, mall.account_session, mall.account_link TO mall_identity;
+GRANT SELECT, INSERT, UPDATE, DELETE ON mall.signin_attempts TO mall_identity;
 GRANT INSERT ON mall.platform_audit TO mall_identity;
 
 -- A merchant sees what its own shop pays, and no other's.

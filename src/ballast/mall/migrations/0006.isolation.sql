@@ -39,6 +39,11 @@ GRANT SELECT (shop_id, customer_id, name, created_at) ON mall.customer TO mall_p
 GRANT SELECT, INSERT, UPDATE ON mall.staff TO mall_identity;
 CREATE POLICY of_identity ON mall.staff TO mall_identity USING (true) WITH CHECK (true);
 
+-- What the platform or a sign-in did to a shop stands in the shop's own record too.
+GRANT INSERT ON mall.audit TO mall_identity, mall_platform;
+CREATE POLICY added_by_identity ON mall.audit FOR INSERT TO mall_identity WITH CHECK (true);
+CREATE POLICY added_by_platform ON mall.audit FOR INSERT TO mall_platform WITH CHECK (true);
+
 -- A shop is opened by the platform: its first row, its first owner, its first pages.
 GRANT INSERT ON mall.shop, mall.staff, mall.shipping, mall.page TO mall_platform;
 CREATE POLICY opened_by_platform ON mall.shop FOR INSERT TO mall_platform WITH CHECK (true);

@@ -17,7 +17,7 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 
 from ballast.mall.db import Busy, Database
 from ballast.mall.settings import Settings
-from ballast.mall.web import assets
+from ballast.mall.web import account, assets, guard, merchant, payments, platform, store
 from ballast.mall.web.render import page
 from ballast.mall.web.texts import LANGUAGE_COOKIE
 
@@ -80,6 +80,7 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
             Busy: _busy,
             psycopg.OperationalError: _away,
             psycopg.DataError: _unfit,
+            guard.SignInNeeded: guard.to_signin,
             HTTPException: _refused,
             NotFoundException: _refused,
         },
@@ -89,9 +90,10 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
 
 def faces() -> list[ControllerRouterHandler]:
     """The routes of every face, each in a package of its own."""
-    from ballast.mall.web import payments, store
-
     return [
+        *account.routes(),
+        *merchant.routes(),
+        *platform.routes(),
         *payments.routes(),
         *store.routes(),
     ]
@@ -135,6 +137,11 @@ def _away(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     return _said(request, 503, "common.error.away", {"Retry-After": "2"})
 
 
+def _unfit(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    # A text with a NUL, a number that no column holds: what came in is wrong, not the server.
+    return _said(request, 400, "common.error.bad")
+
+
 def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
     name = _SAID.get(error.status_code, "common.error.other")
     return _said(request, error.status_code, name, dict(error.headers or {}))
@@ -144,8 +151,3 @@ def _said(
     request: Request[Any, Any, Any], status: int, name: str, headers: dict[str, str] | None = None
 ) -> Response[Any]:
     return page(request, "common/error.html", status=status, headers=headers, name=name, code=status)
-
-
-def _unfit(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    # A text with a NUL, a number that no column holds: what came in is wrong, not the server.
-    return _said(request, 400, "common.error.bad")

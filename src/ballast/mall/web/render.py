@@ -13,6 +13,7 @@ from litestar.enums import MediaType
 from litestar.utils.empty import value_or_default
 from litestar.utils.scope.state import ScopeState
 
+from ballast.mall.rules.money import plain_yuan
 from ballast.mall.web.texts import Language, language_of, translator
 
 _CHINA = ZoneInfo("Asia/Shanghai")
@@ -30,6 +31,7 @@ def environment() -> Environment:
     )
     jinja.filters["yuan"] = yuan
     jinja.filters["when"] = when
+    jinja.filters["plain"] = plain_yuan
     return jinja
 
 

@@ -1,0 +1,26 @@
+"""The merchants' admin: a shop's own staff, in the shop that the path names."""
+
+from __future__ import annotations
+
+from litestar import Router
+from litestar.types import ControllerRouterHandler
+
+from ballast.mall.web import guard
+from ballast.mall.web.merchant import home
+
+__all__ = ["routes"]
+
+
+def routes() -> list[ControllerRouterHandler]:
+    """What this face answers to."""
+    return [
+        Router(
+            "/merchant", route_handlers=[home.my_shops], guards=[guard.signed_in], dependencies=guard.dependencies()
+        ),
+        Router(
+            "/merchant/{slug:str}",
+            route_handlers=[home.shop_home],
+            guards=[guard.works_there],
+            dependencies=guard.dependencies(),
+        ),
+    ]
