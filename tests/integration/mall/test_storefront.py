@@ -262,3 +262,56 @@ def test_paid_sent_received_and_asked_back(client: TestClient[Litestar], open_sh
     shopper.send(f"/refunds/{refund[0][0]}/goods", 409, carrier="SF", code="2")
     shopper.send(f"/refunds/{refund[0][0]}/withdraw")
     assert "已撤回" in shopper.see(f"/orders/{order}")
+
+
+def test_coupon_shipping_and_limited_price_are_shown_before_they_are_agreed_to(
+    client: TestClient[Litestar], open_shop: OpenShop
+) -> None:
+    shop = open_shop(products=1)
+    sku = shop.goods[0].sku_ids[0]
+    rates = {"provinces": [], "first": 1, "first_fen": 800, "extra": 1, "extra_fen": 0, "free_from_fen": None}
+    shop.database.run(
+        "UPDATE mall.shipping SET rules = %s WHERE shop_id = %s",
+        json.dumps({"unit": "piece", "rates": [rates]}),
+        shop.shop_id,
+    )
+    shop.database.run(
+        "INSERT INTO mall.limited_price (shop_id, promotion_id, sku_id, name, price_fen, starts_at, ends_at)"
+        " VALUES (%s, %s, %s, '双十一', 900, now() - interval '1 day', now() + interval '1 day')",
+        shop.shop_id,
+        new_id(),
+        sku,
+    )
+    shopper = Shopper(client, shop)
+    assert "限时价" in shopper.see(f"/products/{shop.goods[0].product_id}")
+    shopper.send("/cart/add", sku=str(sku))
+    owner = shop.database.run("SELECT owner_id FROM mall.cart_line WHERE shop_id = %s", shop.shop_id)[0][0]
+    coupon, claim = new_id(), new_id()
+    shop.database.run(
+        "INSERT INTO mall.coupon (shop_id, coupon_id, name, kind, amount_fen, starts_at, ends_at)"
+        " VALUES (%s, %s, '新人券', 'fixed', 200, now() - interval '1 day', now() + interval '1 day')",
+        shop.shop_id,
+        coupon,
+    )
+    shop.database.run(
+        "INSERT INTO mall.coupon_claim (shop_id, claim_id, coupon_id, owner_id) VALUES (%s, %s, %s, %s)",
+        shop.shop_id,
+        claim,
+        coupon,
+        owner,
+    )
+    page = shopper.see("/checkout")
+    assert "新人券" in page
+    filled = checkout_form(page) | {"coupon": str(claim)}
+    page = shopper.send("/checkout", 200, **(filled | {"act": "quote"})).text
+    assert "15.00" in page  # 9 less 2 and 8 for sending it
+    for change in ({"coupon": str(new_id())}, {"shown_fen": "1"}):
+        shopper.send("/checkout", 409, **(filled | {"shown_fen": "1500"} | change))
+    picked_up = {"delivery": "pickup", "province": "", "street": "", "shown_fen": "700"}
+    shopper.send("/checkout", **(filled | picked_up))
+    order = _order_of(shop)
+    assert "到店自提" in shopper.see(f"/orders/{order}")
+    assert shop.database.run(
+        "SELECT total_fen, used_at IS NOT NULL FROM mall.orders JOIN mall.coupon_claim USING (shop_id) WHERE shop_id = %s",
+        shop.shop_id,
+    ) == [(700, True)]
