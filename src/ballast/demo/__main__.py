@@ -171,7 +171,7 @@ class Demonstration:
             "--tenant",
             str(TENANT),
             "--at",
-            format_lsn(cut),
+            f"1/{format_lsn(cut)}",  # a position of before the loss: the recovered server has a timeline of its own
         )
         self.figures.append((f"restore of tenant {TENANT} alone, structure included", f"{took:.1f} s"))
 
