@@ -11,13 +11,10 @@ that: it opens unprotected, says so, and is protected when all are back, with an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import psycopg
 
 from ballast.errors import ProtectionError
-from ballast.recovery import mark
 from ballast.recovery.watcher import Onlooker
 from ballast.vault.config import Config
 from ballast.vault.failpoints import reach
@@ -35,11 +32,10 @@ class Protecting(msgspec.Struct, frozen=True):
     """The same, perhaps with a password, which is used and never written."""
 
 
-def at_opening(conn: psycopg.Connection[Any], wanted: Protecting, onlooker: Onlooker) -> str | None:
+def at_opening(wanted: Protecting, onlooker: Onlooker) -> str | None:
     """The server is protected, or why it is not yet; tenants' rows are still away. What `protect` raises but for ProtectionError.
 
-    Run again it finds what is done."""
-    mark.announce(conn)
+    The first origin is there by then (`mark.announce`). Run again it finds what is done."""
     try:
         at_end(wanted, onlooker)
     except ProtectionError as refused:

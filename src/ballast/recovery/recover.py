@@ -163,7 +163,7 @@ class Recovery:
             self._onlooker.say(f"WARNING: {passers}")  # at the end it would be too late
             self._warnings[passers] = None
         wanted = self._wish.protecting
-        unprotected = wanted and protecting.at_opening(conn, wanted, self._onlooker)
+        unprotected = wanted and protecting.at_opening(wanted, self._onlooker)
         done = progress.done_units(conn)
         for tallies in done.values():
             self._add(tallies)
