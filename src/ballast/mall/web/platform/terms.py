@@ -9,13 +9,13 @@ from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.enums import RequestEncodingType
 from litestar.params import Body
-from litestar.response import Redirect
 
 from ballast.mall import service
-from ballast.mall.db import Database
+from ballast.mall.db import Connection, Database
 from ballast.mall.rules.money import parse_yuan
 from ballast.mall.rules.refused import Refused
 from ballast.mall.service import Industry, Plan
+from ballast.mall.web.deed import deed
 from ballast.mall.web.guard import Visit
 from ballast.mall.web.platform.frame import platform_page
 
@@ -58,7 +58,8 @@ async def set_plan(
     db: NamedDependency[Database],
 ) -> Response[Any]:
     """A new one, or one that is there."""
-    try:
+
+    async def work(connection: Connection) -> None:
         plan = Plan(
             code=data.code.strip(),
             name_zh=data.name_zh.strip(),
@@ -69,11 +70,11 @@ async def set_plan(
             rank=data.rank,
             offered=data.offered,
         )
-        async with db.platform() as connection:
-            await service.set_plan(connection, plan, visit.by, visit.now)
-    except Refused as error:
-        return await _plans(request, visit, db, error)
-    return Redirect("/platform/plans?said=saved", status_code=303)
+        await service.set_plan(connection, plan, visit.by, visit.now)
+
+    return await deed(
+        db.platform(), work, lambda error: _plans(request, visit, db, error), "/platform/plans?said=saved"
+    )
 
 
 @get("/industries")
@@ -92,16 +93,17 @@ async def set_industry(
     db: NamedDependency[Database],
 ) -> Response[Any]:
     """A new one, or one that is there."""
-    try:
+
+    async def work(connection: Connection) -> None:
         # Hundredths of a percent are to a percent what fen are to yuan.
         industry = Industry(
             data.code.strip(), data.name_zh.strip(), data.name_en.strip(), parse_yuan(data.margin_percent)
         )
-        async with db.platform() as connection:
-            await service.set_industry(connection, industry, visit.by, visit.now)
-    except Refused as error:
-        return await _industries(request, visit, db, error)
-    return Redirect("/platform/industries?said=saved", status_code=303)
+        await service.set_industry(connection, industry, visit.by, visit.now)
+
+    return await deed(
+        db.platform(), work, lambda error: _industries(request, visit, db, error), "/platform/industries?said=saved"
+    )
 
 
 async def _plans(
