@@ -103,7 +103,7 @@ def test_only_those_that_are_asked_for_come_back_until_it_is_called_off(kept: Ke
     over = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(bring, kept, to, asked_only=over)
-        while not to.query("SELECT to_regprocedure('ballast.ensure_tenant(text, interval)') IS NOT NULL") == [(True,)]:
+        while to.query("SELECT to_regprocedure('ballast.ensure_tenant(text, interval)') IS NOT NULL") != [(True,)]:
             assert not running.done(), running.exception()
         assert ensure(to.dsn, "t5")
         back = to.query("SELECT tenant FROM ballast_recovery.tenant WHERE back_at IS NOT NULL")

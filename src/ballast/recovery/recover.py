@@ -61,7 +61,7 @@ class Wish(msgspec.Struct, frozen=True):
     protecting: Protecting | None = None
     """Protect the new server before the first tenant is back; None: somebody else does, or nobody."""
     asked_only: threading.Event | None = None
-    """Bring back those alone that are waited for, until this is set; the rest stays away, and the same call without it goes on."""
+    """Bring back those alone that are waited for, until this is set; the same call without it brings the rest."""
 
 
 class Recovered(msgspec.Struct, frozen=True):
