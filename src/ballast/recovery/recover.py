@@ -189,7 +189,7 @@ class Recovery:
             roster.rank(conn, ranks)
         self._plan(conn, estimated)
         self._bring_all(target, estimated)
-        if self._is_halted:
+        if self._wish.asked_only is not None:  # the gate stays: whoever comes may ask
             return self._ended(choice, target, Ended([], []), is_protected=wanted is not None and unprotected is None)
         closing = Closing(conn, self._dsn, self._vault, self._resolved, target, self._wish.jobs)
         self._onlooker.begin("foreign keys, sequences, gate", 0)
@@ -240,10 +240,10 @@ class Recovery:
             raise self._failure
 
     @property
-    def _is_halted(self) -> bool:
-        """Called off while tenants are away still."""
+    def _is_over(self) -> bool:
+        """Nobody is missing; of those that are asked for alone, nobody is asked for any more."""
         asked_only = self._wish.asked_only
-        return asked_only is not None and asked_only.is_set() and self._precedence.missing > 0
+        return not self._precedence.missing if asked_only is None else asked_only.is_set()
 
     def _guarded(self, work: Callable[[Loader | Elsewhere], None], number: int, target: Target) -> None:
         try:
@@ -289,7 +289,7 @@ class Recovery:
         while True:
             with self._changed:
                 while (asked := self._precedence.next_asked(self._wish.jobs)) is None:
-                    if self._failure is not None or not self._precedence.missing or self._is_halted:
+                    if self._failure is not None or self._is_over:
                         return
                     self._changed.wait(1)
                 self._serving += 1
@@ -344,7 +344,7 @@ class Recovery:
             with self._changed:
                 if sum(self._precedence.ask(tenant) for tenant in heard.tenants):
                     self._changed.notify_all()
-                ended = self._failure is not None or not self._precedence.missing or self._is_halted
+                ended = self._failure is not None or self._is_over
                 if ended:
                     self._changed.notify_all()
             if ended or self._pace.is_due(_TELL_EVERY_S):
