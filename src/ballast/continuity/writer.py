@@ -27,7 +27,7 @@ class Writer:
         self._thread.start()
 
     def take(self, offers: Sequence[Offered]) -> Future[list[Taken]]:
-        """Done when all of `offers` are durable; they are accepted together or not at all. See `Intake.take` for what it raises."""
+        """Done when all of `offers` are durable: together or not at all. It fails as `Intake.take` does."""
         done: Future[list[Taken]] = Future()
         self._waiting.put((offers, done))
         return done

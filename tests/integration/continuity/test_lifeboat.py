@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import psutil
+import psycopg
 import pytest
 
 from ballast.continuity.lifeboat import Lifeboat
