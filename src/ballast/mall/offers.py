@@ -100,7 +100,7 @@ async def set_status(
     Raises:
         Outdated; Refused: `product.unknown`, `product.nothing_to_sell` (no SKU is offered).
     """
-    await _hold(connection, product_id, version)
+    await _is(connection, product_id, version)
     await connection.execute(_SQL.change, {"product_id": product_id, "status": status, "now": now})
     changed = await get(connection, product_id)
     if status == "on_sale" and not any(sku.active for sku in changed.skus):
@@ -116,7 +116,7 @@ async def change_sku(
     Raises:
         Outdated; Refused: `product.unknown`, `sku.unknown`, `sku.compare_at` (a crossed-out price is above the price).
     """
-    await _hold(connection, product_id, version)
+    await _is(connection, product_id, version)
     this = {"product_id": product_id, "sku_id": sku_id}
     row = await (await connection.execute(_SQL.sku, this)).fetchone()
     if row is None:
@@ -132,11 +132,17 @@ async def change_sku(
     return await get(connection, product_id)
 
 
-async def _hold(connection: Connection, product_id: UUID, version: int | None) -> None:
+async def hold(connection: Connection, product_id: UUID) -> int:
+    """The product's version, which nobody else changes until the transaction ends. Refused (`product.unknown`)."""
     row = await (await connection.execute(_SQL.hold, {"product_id": product_id})).fetchone()
     if row is None:
         raise _unknown(product_id)
-    if version is not None and row["version"] != version:
+    version: int = row["version"]
+    return version
+
+
+async def _is(connection: Connection, product_id: UUID, version: int | None) -> None:
+    if version not in (None, await hold(connection, product_id)):
         raise Outdated
 
 

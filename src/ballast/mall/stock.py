@@ -130,11 +130,18 @@ async def change_by(
     """
     if pieces == 0:
         raise Refused("stock.receive_nothing", "No pieces are no change.", "Say how many.")
-    if sku_id not in await levels(connection, [sku_id]):
-        raise Refused("stock.unknown_sku", f"The shop has no stock of SKU {sku_id}.", "Choose one of its SKUs.")
+    await hold(connection, sku_id)
     kind: Kind = "receive" if pieces > 0 else "adjust"
     await _change(connection, kind, {sku_id: pieces}, 1, 0, actor=actor, now=now, reason=reason)
     return (await levels(connection, [sku_id]))[sku_id]
+
+
+async def hold(connection: Connection, sku_id: UUID) -> Level:
+    """A SKU's stock, which nobody else changes until the transaction ends. Refused (`stock.unknown_sku`)."""
+    row = await (await connection.execute(queries.load("stock").hold, {"sku_id": sku_id})).fetchone()
+    if row is None:
+        raise Refused("stock.unknown_sku", f"The shop has no stock of SKU {sku_id}.", "Choose one of its SKUs.")
+    return Level(**row)
 
 
 async def levels(connection: Connection, skus: Sequence[UUID]) -> dict[UUID, Level]:

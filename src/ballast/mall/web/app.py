@@ -17,7 +17,8 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 
 from ballast.mall.db import Busy, Database
 from ballast.mall.settings import Settings
-from ballast.mall.web import account, assets, guard, merchant, payments, platform, store
+from ballast.mall.web import account, api, assets, guard, merchant, payments, platform, store
+from ballast.mall.web.api import problems
 from ballast.mall.web.render import page
 from ballast.mall.web.texts import LANGUAGE_COOKIE
 
@@ -96,6 +97,7 @@ def faces() -> list[ControllerRouterHandler]:
         *platform.routes(),
         *payments.routes(),
         *store.routes(),
+        *api.routes(),
     ]
 
 
@@ -143,6 +145,8 @@ def _unfit(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 
 
 def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    if _by_program(request):
+        return problems.http(request, error)
     name = _SAID.get(error.status_code, "common.error.other")
     return _said(request, error.status_code, name, dict(error.headers or {}))
 
@@ -150,4 +154,10 @@ def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[
 def _said(
     request: Request[Any, Any, Any], status: int, name: str, headers: dict[str, str] | None = None
 ) -> Response[Any]:
+    if _by_program(request):
+        return problems.respond(request, status, headers=headers)
     return page(request, "common/error.html", status=status, headers=headers, name=name, code=status)
+
+
+def _by_program(request: Request[Any, Any, Any]) -> bool:
+    return request.url.path.startswith("/api/")
