@@ -17,7 +17,7 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 
 from ballast.mall.db import Busy, Database
 from ballast.mall.settings import Settings
-from ballast.mall.web import account, api, assets, guard, merchant, payments, platform, store
+from ballast.mall.web import account, api, assets, guard, hosts, merchant, payments, platform, store
 from ballast.mall.web.api import problems
 from ballast.mall.web.render import page
 from ballast.mall.web.texts import LANGUAGE_COOKIE
@@ -60,7 +60,7 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         finally:
             await database.close()
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             health,
             create_static_files_router("/static", [assets.folder()]),
@@ -87,6 +87,8 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         },
         openapi_config=None,
     )
+    app.asgi_handler = hosts.Hosts(app.asgi_handler, database, settings)
+    return app
 
 
 def faces() -> list[ControllerRouterHandler]:
