@@ -85,7 +85,7 @@ class Holder(msgspec.Struct, frozen=True):
 
     def may(self, scope: str) -> bool:
         """Whether it is good for that."""
-        return scope in self.scopes or f"{scope.partition('.')[0]}.write" in self.scopes and scope.endswith(".read")
+        return scope in self.scopes or (f"{scope.partition('.')[0]}.write" in self.scopes and scope.endswith(".read"))
 
 
 async def make(

@@ -67,7 +67,7 @@ class SkuChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     """What of a SKU is to be another; what is left out stays."""
 
     price_fen: int | UnsetType = UNSET
-    compare_at_fen: int | None | UnsetType = UNSET
+    compare_at_fen: int | UnsetType | None = UNSET
     code: str | UnsetType = UNSET
     active: bool | UnsetType = UNSET
 

@@ -95,7 +95,8 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
         _ = settings.proxies
     except ValueError as error:
         raise ConfigError(
-            f"[mall] trusted_proxies is not right: {error}", 'Write networks with commas between: "10.0.0.0/8, fd00::/8".'
+            f"[mall] trusted_proxies is not right: {error}",
+            'Write networks with commas between: "10.0.0.0/8, fd00::/8".',
         ) from error
     if min(settings.api_caller_per_minute, settings.api_address_per_minute, settings.api_shop_per_minute) < 1:
         raise ConfigError("[mall] api_…_per_minute is less than 1", "Nobody could call the API: allow one at least.")

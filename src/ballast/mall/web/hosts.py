@@ -11,6 +11,7 @@ import time
 from urllib.parse import urlsplit
 
 import psycopg
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ballast.mall import queries
@@ -39,12 +40,12 @@ class Hosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] == "http" and not scope["path"].startswith(_SHARED):
+        if scope["type"] == ScopeType.HTTP and not scope["path"].startswith(_SHARED):
             said = _host(scope)
             slug = await self._slug(_name(said)) if said else None
             if slug is not None and not scope["path"].startswith(f"/s/{slug}/"):
                 path = f"/s/{slug}{scope['path']}"
-                scope[KEY] = said  # type: ignore[typeddict-unknown-key]
+                scope[KEY] = said  # type: ignore[literal-required]
                 scope["path"], scope["raw_path"] = path, path.encode()
         await self._app(scope, receive, send)
 

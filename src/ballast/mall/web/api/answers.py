@@ -43,7 +43,7 @@ class Answers(ASGIMiddleware):
                 if rate := rate_of(scope):
                     for name, value in rate.headers().items():
                         headers[name] = value
-                if scope["method"] == "GET" and message["status"] == 200:
+                if scope.get("method") == "GET" and message["status"] == 200:
                     held.append(message)
                     return
             elif held and message["type"] == "http.response.body":

@@ -15,7 +15,15 @@ from ballast.mall import catalog
 from ballast.mall.db import Database
 from ballast.mall.web.api.answers import cursor_of, next_link, read_cursor
 from ballast.mall.web.api.calls import Cursor, Limit, shopper
-from ballast.mall.web.api.shapes import CategoryInfo, CategoryList, ProductInfo, ProductItem, ProductPage, ShopInfo, shaped
+from ballast.mall.web.api.shapes import (
+    CategoryInfo,
+    CategoryList,
+    ProductInfo,
+    ProductItem,
+    ProductPage,
+    ShopInfo,
+    shaped,
+)
 
 _Position = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 

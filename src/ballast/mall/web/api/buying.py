@@ -7,7 +7,7 @@ from uuid import UUID
 
 from litestar import Request, delete, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, JSONBody
 
 from ballast.mall import cart, checkout
 from ballast.mall.checkout import Address, Quote, Wanted
@@ -42,7 +42,7 @@ async def put_cart_line(
     slug: FromPath[str],
     sku_id: FromPath[UUID],
     db: NamedDependency[Database],
-    data: CartQuantity,
+    data: JSONBody[CartQuantity],
 ) -> CartInfo:
     """So many pieces of a SKU in the cart, whether or not it was there."""
     async with shopper(db, request, slug) as call:
@@ -63,7 +63,7 @@ async def delete_cart_line(
 
 @post("/quotes", security=VISITOR, status_code=200)
 async def quote(
-    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database], data: QuoteRequest
+    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database], data: JSONBody[QuoteRequest]
 ) -> QuoteInfo:
     """What these goods would cost now, with all promotions. Nothing is kept."""
     async with shopper(db, request, slug) as call:
@@ -84,7 +84,7 @@ async def create_order(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
     db: NamedDependency[Database],
-    data: OrderRequest,
+    data: JSONBody[OrderRequest],
     key: Key,
 ) -> PlacedInfo:
     """Place an order. The goods are kept until `pay_by`; what was ordered leaves the cart."""

@@ -96,13 +96,11 @@ class Limits:
 
     def _take(self, connection: _Connection, buckets: Buckets, name: object) -> None:
         rate = buckets.take(name, self._clock())
-        tightest: Rate | None = connection.scope.get(_SCOPE_KEY)  # type: ignore[assignment]
+        tightest: Rate | None = rate_of(connection.scope)
         if rate.wait_s or tightest is None or rate.remaining < tightest.remaining:
-            connection.scope[_SCOPE_KEY] = rate  # type: ignore[typeddict-unknown-key]
+            connection.scope[_SCOPE_KEY] = rate  # type: ignore[literal-required]
         if rate.wait_s:
             raise TooManyRequestsException(headers={"Retry-After": str(rate.wait_s)})
-
-
 
 
 def limits_of(connection: _Connection) -> Limits:
@@ -123,7 +121,7 @@ def rate_of(scope: Any) -> Rate | None:
 async def admitted(connection: _Connection, _: BaseRouteHandler) -> None:
     """Guard of every route: not too often, and a body, if there is one, is JSON."""
     limits_of(connection).caller(connection)
-    if connection.scope["method"] in _BODIES:
+    if connection.scope.get("method") in _BODIES:
         has_body = connection.headers.get("content-length", "0") != "0" or "transfer-encoding" in connection.headers
         media_type = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
         if has_body and media_type != "application/json":

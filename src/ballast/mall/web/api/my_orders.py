@@ -8,7 +8,7 @@ from uuid import UUID
 
 from litestar import Request, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from ballast.mall import aftersales, idempotency, orders, payments
 from ballast.mall.db import Database
@@ -127,7 +127,7 @@ async def request_refund(
     slug: FromPath[str],
     order_id: FromPath[UUID],
     db: NamedDependency[Database],
-    data: RefundRequest,
+    data: JSONBody[RefundRequest],
     key: Key,
 ) -> RefundInfo:
     """Ask for money back: of all, or of some pieces. The shop decides."""
@@ -170,14 +170,12 @@ async def send_goods_back(
     slug: FromPath[str],
     refund_id: FromPath[UUID],
     db: NamedDependency[Database],
-    data: ParcelBack,
+    data: JSONBody[ParcelBack],
 ) -> RefundInfo:
     """With which parcel the goods come back."""
     async with shopper(db, request, slug) as call:
         owner = call.owner
-        await aftersales.send_goods_back(
-            call.connection, refund_id, carrier=data.carrier, code=data.code, owner=owner
-        )
+        await aftersales.send_goods_back(call.connection, refund_id, carrier=data.carrier, code=data.code, owner=owner)
         return shaped(await aftersales.get(call.connection, refund_id, owner), RefundInfo)
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from litestar import Request, Response, get, patch, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from ballast.mall import audit, idempotency, offers, stock
 from ballast.mall.db import Connection, Database
@@ -51,9 +51,7 @@ async def list_own_products(
     """All products, the newest first."""
     place = read_cursor(cursor, tuple[UUID])
     async with db.shop(call.holder.shop_id) as connection:
-        found = await offers.listed(
-            connection, status=status, before=place[0] if place else None, most=limit + 1
-        )
+        found = await offers.listed(connection, status=status, before=place[0] if place else None, most=limit + 1)
     page, last = cut(found, limit)
     cursor = cursor_of(last.product_id) if last else None
     return OfferPage(tuple(shaped(one, OfferItem) for one in page), next_link(request, cursor))
@@ -74,7 +72,7 @@ async def change_product(
     product_id: FromPath[UUID],
     call: NamedDependency[KeyCall],
     db: NamedDependency[Database],
-    data: ProductChange,
+    data: JSONBody[ProductChange],
 ) -> Response[OfferInfo]:
     """Put it on sale, take it off, put it away. Needs If-Match: the ETag that was read, or ``*``."""
     needs_match(request)
@@ -93,7 +91,7 @@ async def change_sku(
     sku_id: FromPath[UUID],
     call: NamedDependency[KeyCall],
     db: NamedDependency[Database],
-    data: SkuPatch,
+    data: JSONBody[SkuPatch],
 ) -> Response[OfferInfo]:
     """Another price, code or offer of a SKU. Needs If-Match: the ETag that was read, or ``*``."""
     needs_match(request)
@@ -122,16 +120,14 @@ async def count_stock(
     sku_id: FromPath[UUID],
     call: NamedDependency[KeyCall],
     db: NamedDependency[Database],
-    data: StockCount,
+    data: JSONBody[StockCount],
 ) -> Response[StockInfo]:
     """So many are on hand, as counted. Needs If-Match: the ETag that was read, or ``*``. An order that came in between
     would be counted twice. Who knows only what moved adds a movement instead."""
     needs_match(request)
     async with db.shop(call.holder.shop_id) as connection:
         if_match(request, _stock_etag(await stock.hold(connection, sku_id)))
-        await stock.adjust(
-            connection, sku_id, data.on_hand, actor=call.holder.actor, now=call.now, reason=data.reason
-        )
+        await stock.adjust(connection, sku_id, data.on_hand, actor=call.holder.actor, now=call.now, reason=data.reason)
         await _note(connection, call, "stock.counted", sku_id, on_hand=data.on_hand)
         return _stock(await _level(connection, sku_id))
 
@@ -141,7 +137,7 @@ async def move_stock(
     sku_id: FromPath[UUID],
     call: NamedDependency[KeyCall],
     db: NamedDependency[Database],
-    data: StockChange,
+    data: JSONBody[StockChange],
     key: Key,
 ) -> StockInfo:
     """So many pieces more, or (negative) fewer."""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from litestar import Request, Response, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from ballast.mall import aftersales, audit, idempotency, members, orders
 from ballast.mall.db import Connection, Database
@@ -79,7 +79,7 @@ async def ship_order(
     order_id: FromPath[UUID],
     call: NamedDependency[KeyCall],
     db: NamedDependency[Database],
-    data: ShipmentRequest,
+    data: JSONBody[ShipmentRequest],
     key: Key,
 ) -> ShipmentInfo:
     """A parcel leaves, with all that is still to be sent or with some of it. A pick-up has the carrier "pickup"."""
@@ -109,7 +109,10 @@ async def ship_order(
 
 @post("/orders/{order_id:uuid}/cancel", opt={"scope": "orders.write"}, status_code=200)
 async def cancel_order(
-    order_id: FromPath[UUID], call: NamedDependency[KeyCall], db: NamedDependency[Database], data: CancelRequest
+    order_id: FromPath[UUID],
+    call: NamedDependency[KeyCall],
+    db: NamedDependency[Database],
+    data: JSONBody[CancelRequest],
 ) -> OwnOrderInfo:
     """Cancel an order that is not paid; a paid one is refunded."""
     async with db.shop(call.holder.shop_id) as connection:
@@ -122,7 +125,7 @@ async def cancel_order(
 
 @put("/orders/{order_id:uuid}/note", opt={"scope": "orders.write"})
 async def note_order(
-    order_id: FromPath[UUID], call: NamedDependency[KeyCall], db: NamedDependency[Database], data: NoteRequest
+    order_id: FromPath[UUID], call: NamedDependency[KeyCall], db: NamedDependency[Database], data: JSONBody[NoteRequest]
 ) -> OwnOrderInfo:
     """What the shop's people write about an order; shoppers do not see it."""
     async with db.shop(call.holder.shop_id) as connection:
@@ -166,14 +169,12 @@ async def approve_refund(
     refund_id: FromPath[UUID],
     call: NamedDependency[KeyCall],
     db: NamedDependency[Database],
-    data: RefundAnswer,
+    data: JSONBody[RefundAnswer],
 ) -> Response[RefundInfo]:
     """The shop agrees: the goods come back first, or the money goes back at once. Needs If-Match: the ETag that was read."""
 
     async def approve(connection: Connection) -> None:
-        await aftersales.approve(
-            connection, refund_id, actor=call.holder.actor, now=call.now, answer=data.answer
-        )
+        await aftersales.approve(connection, refund_id, actor=call.holder.actor, now=call.now, answer=data.answer)
 
     return await _decide(request, call, db, refund_id, "refund.approved", approve)
 
@@ -184,7 +185,7 @@ async def refuse_refund(
     refund_id: FromPath[UUID],
     call: NamedDependency[KeyCall],
     db: NamedDependency[Database],
-    data: RefundRefusal,
+    data: JSONBody[RefundRefusal],
 ) -> Response[RefundInfo]:
     """The shop does not agree, and says why. Needs If-Match: the ETag that was read."""
 
@@ -200,14 +201,12 @@ async def goods_are_back(
     refund_id: FromPath[UUID],
     call: NamedDependency[KeyCall],
     db: NamedDependency[Database],
-    data: GoodsBack,
+    data: JSONBody[GoodsBack],
 ) -> Response[RefundInfo]:
     """The goods are back in the house. Needs If-Match: the ETag that was read."""
 
     async def back(connection: Connection) -> None:
-        await aftersales.goods_back(
-            connection, refund_id, restock=data.restock, actor=call.holder.actor, now=call.now
-        )
+        await aftersales.goods_back(connection, refund_id, restock=data.restock, actor=call.holder.actor, now=call.now)
 
     return await _decide(request, call, db, refund_id, "refund.returned", back)
 
@@ -241,9 +240,7 @@ async def list_customers(
     """The shop's members, the newest first."""
     place = read_cursor(cursor, tuple[UUID])
     async with db.shop(call.holder.shop_id) as connection:
-        found = await members.listed(
-            connection, login=login, before=place[0] if place else None, most=limit + 1
-        )
+        found = await members.listed(connection, login=login, before=place[0] if place else None, most=limit + 1)
     page, last = cut(found, limit)
     cursor = cursor_of(last.customer_id) if last else None
     return MemberPage(tuple(shaped(one, MemberInfo) for one in page), next_link(request, cursor))

@@ -76,7 +76,7 @@ class SkuPatch(Asked, frozen=True, omit_defaults=True):
     """What is to be another; what is left out stays. `compare_at_fen` null: no price is crossed out."""
 
     price_fen: _Price | UnsetType = UNSET
-    compare_at_fen: _Price | None | UnsetType = UNSET
+    compare_at_fen: _Price | UnsetType | None = UNSET
     code: Annotated[str, Meta(max_length=60)] | UnsetType = UNSET
     active: bool | UnsetType = UNSET
 

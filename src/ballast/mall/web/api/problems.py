@@ -125,7 +125,7 @@ def http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Prob
         errors = tuple(Fault(str(one.get("key", "")), str(one.get("message", ""))) for one in found)
         if not errors and error.detail:
             errors = (Fault("", error.detail),)
-    headers = {name: value for name, value in (error.headers or {}).items()}
+    headers = dict(error.headers or {})
     if error.status_code == 401:
         headers.setdefault("WWW-Authenticate", 'Bearer realm="ballast"')
     return respond(request, error.status_code, code=code, headers=headers, errors=errors)

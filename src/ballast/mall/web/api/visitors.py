@@ -7,9 +7,10 @@ from typing import Any
 
 from litestar import Request, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, JSONBody
 
-from ballast.mall import attempts, shopper as holding, visitors
+from ballast.mall import attempts, visitors
+from ballast.mall import shopper as holding
 from ballast.mall.db import Database
 from ballast.mall.web.api.calls import VISITOR, shopper
 from ballast.mall.web.api.shapes import CouponInfo, CouponList, LoginInfo, SignIn, SignUp, VisitorInfo, shaped
@@ -28,7 +29,7 @@ async def create_visitor(
 
 @post("/sign-up", security=VISITOR)
 async def sign_up(
-    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database], data: SignUp
+    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database], data: JSONBody[SignUp]
 ) -> LoginInfo:
     """The guest becomes a member. His cart and orders stay his; the token is a new one, the old one ends."""
     entry, address = await entry_of(db, slug), address_of(request)
@@ -42,7 +43,7 @@ async def sign_up(
 
 @post("/sign-in", security=VISITOR, status_code=200)
 async def sign_in(
-    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database], data: SignIn
+    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database], data: JSONBody[SignIn]
 ) -> LoginInfo:
     """The guest is a member. His cart comes into the member's; the token is a new one, the old one ends."""
     entry, address = await entry_of(db, slug), address_of(request)
