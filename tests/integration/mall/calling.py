@@ -9,8 +9,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-from litestar import Litestar
-from litestar.testing import TestClient
 
 from ballast.mall import keys
 from ballast.mall.audit import By
@@ -32,7 +30,7 @@ ADDRESS = {
 class Caller:
     """A program with a token or a key."""
 
-    client: TestClient[Litestar]
+    client: httpx.Client
     root: str
     token: str = ""
 
@@ -65,14 +63,14 @@ class Caller:
         return self.call("POST", "/orders", body, status=status, key=key or str(uuid4()))
 
 
-def shopper_of(client: TestClient[Litestar], shop: Shop) -> Caller:
+def shopper_of(client: httpx.Client, shop: Shop) -> Caller:
     """A guest's program."""
     caller = Caller(client, f"/api/v1/shops/{shop.slug}")
     caller.token = caller.call("POST", "/visitors", status=201)["token"]
     return caller
 
 
-def software_of(client: TestClient[Litestar], shop: Shop, scopes: Collection[str] = SCOPES) -> Caller:
+def software_of(client: httpx.Client, shop: Shop, scopes: Collection[str] = SCOPES) -> Caller:
     """A shop's own software, with a key."""
     return Caller(client, "/api/v1/merchant", key_of(shop, scopes))
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 import pytest
@@ -25,6 +26,8 @@ from tests.integration.mall.calling import key_of, shopper_of
 
 # What anybody may look at: a storefront's pages and pictures, and the API's answers about them.
 PUBLIC_IDS = {"product_id", "page", "picture", "file_path", "provider", "token"}
+# Answered alike whatever the id names.
+HARMLESS = {"delete_cart_line": "takes out of one's own cart what is not in it"}
 REFUSED = {401, 403, 404, 405, 409, 410, 422}
 INJECTIONS = (
     "' OR '1'='1",
@@ -97,7 +100,7 @@ def scene(mall_database: MallDatabase, app: Litestar) -> Iterator[Scene]:
         shops = {}
         for slug in ("mine", "theirs"):
             shop_id, owner = shop_with_owner(root, lambda: Visitor(client), slug)
-            shops[slug] = (Shop(mall_database, shop_id, slug), owner)  # type: ignore[arg-type]
+            shops[slug] = (Shop(mall_database, UUID(shop_id), slug), owner)
         mine, owner = shops["mine"]
         victim = shops["theirs"][0]
         mine.add_product("mine")
@@ -150,17 +153,14 @@ def test_every_route_that_names_a_thing_refuses_another_shops(app: Litestar, sce
             attempts.add(theirs)
         for path in sorted(attempts):
             for caller in _callers(way):
+                if way.handler.fn.__name__ in HARMLESS and path == mixed:
+                    continue
                 public = not way.changes and (path == theirs or not way.ids) and set(way.ids) <= PUBLIC_IDS
-                open_to_all = (
-                    way.face == "api" and way.handler.resolve_security() == [] and path == theirs
-                    if hasattr(way.handler, "resolve_security")
-                    else False
-                )
                 answer = scene.send(way, path, caller)
                 tried += 1
                 if answer.status_code >= 500 and answer.status_code != 503:
                     wrong.append(f"{way} as {caller}: {answer.status_code} {answer.text[:200]}")
-                elif not (public or open_to_all) and not _is_refused(way, answer):
+                elif not public and not _is_refused(way, answer):
                     wrong.append(f"{way} as {caller}, {path}: {answer.status_code} {answer.text[:300]}")
                 elif not public and MARK in answer.text.replace(path, ""):
                     wrong.append(f"{way} as {caller}, {path} shows what is the victim's")
@@ -172,7 +172,7 @@ def test_every_route_that_names_a_thing_refuses_another_shops(app: Litestar, sce
 def test_another_shops_ids_in_a_body_change_nothing_there(app: Litestar, scene: Scene) -> None:
     before = checksum(scene.database, scene.victim)
     for way in ways(app):
-        if way.changes and way.face in ("s", "api", "merchant") and not way.ids:
+        if way.changes and way.face in ("s", "api", "merchant") and not way.ids and not way.ends_a_session:
             for caller in _callers(way):
                 answer = scene.send(way, way.path({**scene.values, "slug": scene.mine.slug}), caller)
                 assert answer.status_code < 500, (str(way), answer.text[:300])
@@ -193,15 +193,13 @@ def test_no_form_is_taken_without_its_token(app: Litestar, scene: Scene) -> None
 def test_a_body_that_is_too_large_is_not_read(app: Litestar, scene: Scene) -> None:
     for way in ways(app):
         limit = way.handler.resolve_request_max_body_size()
-        if way.changes and limit and limit <= 4 << 20:
+        if way.changes and limit and limit <= 4 << 20 and not way.ends_a_session:
             path = way.path({**scene.values, "slug": scene.mine.slug})
             for caller in _callers(way)[1:]:
                 answer = scene.send(way, path, caller, content=b"a" * (limit + 1))
-                # A handler that reads no body answers without having read it.
-                assert answer.status_code == 413 or (way.data is None and answer.status_code < 500), (
-                    str(way),
-                    answer.status_code,
-                )
+                # Who may not enter is told so before; a handler that takes no body does not read one.
+                refused = answer.status_code in (413, 403, 404)
+                assert refused or (way.data is None and answer.status_code < 500), (str(way), answer.status_code)
 
 
 def test_a_query_is_a_text_and_never_a_statement(app: Litestar, scene: Scene) -> None:

@@ -63,7 +63,8 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
     app = Litestar(
         route_handlers=[
             health,
-            create_static_files_router("/static", [assets.folder()]),
+            # A name that no file can have (with a NUL) makes pathlib raise ValueError.
+            create_static_files_router("/static", [assets.folder()], exception_handlers={ValueError: _missing}),
             *(handlers if handlers is not None else faces()),
         ],
         lifespan=[lifespan],
@@ -144,6 +145,10 @@ def _away(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 def _unfit(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     # A text with a NUL, a number that no column holds: what came in is wrong, not the server.
     return _said(request, 400, "common.error.bad")
+
+
+def _missing(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    return _said(request, 404, "common.error.missing")
 
 
 def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:

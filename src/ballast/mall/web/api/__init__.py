@@ -13,7 +13,7 @@ from ballast.mall.payments import ProviderAway
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.api import browsing, buying, document, my_orders, own_goods, own_orders, problems, visitors
 from ballast.mall.web.api.answers import Answers
-from ballast.mall.web.api.calls import key_call, keyed
+from ballast.mall.web.api.calls import Strict, key_call, keyed
 from ballast.mall.web.api.limits import admitted
 from ballast.mall.web.store.visit import NotOpen
 
@@ -39,6 +39,7 @@ def callers() -> list[ControllerRouterHandler]:
             route_handlers=[handler for part in parts for handler in part.HANDLERS],
             guards=[admitted],
             middleware=[Answers()],
+            request_class=Strict,
             exception_handlers={
                 NotOpen: problems.not_open,
                 Refused: problems.refused,
@@ -51,6 +52,7 @@ def callers() -> list[ControllerRouterHandler]:
             f"{ROOT}/merchant",
             route_handlers=[*own_goods.HANDLERS, *own_orders.HANDLERS],
             guards=[admitted, keyed],
+            request_class=Strict,
             middleware=[Answers()],
             dependencies=key_call(),
             exception_handlers={Refused: problems.refused, Exception: problems.broken},

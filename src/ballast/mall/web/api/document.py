@@ -18,7 +18,8 @@ from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.types import ControllerRouterHandler, Method
 
 import ballast
-from ballast.mall.web.api.problems import MEDIA_TYPE, Problem
+from ballast.mall.web.api import own_shapes, problems, shapes
+from ballast.mall.web.api.problems import MEDIA_TYPE
 from ballast.mall.web.render import page
 
 _DESCRIPTION = """\
@@ -90,7 +91,7 @@ def built() -> dict[str, Any]:
     given = {"db": Provide(_no_database, sync_to_thread=False), "settings": Provide(_no_settings, sync_to_thread=False)}
     found = Litestar(route_handlers=routes, openapi_config=config, dependencies=given).openapi_schema.to_schema()
     components = found["components"]
-    components.setdefault("schemas", {})["Problem"] = _problem_schema()
+    components["schemas"] = _schemas()
     components["responses"] = {
         f"p{status}": {
             "description": text,
@@ -136,12 +137,15 @@ def _common(method: str, operation: dict[str, Any]) -> None:
         operation.setdefault("parameters", []).append(parameter)
 
 
-def _problem_schema() -> dict[str, Any]:
-    (_,), components = msgspec.json.schema_components([Problem], ref_template="#/components/schemas/{name}")
-    schema: dict[str, Any] = components["Problem"]
-    fault = components["Fault"]
-    schema["properties"]["errors"]["items"] = fault
-    return schema
+def _schemas() -> dict[str, Any]:
+    """Of all that is said and heard, as msgspec itself reads it: Litestar's own lose bounds of 0 and forbidden fields."""
+    kinds = [
+        kind
+        for module in (shapes, own_shapes, problems)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
+    ]
+    return msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")[1]
 
 
 def _operation_id(handler: HTTPRouteHandler, _: Method, __: list[Any]) -> str:
