@@ -8,14 +8,15 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from litestar import Request
 from litestar.datastructures import Headers, MutableScopeHeaders
 from litestar.enums import ScopeType
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, ValidationException
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,6 +24,8 @@ from ballast.mall.rules.refused import Refused
 from ballast.mall.web.api.limits import rate_of
 
 T = TypeVar("T")
+DATE_TIME = {"format": "date-time"}
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Answers(ASGIMiddleware):
@@ -111,6 +114,17 @@ def read_cursor(text: str | None, kind: type[T]) -> T | None:
         return msgspec.json.decode(raw, type=kind)
     except (binascii.Error, ValueError, msgspec.MsgspecError):
         raise Refused("cursor.unreadable", "This cursor is none of ours.", "Begin with the first page.") from None
+
+
+def read_moment(name: str, text: str | None) -> datetime | None:
+    """A moment of a query, with its offset (RFC 3339). Raises ValidationException. (Litestar would take a number, too.)"""
+    if text is None:
+        return None
+    try:
+        # A plus that was not encoded has become a blank.
+        return msgspec.convert(text.replace(" ", "+"), Moment)
+    except msgspec.ValidationError as error:
+        raise ValidationException(extra=[{"key": name, "message": str(error)}]) from error
 
 
 def next_link(request: Request[Any, Any, Any], cursor: str | None) -> str | None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 from litestar.connection import ASGIConnection
-from litestar.exceptions import HTTPException, TooManyRequestsException
+from litestar.exceptions import HTTPException, NotAuthorizedException, TooManyRequestsException
+from litestar.handlers import HTTPRouteHandler
 from litestar.handlers.base import BaseRouteHandler
 
 from ballast.mall.ids import token_hash
@@ -118,9 +119,12 @@ def rate_of(scope: Any) -> Rate | None:
     return found
 
 
-async def admitted(connection: _Connection, _: BaseRouteHandler) -> None:
-    """Guard of every route: not too often, and a body, if there is one, is JSON."""
+async def admitted(connection: _Connection, handler: BaseRouteHandler) -> None:
+    """Guard of every route: not too often, not without a token where one is needed, and a body, if there is one, is JSON."""
     limits_of(connection).caller(connection)
+    # Who lacks a token is told that, before what else is wrong; whether the token is good shows when it is looked up.
+    if isinstance(handler, HTTPRouteHandler) and handler.security and "authorization" not in connection.headers:
+        raise NotAuthorizedException
     if connection.scope.get("method") in _BODIES:
         has_body = connection.headers.get("content-length", "0") != "0" or "transfer-encoding" in connection.headers
         media_type = connection.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -16,7 +16,7 @@ from ballast.mall.payments.providers import providers
 from ballast.mall.payments.sandbox import Sandbox
 from ballast.mall.rules.states import Status
 from ballast.mall.settings import Settings
-from ballast.mall.web.api.answers import cursor_of, cut, next_link, read_cursor
+from ballast.mall.web.api.answers import Moment, cursor_of, cut, next_link, read_cursor
 from ballast.mall.web.api.calls import VISITOR, Cursor, Key, Limit, ShopCall, shopper
 from ballast.mall.web.api.shapes import (
     OrderInfo,
@@ -41,7 +41,7 @@ async def list_my_orders(
     limit: Limit = 20,
 ) -> OrderPage:
     """The shopper's orders, the newest first."""
-    place = read_cursor(cursor, tuple[datetime, UUID])
+    place = read_cursor(cursor, tuple[Moment, UUID])
     async with shopper(db, request, slug) as call:
         found = await orders.list_of(
             call.connection,

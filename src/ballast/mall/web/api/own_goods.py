@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -14,7 +13,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from ballast.mall import audit, idempotency, offers, stock
 from ballast.mall.db import Connection, Database
 from ballast.mall.rules.refused import Refused
-from ballast.mall.web.api.answers import cursor_of, cut, etag, if_match, needs_match, next_link, read_cursor
+from ballast.mall.web.api.answers import Moment, cursor_of, cut, etag, if_match, needs_match, next_link, read_cursor
 from ballast.mall.web.api.calls import ANY_SCOPE, Cursor, Key, KeyCall, Limit
 from ballast.mall.web.api.own_shapes import (
     KeyInfo,
@@ -165,7 +164,7 @@ async def list_movements(
     limit: Limit = 50,
 ) -> MovementPage:
     """How a SKU's stock came about, the newest first."""
-    place = read_cursor(cursor, tuple[datetime])
+    place = read_cursor(cursor, tuple[Moment])
     async with db.shop(call.holder.shop_id) as connection:
         await _level(connection, sku_id)
         found = await stock.movements(connection, sku_id, before=place[0] if place else None, most=limit + 1)

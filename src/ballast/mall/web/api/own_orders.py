@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -15,7 +14,18 @@ from ballast.mall import aftersales, audit, idempotency, members, orders
 from ballast.mall.db import Connection, Database
 from ballast.mall.rules.refunding import RefundState
 from ballast.mall.rules.states import Status
-from ballast.mall.web.api.answers import cursor_of, cut, etag, if_match, needs_match, next_link, read_cursor
+from ballast.mall.web.api.answers import (
+    DATE_TIME,
+    Moment,
+    cursor_of,
+    cut,
+    etag,
+    if_match,
+    needs_match,
+    next_link,
+    read_cursor,
+    read_moment,
+)
 from ballast.mall.web.api.calls import Cursor, Key, KeyCall, Limit
 from ballast.mall.web.api.own_shapes import (
     CancelRequest,
@@ -37,8 +47,12 @@ async def list_orders(
     call: NamedDependency[KeyCall],
     db: NamedDependency[Database],
     status: Annotated[list[Status] | None, QueryParameter(description="Only these.", max_items=7)] = None,
-    since: Annotated[datetime | None, QueryParameter(description="Placed at or after this moment.")] = None,
-    until: Annotated[datetime | None, QueryParameter(description="Placed before this moment.")] = None,
+    since: Annotated[
+        str | None, QueryParameter(description="Placed at or after this moment.", schema_extra=DATE_TIME)
+    ] = None,
+    until: Annotated[
+        str | None, QueryParameter(description="Placed before this moment.", schema_extra=DATE_TIME)
+    ] = None,
     q: Annotated[
         str,
         QueryParameter(
@@ -49,13 +63,13 @@ async def list_orders(
     limit: Limit = 20,
 ) -> OrderPage:
     """The shop's orders, the newest first."""
-    place = read_cursor(cursor, tuple[datetime, UUID])
+    place = read_cursor(cursor, tuple[Moment, UUID])
     async with db.shop(call.holder.shop_id) as connection:
         found = await orders.list_of(
             connection,
             statuses=status,
-            since=since,
-            until=until,
+            since=read_moment("since", since),
+            until=read_moment("until", until),
             search=q.strip(),
             before=orders.Cursor(*place) if place else None,
             most=limit + 1,
@@ -144,7 +158,7 @@ async def list_refunds(
     limit: Limit = 20,
 ) -> RefundPage:
     """The shop's refunds, the newest first."""
-    place = read_cursor(cursor, tuple[datetime])
+    place = read_cursor(cursor, tuple[Moment])
     async with db.shop(call.holder.shop_id) as connection:
         found = await aftersales.list_of(
             connection, statuses=status, before=place[0] if place else None, most=limit + 1
