@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import httpx
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
@@ -181,12 +183,14 @@ def test_a_key_opens_what_it_is_good_for_and_nothing_once_it_is_revoked_or_over(
     assert stored[0][2] is not None
     assert reader.token not in repr(stored)
     over = Caller(client, "/api/v1/merchant", key_of(shop, days=1, now=datetime.now(UTC) - timedelta(days=2)))
-    cut_off = Caller(client, "/api/v1/merchant", reader.token[:-1] + ("A" if reader.token[-1] != "A" else "B"))
+    place = len(reader.token) - 20
+    other = "A" if reader.token[place] != "A" else "B"
+    mistyped = Caller(client, "/api/v1/merchant", f"{reader.token[:place]}{other}{reader.token[place + 1 :]}")
     another = open_shop()
     forged = Caller(client, "/api/v1/merchant", reader.token.replace("_", f"_{another.shop_id.hex}", 1))
     for caller in (
         over,
-        cut_off,
+        mistyped,
         forged,
         Caller(client, "/api/v1/merchant", "bk_"),
         Caller(client, "/api/v1/merchant"),
@@ -271,6 +275,28 @@ def test_who_calls_too_often_waits_and_others_do_not(mall_database: MallDatabase
         else:
             pytest.fail("a shop could be called without an end")
         assert client.get(f"/api/v1/shops/{other.slug}").status_code == 200
+
+
+def test_only_our_own_proxies_say_who_calls(mall_database: MallDatabase, open_shop: OpenShop) -> None:
+    shop = open_shop()
+    settings = mall_database.settings(trusted_proxies="10.0.0.0/8", api_address_per_minute=2)
+
+    async def calls(peer: str, *callers: str) -> list[int]:
+        app = create_app(settings)
+        transport = httpx.ASGITransport(app, client=(peer, 1))
+        async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            path = f"/api/v1/shops/{shop.slug}"
+            return [(await client.get(path, headers={"X-Forwarded-For": one})).status_code for one in callers]
+
+    from_proxy = asyncio.run(calls("10.0.0.9", *["198.51.100.1"] * 3, "198.51.100.2", "198.51.100.2, 198.51.100.1"))
+    assert from_proxy == [200, 200, 429, 200, 429]
+    assert asyncio.run(calls("203.0.113.5", "198.51.100.1", "198.51.100.2", "198.51.100.3")) == [200, 200, 429]
+
+
+def test_while_the_database_is_away_the_api_says_so_as_a_problem(mall_database: MallDatabase) -> None:
+    with TestClient(create_app(mall_database.settings(app_dsn="host=/nowhere"))) as client:
+        answer = client.get("/api/v1/shops/tea", headers={"Accept-Language": "en"})
+    assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "busy", "1")
 
 
 def test_passwords_cannot_be_tried_for_ever(client: TestClient[Litestar], open_shop: OpenShop) -> None:

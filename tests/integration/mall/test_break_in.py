@@ -29,16 +29,7 @@ PUBLIC_IDS = {"product_id", "page", "picture", "file_path", "provider", "token"}
 # Answered alike whatever the id names.
 HARMLESS = {"delete_cart_line": "takes out of one's own cart what is not in it"}
 REFUSED = {401, 403, 404, 405, 409, 410, 422}
-INJECTIONS = (
-    "' OR '1'='1",
-    "'; DROP TABLE mall.orders; --",
-    "\x00",
-    "1e999",
-    "-1",
-    "%' UNION SELECT 1 --",
-    "{{7*7}}",
-    "9" * 400,
-)
+INJECTIONS = ("' OR '1'='1", "'; DROP TABLE mall.orders; --", "\x00", "1e999", "-1", "9" * 400)
 
 
 @dataclass

@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 KEY = "ballast.host"
 """In the scope of such a request: the Host header."""
 KNOWN_FOR_S = 5.0
+ASKED_AGAIN_S = 1.0
+"""After a look-up that failed: not every request waits for a database that is away."""
 _MOST_KNOWN = 10_000
 # What stands beside the shops under every host.
 _SHARED = ("/static/", "/pictures/", "/api/", "/pay/", "/healthz")
@@ -53,6 +55,7 @@ class Hosts:
         if host == self._own or not host:
             return None
         now = time.monotonic()
+        slug: str | None
         seen = self._known.get(host)
         if seen and seen[0] > now:
             return seen[1]
@@ -62,10 +65,12 @@ class Hosts:
         except (Busy, psycopg.OperationalError) as error:
             _log.warning("which shop has the host name %s could not be looked up: %s", host, error)
             # A host that was known goes on leading to its shop; of another it is not known that it has none.
-            return seen[1] if seen else _UNKNOWN
+            slug = seen[1] if seen else _UNKNOWN
+            self._known[host] = (now + ASKED_AGAIN_S, slug)
+            return slug
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        slug: str | None = row["slug"] if row else None
+        slug = row["slug"] if row else None
         self._known[host] = (now + KNOWN_FOR_S, slug)
         return slug
 

@@ -5,6 +5,7 @@ What all routes have in common (problems, 304, limits) is put in here once, inst
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -127,6 +128,7 @@ def _no_settings() -> None:
 
 
 def _common(method: str, operation: dict[str, Any]) -> None:
+    operation["summary"] = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", operation["operationId"]).capitalize()
     responses = operation["responses"]
     for status in _PROBLEMS:
         responses[status] = {"$ref": f"#/components/responses/p{status}"}

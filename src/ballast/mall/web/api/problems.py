@@ -22,6 +22,7 @@ from ballast.mall.web.texts import language_of, texts, translator
 
 _log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
+_BEARER = 'Bearer realm="ballast"'
 
 _CODES = {
     400: "request.unreadable",
@@ -127,7 +128,7 @@ def http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Prob
             errors = (Fault("", error.detail),)
     headers = dict(error.headers or {})
     if error.status_code == 401:
-        headers.setdefault("WWW-Authenticate", 'Bearer realm="ballast"')
+        headers.setdefault("WWW-Authenticate", _BEARER)
     return respond(request, error.status_code, code=code, headers=headers, errors=errors)
 
 
@@ -139,6 +140,8 @@ def refused(request: Request[Any, Any, Any], error: Refused) -> Response[Problem
         params["free"] = {str(sku): left for sku, left in error.free.items()}
     if isinstance(error, PriceChanged):
         params["coupon_reason"] = error.quote.coupon_reason
+    if status_of(error) == 401:
+        headers["WWW-Authenticate"] = _BEARER
     if isinstance(error, TooOften):
         headers["Retry-After"] = str(error.wait_s)
     return respond(
