@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 import msgspec
 
 from ballast.errors import ConfigError
+
+Network = IPv4Network | IPv6Network
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +48,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """requests that may wait for a connection; one more is answered 503"""
     secure_cookies: bool = False
     """set it where browsers come by https"""
+    trusted_proxies: str = ""
+    """networks (CIDR, with commas between) of our own proxies: only what comes from these is believed in X-Forwarded-For"""
+    api_caller_per_minute: int = 600
+    """requests to the API of one key or one shopper's token; like the two below counted by each web process on its own"""
+    api_address_per_minute: int = 3000
+    """… from one address, whoever calls"""
+    api_shop_per_minute: int = 12000
+    """… to one shop"""
+
+    @property
+    def proxies(self) -> tuple[Network, ...]:
+        """`trusted_proxies`, read. ValueError for what is no network."""
+        return tuple(ip_network(one.strip()) for one in self.trusted_proxies.split(",") if one.strip())
 
 
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -75,6 +91,15 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
         raise ConfigError(
             f"[mall] is not right: {error}", "Correct it in ballast.toml or in BALLAST_MALL_…."
         ) from error
+    try:
+        _ = settings.proxies
+    except ValueError as error:
+        raise ConfigError(
+            f"[mall] trusted_proxies is not right: {error}",
+            'Write networks with commas between: "10.0.0.0/8, fd00::/8".',
+        ) from error
+    if min(settings.api_caller_per_minute, settings.api_address_per_minute, settings.api_shop_per_minute) < 1:
+        raise ConfigError("[mall] api_…_per_minute is less than 1", "Nobody could call the API: allow one at least.")
     if len(settings.secret) < 32:
         raise ConfigError(
             "[mall] secret is shorter than 32 characters",

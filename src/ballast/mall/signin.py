@@ -7,13 +7,13 @@ whoever knows it could then lock its owner out.
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
-from ballast.mall import accounts, audit, passwords, sessions
+from ballast.mall import accounts, attempts, audit, passwords, sessions
+from ballast.mall.attempts import MOST_FOR_ONE_LOGIN, MOST_FROM_ONE_ADDRESS, WINDOW, TooOften
 from ballast.mall.db import Connection, Database
 from ballast.mall.ids import token_hash
 from ballast.mall.queries import load
@@ -21,9 +21,17 @@ from ballast.mall.rules.refused import Refused
 from ballast.mall.safe import Safe
 
 _SQL = load("accounts")
-WINDOW = timedelta(minutes=15)
-MOST_FOR_ONE_LOGIN = 5
-MOST_FROM_ONE_ADDRESS = 50
+__all__ = [
+    "MOST_FOR_ONE_LOGIN",
+    "MOST_FROM_ONE_ADDRESS",
+    "WINDOW",
+    "Attempt",
+    "SignedIn",
+    "TooOften",
+    "confirm",
+    "forget_old_attempts",
+    "sign_in",
+]
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -42,17 +50,6 @@ class SignedIn(msgspec.Struct, frozen=True):
 
     token: str
     account: accounts.Account
-
-
-class TooOften(Refused):
-    """Too many attempts; `wait_s` until the next may be made."""
-
-    def __init__(self, wait_s: int) -> None:
-        minutes = max(1, -(-wait_s // 60))
-        super().__init__(
-            "signin.often", "Too many attempts to sign in.", f"Try again in {minutes} minutes.", minutes=minutes
-        )
-        self.wait_s = wait_s
 
 
 async def sign_in(db: Database, safe: Safe, attempt: Attempt, now: datetime) -> SignedIn:
@@ -83,7 +80,7 @@ async def sign_in(db: Database, safe: Safe, attempt: Attempt, now: datetime) -> 
                 connection, audit.By(account.account_id, account.login, attempt.address), "account.refused", now
             )
         if token is not None:
-            await connection.execute(_SQL.forget_attempts, {"bucket": _bucket(login, attempt.address)})
+            await attempts.forget(connection, _bucket(login, attempt.address))
     if account is None or token is None:
         raise Refused("signin.wrong", "Login, password or code is wrong.", "Check them and try again.")
     return SignedIn(token, account)
@@ -128,7 +125,7 @@ async def confirm(db: Database, login: str, password: str, address: str, now: da
     if not await accounts.matches(account, password):
         raise Refused("password.present", "That is not the present password.", "Type it again.")
     async with db.identity() as connection:
-        await connection.execute(_SQL.forget_attempts, {"bucket": _bucket(login, address)})
+        await attempts.forget(connection, _bucket(login, address))
 
 
 async def forget_old_attempts(connection: Connection, now: datetime) -> None:
@@ -138,13 +135,9 @@ async def forget_old_attempts(connection: Connection, now: datetime) -> None:
 
 async def _count(connection: Connection, login: str, address: str, now: datetime) -> int | None:
     """One more attempt in both buckets. Seconds to wait, where it is one too many."""
-    for bucket, most in ((_bucket("", address), MOST_FROM_ONE_ADDRESS), (_bucket(login, address), MOST_FOR_ONE_LOGIN)):
-        cursor = await connection.execute(_SQL.count_attempt, {"bucket": bucket, "now": now, "window": WINDOW})
-        row = await cursor.fetchone()
-        if row is not None and row["attempts"] > most:
-            return max(1, int((row["since"] + WINDOW - now).total_seconds()))
-    return None
+    buckets = {_bucket("", address): MOST_FROM_ONE_ADDRESS, _bucket(login, address): MOST_FOR_ONE_LOGIN}
+    return await attempts.count(connection, buckets, now)
 
 
 def _bucket(login: str, address: str) -> bytes:
-    return hashlib.sha256(f"{login}\n{address}".encode()).digest()
+    return attempts.bucket(login, address)

@@ -116,6 +116,34 @@ async def adjust(
     return change
 
 
+async def change_by(
+    connection: Connection, sku_id: UUID, pieces: int, *, actor: str, now: datetime, reason: str = ""
+) -> Level:
+    """So many pieces more than there are, or (negative) fewer: for who counts what moved and not what is there.
+
+    Returns:
+        The stock now.
+
+    Raises:
+        Refused: `stock.unknown_sku`, `stock.receive_nothing` (0 pieces).
+        OutOfStock: fewer would be left than what orders have reserved.
+    """
+    if pieces == 0:
+        raise Refused("stock.receive_nothing", "No pieces are no change.", "Say how many.")
+    await hold(connection, sku_id)
+    kind: Kind = "receive" if pieces > 0 else "adjust"
+    await _change(connection, kind, {sku_id: pieces}, 1, 0, actor=actor, now=now, reason=reason)
+    return (await levels(connection, [sku_id]))[sku_id]
+
+
+async def hold(connection: Connection, sku_id: UUID) -> Level:
+    """A SKU's stock, which nobody else changes until the transaction ends. Refused (`stock.unknown_sku`)."""
+    row = await (await connection.execute(queries.load("stock").hold, {"sku_id": sku_id})).fetchone()
+    if row is None:
+        raise Refused("stock.unknown_sku", f"The shop has no stock of SKU {sku_id}.", "Choose one of its SKUs.")
+    return Level(**row)
+
+
 async def levels(connection: Connection, skus: Sequence[UUID]) -> dict[UUID, Level]:
     """Stock of these SKUs; one that the shop does not have is missing."""
     cursor = await connection.execute(queries.load("stock").levels, {"skus": list(skus)})

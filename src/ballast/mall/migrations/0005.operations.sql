@@ -60,6 +60,7 @@ CREATE TABLE mall.api_key (
     name         text NOT NULL,
     secret_hash  bytea NOT NULL CHECK (octet_length(secret_hash) = 32),
     scopes       text[] NOT NULL,
+    expires_at   timestamptz,
     last_used_at timestamptz,
     revoked_at   timestamptz,
     created_at   timestamptz NOT NULL DEFAULT now(),

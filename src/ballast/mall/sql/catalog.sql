@@ -78,3 +78,7 @@ LEFT JOIN LATERAL (
 ) l ON true
 WHERE k.product_id = :product_id AND k.active
 ORDER BY k.position, k.sku_id;
+
+-- name: host
+-- The slug of the shop that has this host name.
+SELECT d.slug FROM mall.hostname h JOIN mall.directory d USING (shop_id) WHERE h.host = :host;

@@ -17,7 +17,8 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 
 from ballast.mall.db import Busy, Database
 from ballast.mall.settings import Settings
-from ballast.mall.web import account, assets, guard, merchant, payments, platform, store
+from ballast.mall.web import account, api, assets, guard, hosts, merchant, payments, platform, store
+from ballast.mall.web.api import problems
 from ballast.mall.web.render import page
 from ballast.mall.web.texts import LANGUAGE_COOKIE
 
@@ -59,10 +60,11 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         finally:
             await database.close()
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             health,
-            create_static_files_router("/static", [assets.folder()]),
+            # A name that no file can have (with a NUL) makes pathlib raise ValueError.
+            create_static_files_router("/static", [assets.folder()], exception_handlers={ValueError: _missing}),
             *(handlers if handlers is not None else faces()),
         ],
         lifespan=[lifespan],
@@ -86,6 +88,8 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         },
         openapi_config=None,
     )
+    app.asgi_handler = hosts.Hosts(app.asgi_handler, database, settings)
+    return app
 
 
 def faces() -> list[ControllerRouterHandler]:
@@ -96,6 +100,7 @@ def faces() -> list[ControllerRouterHandler]:
         *platform.routes(),
         *payments.routes(),
         *store.routes(),
+        *api.routes(),
     ]
 
 
@@ -142,7 +147,13 @@ def _unfit(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     return _said(request, 400, "common.error.bad")
 
 
+def _missing(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    return _said(request, 404, "common.error.missing")
+
+
 def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    if _by_program(request):
+        return problems.http(request, error)
     name = _SAID.get(error.status_code, "common.error.other")
     return _said(request, error.status_code, name, dict(error.headers or {}))
 
@@ -150,4 +161,10 @@ def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[
 def _said(
     request: Request[Any, Any, Any], status: int, name: str, headers: dict[str, str] | None = None
 ) -> Response[Any]:
+    if _by_program(request):
+        return problems.respond(request, status, headers=headers)
     return page(request, "common/error.html", status=status, headers=headers, name=name, code=status)
+
+
+def _by_program(request: Request[Any, Any, Any]) -> bool:
+    return request.url.path.startswith("/api/")

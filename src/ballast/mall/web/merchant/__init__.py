@@ -6,7 +6,7 @@ from litestar import Router
 from litestar.types import ControllerRouterHandler
 
 from ballast.mall.web import guard
-from ballast.mall.web.merchant import home
+from ballast.mall.web.merchant import home, keys
 
 __all__ = ["routes"]
 
@@ -19,7 +19,7 @@ def routes() -> list[ControllerRouterHandler]:
         ),
         Router(
             "/merchant/{slug:str}",
-            route_handlers=[home.shop_home],
+            route_handlers=[home.shop_home, *keys.HANDLERS],
             guards=[guard.works_there],
             dependencies=guard.dependencies(),
         ),

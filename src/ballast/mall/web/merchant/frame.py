@@ -17,6 +17,7 @@ from ballast.mall.web.texts import translator
 # Text, path below the shop's, icon, and what one must be allowed so that it is shown.
 _ENTRIES: tuple[tuple[str, str, str, Permission], ...] = (
     ("merchant.menu.home", "", "layout-dashboard", Permission.SEE_DASHBOARD),
+    ("keys.menu", "/keys", "key", Permission.EDIT_KEYS),
 )
 
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.render import page
-from ballast.mall.web.store.visit import NotOpen, Visit
+from ballast.mall.web.store.visit import NotOpen, Visit, host_of
 from ballast.mall.web.texts import Language, language_of, texts, translator
 
 _MISSING = {"order.unknown", "refund.unknown"}
@@ -86,7 +86,7 @@ def refused(request: Request[Any, Any, Any], error: Refused) -> Response[str]:
         language=language,
         status=404 if missing else 409,
         text=translator(language)("common.error.missing") if missing else why(language, error),
-        base=f"/s/{slug}",
+        base="" if host_of(request) else f"/s/{slug}",
     )
 
 

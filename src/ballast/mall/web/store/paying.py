@@ -40,7 +40,7 @@ async def begin(db: Database, settings: Settings, visit: Visit, order_id: UUID) 
         order_id,
         providers(settings)[Sandbox.name],
         owner=visit.visitor.owner,
-        return_url=f"{settings.base_url.rstrip('/')}{visit.base}/orders/{order_id}/paid",
+        return_url=visit.address(settings, f"/orders/{order_id}/paid"),
         now=datetime.now(UTC),
     )
 
