@@ -21,6 +21,7 @@ from ballast.mall.ids import new_id
 from ballast.mall.order_life import Locked, lock, step
 from ballast.mall.owner import Owner
 from ballast.mall.rules import books, refunding, states
+from ballast.mall.rules.money import allocate, plain_yuan
 from ballast.mall.rules.refunding import OPEN, RefundEvent, RefundItem, RefundState
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Event
@@ -154,16 +155,28 @@ async def request(
     return made
 
 
-async def approve(connection: Connection, refund_id: UUID, *, actor: str, now: datetime, answer: str = "") -> None:
+async def approve(
+    connection: Connection,
+    refund_id: UUID,
+    *,
+    actor: str,
+    now: datetime,
+    answer: str = "",
+    amount_fen: int | None = None,
+) -> None:
     """The shop agrees: the goods have to come back first, or the money goes back at once.
 
+    Args:
+        amount_fen: so much goes back, less than was asked for; None: all of it. What is not given can be asked for again.
+
     Raises:
-        UnknownRefund, IllegalTransition.
+        Refused: `refund.amount` (nothing, or more than was asked for); UnknownRefund; IllegalTransition.
     """
     order, refund = await _lock(connection, refund_id)
+    refund = _lowered(refund, amount_fen)
     if refund.with_return:
         state = refunding.REFUND.step(refund.status, RefundEvent.ASK_RETURN)
-        await _change(connection, refund, state, now, actor=actor, answer=answer)
+        await _change(connection, refund, state, now, actor=actor, answer=answer, lines=refund.lines)
         await _tell(connection, "refund.approved", order, refund_id, refund.amount_fen, now)
         return
     state = refunding.REFUND.step(refund.status, RefundEvent.APPROVE)
@@ -231,11 +244,23 @@ async def goods_back(connection: Connection, refund_id: UUID, *, restock: bool, 
     await _tell(connection, "refund.returned", order, refund_id, refund.amount_fen, now)
 
 
-async def pay_back(connection: Connection, refund_id: UUID, *, actor: str, now: datetime) -> None:
-    """The provider is to be asked: after goods came back, or once more after it failed. Raises UnknownRefund,
-    IllegalTransition."""
+async def pay_back(
+    connection: Connection, refund_id: UUID, *, actor: str, now: datetime, amount_fen: int | None = None
+) -> None:
+    """The provider is to be asked: after goods came back, or once more after it failed.
+
+    Args:
+        amount_fen: so much goes back, less than was approved, for goods that came back and are not as they were. A provider
+            that was asked once is never asked for another amount.
+
+    Raises:
+        Refused: `refund.amount`; UnknownRefund; IllegalTransition.
+    """
     _, refund = await _lock(connection, refund_id)
-    await _change(connection, refund, refunding.REFUND.step(refund.status, RefundEvent.SEND), now, actor=actor)
+    if refund.status == RefundState.RETURNED:
+        refund = _lowered(refund, amount_fen)
+    state = refunding.REFUND.step(refund.status, RefundEvent.SEND)
+    await _change(connection, refund, state, now, actor=actor, lines=refund.lines)
 
 
 async def cancel_paid(
@@ -348,6 +373,24 @@ async def _lock(connection: Connection, refund_id: UUID, owner: Owner | None = N
     return order, _refund(found)
 
 
+def _lowered(refund: Refund, amount_fen: int | None) -> Refund:
+    """It gives back so much, each of its parts in proportion and none more than before."""
+    if amount_fen is None or amount_fen == refund.amount_fen:
+        return refund
+    if not 0 < amount_fen < refund.amount_fen:
+        raise Refused(
+            "refund.amount",
+            f"{amount_fen} fen cannot go back by a refund of {refund.amount_fen} fen.",
+            "Take an amount up to what is asked for; for more, make another refund.",
+            asked=plain_yuan(refund.amount_fen),
+        )
+    *amounts, shipping = allocate(amount_fen, [*(one.amount_fen for one in refund.lines), refund.shipping_fen])
+    lines = tuple(
+        msgspec.structs.replace(one, amount_fen=amount) for one, amount in zip(refund.lines, amounts, strict=True)
+    )
+    return msgspec.structs.replace(refund, amount_fen=amount_fen, shipping_fen=shipping, lines=lines)
+
+
 def _refund(row: Mapping[str, object]) -> Refund:
     return msgspec.convert({**row, "lines": msgspec.json.decode(str(row["lines"]))}, Refund)
 
@@ -393,6 +436,8 @@ async def _change(
             "status": state.value,
             "answer": answer.strip()[:500] or None,
             "lines": msgspec.json.encode(lines).decode() if lines is not None else None,
+            "amount_fen": refund.amount_fen,
+            "shipping_fen": refund.shipping_fen,
             "decided_by": actor,
             "now": now,
         },

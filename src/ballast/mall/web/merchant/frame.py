@@ -17,6 +17,10 @@ from ballast.mall.web.texts import translator
 # Text, path below the shop's, icon, and what one must be allowed so that it is shown.
 _ENTRIES: tuple[tuple[str, str, str, Permission], ...] = (
     ("merchant.menu.home", "", "layout-dashboard", Permission.SEE_DASHBOARD),
+    ("trade.menu.orders", "/orders", "receipt", Permission.SEE_ORDERS),
+    ("trade.menu.refunds", "/refunds", "receipt-refund", Permission.SEE_ORDERS),
+    ("trade.menu.customers", "/customers", "users", Permission.SEE_CUSTOMERS),
+    ("trade.menu.books", "/books", "report-money", Permission.SEE_BOOKS),
 )
 
 
