@@ -19,6 +19,7 @@ from ballast.mall.bookkeeping import day_of
 from ballast.mall.db import Database
 from ballast.mall.rules.books import Account
 from ballast.mall.rules.money import plain_yuan
+from ballast.mall.rules.numbers import spoken as spoken_number
 from ballast.mall.rules.permissions import Permission
 from ballast.mall.web.address import with_query
 from ballast.mall.web.attachment import attachment
@@ -102,8 +103,8 @@ async def export(
                 debit = plain_yuan(one.amount_fen) if one.amount_fen > 0 else ""
                 credit = plain_yuan(-one.amount_fen) if one.amount_fen < 0 else ""
                 account = t(f"trade.account.{one.account.value}")
-                # A tab before a long number keeps spreadsheets from rounding it.
-                row = (one.day, when(one.at), f"\t{one.number}", account, debit, credit, one.transaction_id)
+                # In groups: spreadsheets round a number of 18 digits.
+                row = (one.day, when(one.at), spoken_number(one.number), account, debit, credit, one.transaction_id)
                 table.writerow(row)
             await audit.note_in_shop(
                 connection,
