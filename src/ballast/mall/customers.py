@@ -135,7 +135,8 @@ async def adjust_points(
     """Give (or, negative, take) points. False where this entry was made before: it is made once.
 
     Raises:
-        UnknownCustomer; Refused: `points.reason` (none), `points.number` (nothing, or far too many), `points.short` (he has not so many).
+        UnknownCustomer; Refused: `points.reason` (none), `points.number` (nothing, or far too many), `points.short` (he has
+            not so many).
     """
     text = queries.load("customers")
     row = await (await connection.execute(text.hold, {"customer_id": customer_id})).fetchone()
@@ -155,9 +156,7 @@ async def adjust_points(
     if await (await connection.execute(text.add_points, values)).fetchone() is None:
         return False
     if row["points"] + change < 0:
-        raise Refused(
-            "points.short", f"The customer has {row['points']} points.", "Take fewer.", points=row["points"]
-        )
+        raise Refused("points.short", f"The customer has {row['points']} points.", "Take fewer.", points=row["points"])
     await connection.execute(text.count_points, {"customer_id": customer_id, "points": change})
     return True
 

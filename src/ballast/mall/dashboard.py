@@ -144,9 +144,7 @@ async def read(connection: Connection, now: datetime, days: int = 7) -> Dashboar
     cursor = await connection.execute(text.by_hour, {"since": since, "until": until})
     counted = msgspec.convert(await cursor.fetchall(), list[_Counted])
     yesterday = today - timedelta(days=1)
-    cursor = await connection.execute(
-        text.until_now, {"since": midnight(yesterday), "until": now - timedelta(days=1)}
-    )
+    cursor = await connection.execute(text.until_now, {"since": midnight(yesterday), "until": now - timedelta(days=1)})
     by_now = msgspec.convert(await cursor.fetchone(), Figures)
     cursor = await connection.execute(text.top_products, {"since": since, "until": until, "most": 10})
     top = msgspec.convert(await cursor.fetchall(), tuple[Product, ...])
@@ -157,9 +155,7 @@ async def read(connection: Connection, now: datetime, days: int = 7) -> Dashboar
         days=tuple(
             Day(day, total(of_days.get(day, ()))) for day in (today - timedelta(days=n) for n in reversed(range(days)))
         ),
-        hours=tuple(
-            Hour(hour, _at(counted, today, hour), _at(counted, yesterday, hour)) for hour in range(24)
-        ),
+        hours=tuple(Hour(hour, _at(counted, today, hour), _at(counted, yesterday, hour)) for hour in range(24)),
         by_now=by_now,
         top=top,
         to_do=to_do,

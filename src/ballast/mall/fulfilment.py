@@ -150,9 +150,7 @@ async def hand_over(connection: Connection, order_id: UUID, *, actor: str, now: 
         raise Refused("order.no_pickup", f"Order {order.number} is sent, not picked up.", "Enter its parcel.")
     if shipment_id in {one.shipment_id for one in order.shipments}:
         return
-    await orders.ship(
-        connection, order_id, carrier=carriers.PICKUP, actor=actor, now=now, shipment_id=shipment_id
-    )
+    await orders.ship(connection, order_id, carrier=carriers.PICKUP, actor=actor, now=now, shipment_id=shipment_id)
     await orders.receive(connection, order_id, actor=actor, now=now)
 
 

@@ -34,19 +34,43 @@ _one_at_a_time = asyncio.Semaphore(1)
 
 Kind = Literal["text", "fen", "number", "time"]
 COLUMNS: tuple[tuple[str, Kind, int], ...] = (
-    ("number", "text", 20), ("placed_at", "time", 17), ("status", "text", 12), ("refund_status", "text", 12), ("delivery", "text", 10),
-    ("source", "text", 8), ("buyer_name", "text", 12), ("buyer_phone", "text", 14), ("province", "text", 12), ("city", "text", 12),
-    ("district", "text", 12), ("street", "text", 30), ("title", "text", 36), ("options", "text", 18), ("sku_code", "text", 14),
-    ("price_fen", "fen", 10), ("quantity", "number", 8), ("line_discount_fen", "fen", 10), ("line_total_fen", "fen", 10),
-    ("shipped_quantity", "number", 8), ("refunded_quantity", "number", 8), ("line_refunded_fen", "fen", 10), ("items_fen", "fen", 10),
-    ("discount_fen", "fen", 10), ("shipping_fen", "fen", 10), ("total_fen", "fen", 10), ("paid_fen", "fen", 10), ("refunded_fen", "fen", 10),
-    ("paid_at", "time", 17), ("shipped_at", "time", 17), ("received_at", "time", 17), ("parcels", "text", 28), ("note", "text", 30),
+    ("number", "text", 20),
+    ("placed_at", "time", 17),
+    ("status", "text", 12),
+    ("refund_status", "text", 12),
+    ("delivery", "text", 10),
+    ("source", "text", 8),
+    ("buyer_name", "text", 12),
+    ("buyer_phone", "text", 14),
+    ("province", "text", 12),
+    ("city", "text", 12),
+    ("district", "text", 12),
+    ("street", "text", 30),
+    ("title", "text", 36),
+    ("options", "text", 18),
+    ("sku_code", "text", 14),
+    ("price_fen", "fen", 10),
+    ("quantity", "number", 8),
+    ("line_discount_fen", "fen", 10),
+    ("line_total_fen", "fen", 10),
+    ("shipped_quantity", "number", 8),
+    ("refunded_quantity", "number", 8),
+    ("line_refunded_fen", "fen", 10),
+    ("items_fen", "fen", 10),
+    ("discount_fen", "fen", 10),
+    ("shipping_fen", "fen", 10),
+    ("total_fen", "fen", 10),
+    ("paid_fen", "fen", 10),
+    ("refunded_fen", "fen", 10),
+    ("paid_at", "time", 17),
+    ("shipped_at", "time", 17),
+    ("received_at", "time", 17),
+    ("parcels", "text", 28),
+    ("note", "text", 30),
     ("merchant_note", "text", 30),
-)  # fmt: skip
-"""Name (of its heading's text, too), what it holds, and its width in characters."""
-_ONCE = frozenset(
-    name for name, kind, _ in COLUMNS if kind == "fen" and not name.startswith(("price", "line_"))
 )
+"""Name (of its heading's text, too), what it holds, and its width in characters."""
+_ONCE = frozenset(name for name, kind, _ in COLUMNS if kind == "fen" and not name.startswith(("price", "line_")))
 """Amounts of the whole order."""
 
 

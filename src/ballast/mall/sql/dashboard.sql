@@ -28,10 +28,10 @@ ORDER BY sales_fen DESC, pieces DESC, title LIMIT :most ::integer;
 -- name: to_do
 -- What waits for the shop's people, each counted up to `most`.
 SELECT
-    (SELECT count(*) FROM (SELECT FROM mall.orders WHERE status = ANY(ARRAY['paid', 'partly_shipped']) LIMIT :most ::integer) AS some) AS to_send,
-    (SELECT count(*) FROM (SELECT FROM mall.refund WHERE status = ANY(ARRAY['requested', 'returned']) LIMIT :most ::integer) AS some) AS to_decide,
-    (SELECT count(*) FROM (SELECT FROM mall.refund WHERE status = 'awaiting_return' LIMIT :most ::integer) AS some) AS awaited,
-    (SELECT count(*) FROM (SELECT FROM mall.orders WHERE status = 'pending_payment' LIMIT :most ::integer) AS some) AS unpaid;
+    (SELECT count(*) FROM (SELECT FROM mall.orders WHERE status = ANY(ARRAY['paid', 'partly_shipped']) LIMIT :most ::integer) AS capped) AS to_send,
+    (SELECT count(*) FROM (SELECT FROM mall.refund WHERE status = ANY(ARRAY['requested', 'returned']) LIMIT :most ::integer) AS capped) AS to_decide,
+    (SELECT count(*) FROM (SELECT FROM mall.refund WHERE status = 'awaiting_return' LIMIT :most ::integer) AS capped) AS awaited,
+    (SELECT count(*) FROM (SELECT FROM mall.orders WHERE status = 'pending_payment' LIMIT :most ::integer) AS capped) AS unpaid;
 
 -- name: low_stock
 -- SKUs on sale of which few are free, the scarcest first.

@@ -30,7 +30,7 @@ SELECT s.status, (SELECT count(*) FROM (
       AND (:text ::text IS NULL OR starts_with(o.number, :digits ::text) OR o.buyer_phone = :text ::text OR strpos(lower(o.buyer_name), :text ::text) > 0
            OR EXISTS (SELECT FROM mall.order_line l WHERE l.shop_id = o.shop_id AND l.order_id = o.order_id
                       AND (strpos(lower(l.title), :text ::text) > 0 OR strpos(lower(l.title_en), :text ::text) > 0)))
-    LIMIT :most ::integer) AS some) AS orders
+    LIMIT :most ::integer) AS capped) AS orders
 FROM unnest(:each ::text[]) AS s (status);
 
 -- name: export

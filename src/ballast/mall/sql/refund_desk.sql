@@ -8,5 +8,5 @@ ORDER BY r.created_at DESC, r.refund_id DESC LIMIT :most ::integer;
 
 -- name: counts
 -- How many are in each state, counted up to `most`.
-SELECT s.status, (SELECT count(*) FROM (SELECT FROM mall.refund r WHERE r.status = s.status LIMIT :most ::integer) AS some) AS refunds
+SELECT s.status, (SELECT count(*) FROM (SELECT FROM mall.refund r WHERE r.status = s.status LIMIT :most ::integer) AS capped) AS refunds
 FROM unnest(:each ::text[]) AS s (status);

@@ -150,9 +150,7 @@ async def _page(
             levels = await customers.levels(connection)
             addresses = await customers.addresses(connection, customer_id)
             points = await customers.points(connection, customer_id)
-            his = await fulfilment.page(
-                connection, fulfilment.Filter(customer_id=customer_id), most=_HIS_ORDERS + 1
-            )
+            his = await fulfilment.page(connection, fulfilment.Filter(customer_id=customer_id), most=_HIS_ORDERS + 1)
     except UnknownCustomer:
         raise NotFoundException from None
     return merchant_page(

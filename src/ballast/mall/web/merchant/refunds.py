@@ -11,7 +11,7 @@ from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from ballast.mall import aftersales, audit, orders, refund_desk
+from ballast.mall import aftersales, audit, fulfilment, orders, refund_desk
 from ballast.mall.aftersales import UnknownRefund
 from ballast.mall.db import Connection, Database
 from ballast.mall.rules import masking
@@ -63,12 +63,12 @@ async def refund_list(
         tabs=[
             (
                 name,
-                min(sum(counted[one] for one in (states or _S)), refund_desk.COUNTED),
+                min(sum(counted[one] for one in (states or _S)), fulfilment.COUNTED),
                 with_query(request, state=name, before=None, said=None),
             )
             for name, states in _TABS.items()
         ],
-        counted=refund_desk.COUNTED,
+        counted=fulfilment.COUNTED,
         newest=with_query(request, before=None, said=None) if at else "",
         older=with_query(request, before=mark(shown[-1].created_at, shown[-1].refund_id), said=None)
         if len(found) > A_PAGE
@@ -146,9 +146,7 @@ async def goods_back(
 
     async def work(connection: Connection) -> None:
         now, actor = shop_visit.visit.now, actor_of(shop_visit)
-        await aftersales.goods_back(
-            connection, refund_id, restock=sent.text("restock") == "yes", actor=actor, now=now
-        )
+        await aftersales.goods_back(connection, refund_id, restock=sent.text("restock") == "yes", actor=actor, now=now)
         await _note(connection, shop_visit, "refund.goods_back", refund_id)
         if sent.text("pay") == "yes" and shop_visit.may(Permission.DECIDE_REFUNDS):
             await aftersales.pay_back(connection, refund_id, actor=actor, now=now)
