@@ -236,8 +236,9 @@ def test_more_shops_than_are_written_at_once_have_their_turn(
 
 
 def test_the_storefront_counts_what_it_shows_and_writes_it_at_the_latest_when_it_stops(
-    open_shop: OpenShop, mall_database: MallDatabase
+    open_shop: OpenShop, mall_database: MallDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(traffic, "EVERY_S", 3600.0)
     shop = open_shop(products=1)
     product: UUID = shop.goods[0].product_id
     with TestClient(create_app(mall_database.settings())) as client:

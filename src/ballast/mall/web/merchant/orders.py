@@ -263,6 +263,8 @@ async def give_back(
     sent = await form(request)
 
     async def work(connection: Connection) -> UUID:
+        if sent.text("what") not in ("all", "some"):
+            raise Refused("refund.what", "It was not said what goes back.", "Choose all of it, or a part.")
         everything = sent.text("what") == "all"
         refund_id = await fulfilment.give_back(
             connection,
