@@ -19,7 +19,8 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal
 from uuid import UUID
@@ -28,7 +29,6 @@ import psycopg
 
 from ballast.errors import BallastError
 from ballast.mall import queries
-from ballast.mall.bookkeeping import day_of
 from ballast.mall.db import Database
 
 _log = logging.getLogger(__name__)
@@ -40,9 +40,20 @@ MOST_WAITING = 50_000
 """Hours of shops that are kept while the database is away."""
 MOST_SEEN = 500_000
 """Visitors that a process tells apart on one day; beyond them it counts views only."""
+_CHINA_H = 8
+_LONGEST_AGENT = 300
 _ROBOT = re.compile(r"bot\b|bot/|crawl|spider|slurp|preview|monitor|curl/|wget/|python-|httpx/|go-http", re.IGNORECASE)
 
 Step = Literal["carts", "checkouts"]
+
+
+@lru_cache(10_000)
+def _is_robot(agent: str) -> bool:
+    return _ROBOT.search(agent) is not None
+
+
+def _hour_of(now: datetime) -> int:
+    return int(now.timestamp()) // 3600
 
 
 @dataclass
@@ -66,18 +77,21 @@ class Counts:
 class Traffic:
     """The counts of one process. Not for several threads."""
 
-    _waiting: dict[tuple[UUID, datetime], Counts] = field(default_factory=dict)
+    _waiting: dict[tuple[UUID, int], Counts] = field(default_factory=dict)
+    """By shop and hour, counted from 1970."""
     _seen: set[bytes] = field(default_factory=set)
-    _day: date = date.min
+    _day: int = 0
     _key: bytes = field(default_factory=lambda: secrets.token_bytes(16))
 
     def view(self, shop_id: UUID, address: str, agent: str, language: str, now: datetime) -> None:
         """A page was shown."""
-        if _ROBOT.search(agent):
+        agent = agent[:_LONGEST_AGENT]
+        if _is_robot(agent):
             return
-        counts = self._of(shop_id, now)
+        hour = _hour_of(now)
+        counts = self._waiting.setdefault((shop_id, hour), Counts())
         counts.views += 1
-        if (day := day_of(now)) != self._day:
+        if (day := (hour + _CHINA_H) // 24) != self._day:
             self._day, self._key = day, secrets.token_bytes(16)
             self._seen.clear()
         mark = blake2b(
@@ -91,7 +105,7 @@ class Traffic:
 
     def step(self, shop_id: UUID, step: Step, now: datetime) -> None:
         """Somebody put something into the cart, or came to the checkout."""
-        counts = self._of(shop_id, now)
+        counts = self._waiting.setdefault((shop_id, _hour_of(now)), Counts())
         setattr(counts, step, getattr(counts, step) + 1)
 
     async def flush(self, db: Database) -> int:
@@ -100,7 +114,7 @@ class Traffic:
         Raises:
             BallastError, psycopg.Error: the database is away, or has no time.
         """
-        hours: dict[UUID, list[datetime]] = {}
+        hours: dict[UUID, list[int]] = {}
         for shop_id, hour in self._waiting:
             hours.setdefault(shop_id, []).append(hour)
         shops = list(hours)[:MOST_SHOPS]
@@ -132,10 +146,6 @@ class Traffic:
             while len(self._waiting) > MOST_WAITING:
                 self._waiting.pop(next(iter(self._waiting)))
 
-    def _of(self, shop_id: UUID, now: datetime) -> Counts:
-        hour = datetime.fromtimestamp(now.timestamp() // 3600 * 3600, UTC)
-        return self._waiting.setdefault((shop_id, hour), Counts())
-
 
 @contextlib.asynccontextmanager
 async def counting(traffic: Traffic, db: Database) -> AsyncIterator[None]:
@@ -149,7 +159,7 @@ async def counting(traffic: Traffic, db: Database) -> AsyncIterator[None]:
             await task
 
 
-async def _write(db: Database, shop_id: UUID, hours: Iterable[tuple[datetime, Counts]]) -> None:
+async def _write(db: Database, shop_id: UUID, hours: Iterable[tuple[int, Counts]]) -> None:
     text = queries.load("traffic")
     async with db.shop(shop_id, pipelined=True) as connection:
         await connection.execute(text.lightly)
@@ -157,7 +167,7 @@ async def _write(db: Database, shop_id: UUID, hours: Iterable[tuple[datetime, Co
             await connection.execute(
                 text.add,
                 {
-                    "hour": hour,
+                    "hour": datetime.fromtimestamp(hour * 3600, UTC),
                     "views": counts.views,
                     "visitors": counts.visitors,
                     "carts": counts.carts,
