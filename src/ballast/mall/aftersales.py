@@ -181,17 +181,7 @@ async def approve(
         return
     state = refunding.REFUND.step(refund.status, RefundEvent.APPROVE)
     state = refunding.REFUND.step(state, RefundEvent.SEND)
-    lines = {line.line: line for line in await effects.pieces(connection, order.order_id)}
-    back = [
-        msgspec.structs.replace(one, dropped=min(one.quantity, lines[one.line].to_send) if one.line in lines else 0)
-        for one in refund.lines
-    ]
-    dropped = {one.line: one.dropped for one in back if one.dropped}
-    if dropped:
-        await connection.execute(
-            queries.load("aftersales").drop_pieces,
-            {"order_id": order.order_id, "lines": list(dropped), "pieces": list(dropped.values())},
-        )
+    back = await _drop(connection, refund, {one.line: one.quantity for one in refund.lines})
     await _change(connection, refund, state, now, actor=actor, answer=answer, lines=back)
     await _tell(connection, "refund.approved", order, refund_id, refund.amount_fen, now)
 
@@ -238,7 +228,7 @@ async def goods_back(connection: Connection, refund_id: UUID, *, restock: bool, 
     order, refund = await _lock(connection, refund_id)
     state = refunding.REFUND.step(refund.status, RefundEvent.GOODS_BACK)
     if restock:
-        pieces = {one.line: one.quantity for one in refund.lines}
+        pieces = await _that_left(connection, refund)
         await effects.restock(connection, order.order_id, pieces, actor=actor, now=now)
     await _change(connection, refund, state, now, actor=actor)
     await _tell(connection, "refund.returned", order, refund_id, refund.amount_fen, now)
@@ -257,10 +247,13 @@ async def pay_back(
         Refused: `refund.amount`; UnknownRefund; IllegalTransition.
     """
     _, refund = await _lock(connection, refund_id)
+    state = refunding.REFUND.step(refund.status, RefundEvent.SEND)
+    back = refund.lines
     if refund.status == RefundState.RETURNED:
         refund = _lowered(refund, amount_fen)
-    state = refunding.REFUND.step(refund.status, RefundEvent.SEND)
-    await _change(connection, refund, state, now, actor=actor, lines=refund.lines)
+        left = await _that_left(connection, refund)
+        back = await _drop(connection, refund, {one.line: one.quantity - left[one.line] for one in refund.lines})
+    await _change(connection, refund, state, now, actor=actor, lines=back)
 
 
 async def cancel_paid(
@@ -371,6 +364,26 @@ async def _lock(connection: Connection, refund_id: UUID, owner: Owner | None = N
     if found is None:
         raise UnknownRefund(refund_id)
     return order, _refund(found)
+
+
+async def _drop(connection: Connection, refund: Refund, most: Mapping[int, int]) -> tuple[Back, ...]:
+    """Pieces whose money goes back and that have not left, `most` of each line, are not sent any more."""
+    to_send = {line.line: line.to_send for line in await effects.pieces(connection, refund.order_id)}
+    dropped = {one.line: min(most[one.line], to_send.get(one.line, 0)) for one in refund.lines}
+    if any(dropped.values()):
+        await connection.execute(
+            queries.load("aftersales").drop_pieces,
+            {"order_id": refund.order_id, "lines": list(dropped), "pieces": list(dropped.values())},
+        )
+    return tuple(msgspec.structs.replace(one, dropped=dropped[one.line]) for one in refund.lines)
+
+
+async def _that_left(connection: Connection, refund: Refund) -> dict[int, int]:
+    """Line → how many of the refund's pieces were sent, and so can have come back. Of what is asked back those that left
+    come first; pieces of earlier refunds are with us already, or never left."""
+    lines = {line.line: line for line in await effects.pieces(connection, refund.order_id)}
+    out = {n: x.shipped_quantity - max(0, x.refunded_quantity - x.dropped_quantity) for n, x in lines.items()}
+    return {one.line: max(0, min(one.quantity, out.get(one.line, 0))) for one in refund.lines}
 
 
 def _lowered(refund: Refund, amount_fen: int | None) -> Refund:

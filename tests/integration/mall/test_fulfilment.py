@@ -228,6 +228,32 @@ def test_goods_come_back_into_stock_or_not_and_the_money_goes_back_less_what_is_
     assert books_of(shop) == {"provider": 1200, "sales": -3000, "refunds": 1800}
 
 
+@pytest.mark.parametrize(
+    ("sent", "stock", "status"), [(0, 100, Status.CANCELLED), (1, 100, Status.CLOSED), (3, 100, Status.CLOSED)]
+)
+def test_what_never_left_does_not_come_back_but_is_free_again(
+    open_shop: OpenShop, sent: int, stock: int, status: Status
+) -> None:
+    """All of an order with return, of which only a part was sent: each piece is in stock once, and none is sent any more."""
+    shop = open_shop(products=1)
+    sku = shop.goods[0].sku_ids[0]
+    order_id = paid_order(shop, 3)
+    if sent:
+        shipped(shop, order_id, sent)
+    refund_id = refund_asked(shop, order_id, 3, with_return=True)
+
+    async def story(till: Till) -> None:
+        await till.act(lambda c: aftersales.approve(c, refund_id, actor="a", now=NOW))
+        await till.act(lambda c: aftersales.goods_back(c, refund_id, restock=True, actor="a", now=NOW))
+        assert stock_of(shop, sku) == (97 + sent, 0)
+        await till.act(lambda c: aftersales.pay_back(c, refund_id, actor="a", now=NOW))
+        assert await till.told("refund.succeeded", refund_id, 3000) == "refunded"
+
+    at_till(shop, story)
+    order = _act(shop, lambda c: orders.get(c, order_id))
+    assert (stock_of(shop, sku), order.status, order.lines[0].to_send) == ((stock, 0), status, 0)
+
+
 def test_the_desk_shows_refunds_by_state_page_by_page(open_shop: OpenShop) -> None:
     shop = open_shop(products=1)
     order_id = paid_order(shop, 5)
