@@ -29,7 +29,7 @@ WHERE r.refund_id = :refund_id FOR UPDATE OF r;
 -- The refund stands elsewhere now.
 UPDATE mall.refund SET status = :status, version = version + 1,
     answer = COALESCE(:answer ::text, answer),
-    lines = COALESCE(:lines ::jsonb, lines),
+    lines = COALESCE(:lines ::jsonb, lines), amount_fen = :amount_fen ::bigint, shipping_fen = :shipping_fen ::bigint,
     decided_by = COALESCE(decided_by, :decided_by ::text),
     decided_at = CASE WHEN :decided_by ::text IS NULL THEN decided_at ELSE COALESCE(decided_at, :now ::timestamptz) END,
     sent_at = CASE WHEN :status = 'processing' THEN :now ::timestamptz ELSE sent_at END,

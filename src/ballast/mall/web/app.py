@@ -17,6 +17,7 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 
 from ballast.mall.db import Busy, Database
 from ballast.mall.settings import Settings
+from ballast.mall.traffic import Traffic, counting
 from ballast.mall.web import account, api, assets, guard, hosts, merchant, payments, platform, store
 from ballast.mall.web.api import problems
 from ballast.mall.web.render import page
@@ -51,12 +52,14 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         handlers: routes beside those that every process has; by default all faces.
     """
     database = Database(settings)
+    traffic = Traffic()
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await database.open()
         try:
-            yield
+            async with counting(traffic, database):
+                yield
         finally:
             await database.close()
 
@@ -68,7 +71,7 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
             *(handlers if handlers is not None else faces()),
         ],
         lifespan=[lifespan],
-        state=State({"db": database, "settings": settings}),
+        state=State({"db": database, "settings": settings, "traffic": traffic}),
         dependencies={"db": Provide(_db, sync_to_thread=False), "settings": Provide(_settings, sync_to_thread=False)},
         csrf_config=CSRFConfig(
             secret=settings.secret,

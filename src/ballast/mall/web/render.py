@@ -13,7 +13,9 @@ from litestar.enums import MediaType
 from litestar.utils.empty import value_or_default
 from litestar.utils.scope.state import ScopeState
 
+from ballast.mall.rules.carriers import carrier_name
 from ballast.mall.rules.money import plain_yuan
+from ballast.mall.rules.numbers import spoken
 from ballast.mall.web.texts import Language, language_of, translator
 
 _CHINA = ZoneInfo("Asia/Shanghai")
@@ -32,6 +34,8 @@ def environment() -> Environment:
     jinja.filters["yuan"] = yuan
     jinja.filters["when"] = when
     jinja.filters["plain"] = plain_yuan
+    jinja.filters["carrier"] = carrier_name
+    jinja.filters["spoken"] = spoken
     return jinja
 
 
@@ -51,11 +55,11 @@ def page(
         language: where it is known already; else ``language_of``.
         context: what the template may use, besides ``t``, ``language``, ``csrf_token`` and ``path``.
     """
-    spoken = language or language_of(request)
+    chosen = language or language_of(request)
     body = (
         environment()
         .get_template(template)
-        .render(t=translator(spoken), language=spoken, csrf_token=_csrf(request), path=request.url.path, **context)
+        .render(t=translator(chosen), language=chosen, csrf_token=_csrf(request), path=request.url.path, **context)
     )
     return Response(body, media_type=MediaType.HTML, status_code=status, headers=headers)
 

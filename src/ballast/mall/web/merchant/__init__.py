@@ -6,7 +6,7 @@ from litestar import Router
 from litestar.types import ControllerRouterHandler
 
 from ballast.mall.web import guard
-from ballast.mall.web.merchant import home, keys
+from ballast.mall.web.merchant import books, customers, home, keys, order_papers, orders, refunds
 
 __all__ = ["routes"]
 
@@ -19,7 +19,15 @@ def routes() -> list[ControllerRouterHandler]:
         ),
         Router(
             "/merchant/{slug:str}",
-            route_handlers=[home.shop_home, *keys.HANDLERS],
+            route_handlers=[
+                home.shop_home,
+                *orders.HANDLERS,
+                *order_papers.HANDLERS,
+                *refunds.HANDLERS,
+                *customers.HANDLERS,
+                *books.HANDLERS,
+                *keys.HANDLERS,
+            ],
             guards=[guard.works_there],
             dependencies=guard.dependencies(),
         ),

@@ -18,6 +18,10 @@ from ballast.mall.web.texts import translator
 _ENTRIES: tuple[tuple[str, str, str, Permission], ...] = (
     ("merchant.menu.home", "", "layout-dashboard", Permission.SEE_DASHBOARD),
     ("keys.menu", "/keys", "key", Permission.EDIT_KEYS),
+    ("trade.menu.orders", "/orders", "receipt", Permission.SEE_ORDERS),
+    ("trade.menu.refunds", "/refunds", "receipt-refund", Permission.SEE_ORDERS),
+    ("trade.menu.customers", "/customers", "users", Permission.SEE_CUSTOMERS),
+    ("trade.menu.books", "/books", "report-money", Permission.SEE_BOOKS),
 )
 
 
