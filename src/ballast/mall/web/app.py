@@ -15,9 +15,12 @@ from litestar.exceptions import HTTPException, NotFoundException
 from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler, Message, Scope
 
+from ballast.errors import StoreError
 from ballast.mall.db import Busy, Database
+from ballast.mall.picture_store import PictureStore
+from ballast.mall.pictures import Pictures
 from ballast.mall.settings import Settings
-from ballast.mall.web import account, assets, guard, merchant, payments, platform, store
+from ballast.mall.web import account, assets, guard, merchant, payments, pictures, platform, store
 from ballast.mall.web.render import page
 from ballast.mall.web.texts import LANGUAGE_COOKIE
 
@@ -66,8 +69,12 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
             *(handlers if handlers is not None else faces()),
         ],
         lifespan=[lifespan],
-        state=State({"db": database, "settings": settings}),
-        dependencies={"db": Provide(_db, sync_to_thread=False), "settings": Provide(_settings, sync_to_thread=False)},
+        state=State({"db": database, "settings": settings, "pictures": Pictures(PictureStore(settings.pictures))}),
+        dependencies={
+            "db": Provide(_db, sync_to_thread=False),
+            "settings": Provide(_settings, sync_to_thread=False),
+            "pictures": Provide(_pictures, sync_to_thread=False),
+        },
         csrf_config=CSRFConfig(
             secret=settings.secret,
             cookie_secure=settings.secure_cookies,
@@ -79,6 +86,7 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         exception_handlers={
             Busy: _busy,
             psycopg.OperationalError: _away,
+            StoreError: _away,
             psycopg.DataError: _unfit,
             guard.SignInNeeded: guard.to_signin,
             HTTPException: _refused,
@@ -95,6 +103,7 @@ def faces() -> list[ControllerRouterHandler]:
         *merchant.routes(),
         *platform.routes(),
         *payments.routes(),
+        *pictures.routes(),
         *store.routes(),
     ]
 
@@ -115,6 +124,11 @@ def _db(state: State) -> Database:
 def _settings(state: State) -> Settings:
     settings: Settings = state.settings
     return settings
+
+
+def _pictures(state: State) -> Pictures:
+    found: Pictures = state.pictures
+    return found
 
 
 async def _with_headers(message: Message, scope: Scope) -> None:
