@@ -106,7 +106,7 @@ async def make(
     return True
 
 
-async def change(connection: Connection, product_id: UUID, version: int, facts: Facts, deed: Deed) -> None:
+async def change(connection: Connection, product_id: UUID, version: int | None, facts: Facts, deed: Deed) -> None:
     """Say something else about a product. Refused: `product.unknown`, `product.changed`, as `make`."""
     facts.checked()
     await hold(connection, product_id, version)
@@ -119,7 +119,7 @@ async def change(connection: Connection, product_id: UUID, version: int, facts: 
 
 
 async def set_options(
-    connection: Connection, product_id: UUID, version: int, matrix: Sequence[Spec], terms: Terms, deed: Deed
+    connection: Connection, product_id: UUID, version: int | None, matrix: Sequence[Spec], terms: Terms, deed: Deed
 ) -> None:
     """Other options: SKUs stay with their values, new combinations get `terms` and no stock, what has no combination is
     offered no longer. Nothing is deleted, and no stock changes."""

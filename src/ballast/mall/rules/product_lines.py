@@ -140,11 +140,11 @@ def _number(name: str, text: str) -> int | None:
 
 
 def _said(text: Said) -> str:
-    return f"{_plain(text.zh)}|{_plain(text.en)}" if text.en else _plain(text.zh)
+    return f"{plain(text.zh)}|{plain(text.en)}" if text.en else plain(text.zh)
 
 
-def _plain(text: str) -> str:
-    # What parts the pairs cannot stand in one: the full-width sign looks the same to people.
+def plain(text: str) -> str:
+    """A name as a line can have it: what parts the pairs becomes the full-width sign, which looks the same to people."""
     return text.translate({ord(";"): "；", ord("="): "＝", ord("|"): "｜"})
 
 
