@@ -248,6 +248,19 @@ async def note(connection: Connection, deed: Deed, action: str, subject: object,
     )
 
 
+class Shipping(msgspec.Struct, frozen=True):
+    """A way of sending."""
+
+    shipping_id: UUID
+    name: str
+    is_default: bool
+
+
+async def shippings(connection: Connection) -> tuple[Shipping, ...]:
+    """The ways of sending that a product can have, the shop's own default first."""
+    return tuple(Shipping(**row) for row in await (await connection.execute(_SQL.shippings)).fetchall())
+
+
 async def refresh(connection: Connection, products: Sequence[UUID], deed: Deed) -> None:
     """After prices of SKUs changed: what lists show of their products."""
     await _refresh(connection, products, deed)

@@ -167,3 +167,7 @@ DELETE FROM mall.product_category WHERE product_id = ANY(:products ::uuid[]) AND
 INSERT INTO mall.idempotency (shop_id, scope, key, request_hash, created_at)
 VALUES (mall.current_shop(), :scope, :key, '', :now)
 ON CONFLICT DO NOTHING RETURNING key;
+
+-- name: shippings
+-- The ways of sending that a product can have.
+SELECT shipping_id, name, is_default FROM mall.shipping WHERE archived_at IS NULL ORDER BY is_default DESC, name, shipping_id;

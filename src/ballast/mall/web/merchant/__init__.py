@@ -6,7 +6,7 @@ from litestar import Router
 from litestar.types import ControllerRouterHandler
 
 from ballast.mall.web import guard
-from ballast.mall.web.merchant import home
+from ballast.mall.web.merchant import categories, home, product, product_file, product_pictures, products, stock
 
 __all__ = ["routes"]
 
@@ -19,7 +19,15 @@ def routes() -> list[ControllerRouterHandler]:
         ),
         Router(
             "/merchant/{slug:str}",
-            route_handlers=[home.shop_home],
+            route_handlers=[
+                home.shop_home,
+                *products.HANDLERS,
+                *product.HANDLERS,
+                *product_pictures.HANDLERS,
+                *product_file.HANDLERS,
+                *categories.HANDLERS,
+                *stock.HANDLERS,
+            ],
             guards=[guard.works_there],
             dependencies=guard.dependencies(),
         ),

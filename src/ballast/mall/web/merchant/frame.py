@@ -17,6 +17,9 @@ from ballast.mall.web.texts import translator
 # Text, path below the shop's, icon, and what one must be allowed so that it is shown.
 _ENTRIES: tuple[tuple[str, str, str, Permission], ...] = (
     ("merchant.menu.home", "", "layout-dashboard", Permission.SEE_DASHBOARD),
+    ("goods.menu.products", "/products", "package", Permission.SEE_PRODUCTS),
+    ("goods.menu.categories", "/categories", "category", Permission.SEE_PRODUCTS),
+    ("goods.menu.stock", "/stock", "building-warehouse", Permission.SEE_PRODUCTS),
 )
 
 
