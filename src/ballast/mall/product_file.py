@@ -376,8 +376,7 @@ def _as_it_is(sku: Sku) -> Terms:
 def _lines(product: Product, names: dict[UUID, str]) -> Iterator[tuple[str, ...]]:
     facts = product.facts
     english = {value.value: value.value_en for spec in product.specs for value in spec.values}
-    texts = set(specs.texts(product.specs))
-    for sku in product.offered or [one for one in product.skus if one.options in texts]:
+    for sku in product.offered or [one for one in product.skus if specs.fits(product.specs, one.options)]:
         pairs = zip(product.specs, sku.options, strict=False)
         yield _cells(
             facts.external_code or str(product.product_id),

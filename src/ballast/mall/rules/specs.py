@@ -111,13 +111,19 @@ def texts(specs: Sequence[Spec]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(names[value] for value in choice) for choice in skus.matrix(_options(specs)))
 
 
+def fits(specs: Sequence[Spec], options: Sequence[str]) -> bool:
+    """Whether these texts are a combination of the options' values."""
+    return len(specs) == len(options) and all(
+        any(value.value == text for value in spec.values) for spec, text in zip(specs, options, strict=True)
+    )
+
+
 def arrange(before: Sequence[Spec], now: Sequence[Spec], had: Sequence[Had]) -> Arranged:
     """What becomes of the SKUs of a product when its options change from `before` to `now`.
 
     A SKU that was taken from sale by itself, while its values were there, stays off sale; one that went with its value comes
     back with it."""
     options, names = _options(now), _names(now)
-    combinations_before = set(skus.matrix(_options(before)))
     readable, by_hand, others = [], set(), []
     for one in had:
         if len(one.options) != len(before):
@@ -126,7 +132,7 @@ def arrange(before: Sequence[Spec], now: Sequence[Spec], had: Sequence[Had]) -> 
             continue
         chosen = {spec.id: _meant(spec, text) for spec, text in zip(before, one.options, strict=True)}
         readable.append(skus.Sku(one.sku_id, chosen, one.active))
-        if not one.active and tuple(chosen[spec.id] for spec in before) in combinations_before:
+        if not one.active and fits(before, one.options):
             by_hand.add(one.sku_id)
     changes = skus.reconcile(readable, options)
     place = {choice: n for n, choice in enumerate(skus.matrix(options))}

@@ -193,7 +193,6 @@ async def show(
             raise NotFoundException
         found = await categories.all_of(connection)
         shippings = await products.shippings(connection)
-    in_matrix = set(specs.texts(product.specs)) if product.specs else {()}
     return merchant_page(
         request,
         "product.html",
@@ -201,7 +200,7 @@ async def show(
         refused,
         product=product,
         facts=facts or product.facts,
-        rows=[_row(one, (typed or {}).get(one.sku_id)) for one in product.skus if one.options in in_matrix],
+        rows=[_row(one, (typed or {}).get(one.sku_id)) for one in product.skus if specs.fits(product.specs, one.options)],
         tree=categories.tree(found),
         shippings=shippings,
         statuses=product_record.STATUSES,
