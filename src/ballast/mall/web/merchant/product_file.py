@@ -82,12 +82,15 @@ def _page(
     only_look: bool = True,
     refused: Refused | None = None,
 ) -> Response[str]:
-    language = spoken(request, shop_visit.visit.session)
+    language, swapped = spoken(request, shop_visit.visit.session), "HX-Request" in request.headers
     return merchant_page(
         request,
         "product_file.html",
         shop_visit,
         refused,
+        # htmx puts the outcome into the page; what is not 200 it would leave out.
+        status=200 if swapped else None,
+        swapped=swapped,
         outcome=outcome,
         only_look=only_look,
         bad=[(one.line, refused_text(one.refused, language)) for one in outcome.bad] if outcome else [],
