@@ -88,7 +88,13 @@ async def take(db: Database, deed: Deed, file: IO[bytes], *, only_look: bool = F
     if not only_look:
         async with db.shop(deed.shop_id) as connection:
             await products.note(
-                connection, deed, "products.imported", "", made=outcome.made, changed=outcome.changed, bad=outcome.bad_lines
+                connection,
+                deed,
+                "products.imported",
+                "",
+                made=outcome.made,
+                changed=outcome.changed,
+                bad=outcome.bad_lines,
             )
     return outcome
 
@@ -112,13 +118,10 @@ async def written(db: Database, shop_id: UUID, wanted: product_list.Wanted) -> A
 
 def template() -> bytes:
     """An empty file with two lines that show how."""
-    return "\ufeff".encode() + _csv(
-        [
-            COLUMNS,
-            _cells("T-100", "纯棉T恤", "Cotton tee", "女装>上衣", "draft", "T-100-R-S", "颜色|Colour=红|Red;尺码|Size=S", 5900, 7900, 30),
-            _cells("T-100", "纯棉T恤", "Cotton tee", "女装>上衣", "draft", "T-100-R-M", "颜色|Colour=红|Red;尺码|Size=M", 5900, 7900, 30),
-        ]
-    )  # fmt: skip
+    options = "颜色|Colour=红|Red;尺码|Size="
+    first = ("T-100", "纯棉T恤", "Cotton tee", "女装>上衣", "draft")
+    shown = [_cells(*first, f"T-100-R-{size}", options + size, 5900, 7900, 30) for size in ("S", "M")]
+    return "\ufeff".encode() + _csv([COLUMNS, *shown])
 
 
 def _rows(file: IO[bytes], outcome: Outcome) -> Iterator[tuple[int, Line]]:
@@ -172,17 +175,13 @@ def _encoding(file: IO[bytes]) -> str:
         file.seek(0)
 
 
-def _products_of(
-    rows: Iterator[tuple[int, Line]], outcome: Outcome
-) -> Iterator[list[tuple[int, Line]]]:
+def _products_of(rows: Iterator[tuple[int, Line]], outcome: Outcome) -> Iterator[list[tuple[int, Line]]]:
     """The lines of a product that stand together; a product has no more SKUs than a matrix can have."""
     for _, group in itertools.groupby(rows, key=lambda row: row[1].product_code):
         yield list(itertools.islice(group, 601))
 
 
-async def _take(
-    connection: Connection, batch: Sequence[list[tuple[int, Line]]], deed: Deed, outcome: Outcome
-) -> None:
+async def _take(connection: Connection, batch: Sequence[list[tuple[int, Line]]], deed: Deed, outcome: Outcome) -> None:
     known = await _of_codes(connection, [group[0][1].product_code for group in batch])
     for group in batch:
         lines = [line for _, line in group]
@@ -209,9 +208,7 @@ async def _of_codes(connection: Connection, codes: Sequence[str]) -> dict[str, U
     return found | {code: one for code, one in by_id.items() if one in there}
 
 
-async def _apply(
-    connection: Connection, lines: Sequence[Line], was: Product | None, deed: Deed
-) -> tuple[UUID, str]:
+async def _apply(connection: Connection, lines: Sequence[Line], was: Product | None, deed: Deed) -> tuple[UUID, str]:
     """A product as its lines say it; its id, and what that was: made, changed or same."""
     first = lines[0]
     facts = await _facts(connection, first, was, deed)
@@ -239,7 +236,7 @@ async def _apply(
             await products.set_options(connection, product_id, None, matrix, _terms(first, None), deed)
             what = "changed"
     now = await products.get(connection, product_id)
-    assert now is not None  # noqa: S101 - it was made or held just now
+    assert now is not None
     if await _skus(connection, was, now, by_text, deed) and what == "same":
         what = "changed"
     if first.status and now.status != first.status:
@@ -273,9 +270,7 @@ async def _skus(
             offered.add(sku.sku_id)
         if line.stock is not None and line.stock != sku.on_hand:
             changed = True
-            await stock.adjust(
-                connection, sku.sku_id, line.stock, actor=deed.by.login, now=deed.now, reason=_REASON
-            )
+            await stock.adjust(connection, sku.sku_id, line.stock, actor=deed.by.login, now=deed.now, reason=_REASON)
     if terms:
         await products.set_terms(connection, now.product_id, None, terms, frozenset(offered), deed)
     return changed or bool(terms)
@@ -425,7 +420,9 @@ def _paths(found: Sequence[categories.Category]) -> dict[UUID, str]:
     by_id = {one.category_id: one for one in found}
     return {
         one.category_id: ">".join(
-            plain(part.name).replace(">", "＞") for part in (by_id.get(one.parent_id) if one.parent_id else None, one) if part
+            plain(part.name).replace(">", "＞")
+            for part in (by_id.get(one.parent_id) if one.parent_id else None, one)
+            if part
         )
         for one in found
     }

@@ -110,9 +110,7 @@ async def reprice(connection: Connection, chosen: Sequence[UUID], change: Change
     _check(chosen)
     await connection.execute(_SQL.hold, {"products": list(chosen)})
     found = await products.of_ids(connection, chosen)
-    prices = {
-        sku.sku_id: repricing.changed(sku.price_fen, change) for one in found.values() for sku in one.skus
-    }
+    prices = {sku.sku_id: repricing.changed(sku.price_fen, change) for one in found.values() for sku in one.skus}
     await connection.execute(_SQL.set_prices, {"skus": list(prices), "prices": list(prices.values())})
     await products.refresh(connection, list(found), deed)
     for product_id in found:

@@ -16,7 +16,7 @@ from psycopg import errors
 from ballast.mall import audit, queries, richtext, stock
 from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
-from ballast.mall.product_record import STATUSES, Deed, Facts, Product, Sku, Status, Terms
+from ballast.mall.product_record import STATUSES, Deed, Facts, Product, Sku, Terms
 from ballast.mall.rules import bigrams, repricing, specs
 from ballast.mall.rules.pictures import MOST_OF_PRODUCT
 from ballast.mall.rules.refused import Refused
@@ -126,7 +126,7 @@ async def set_options(
     specs.check(matrix)
     await hold(connection, product_id, version)
     product = await get(connection, product_id)
-    assert product is not None  # noqa: S101 - it is held
+    assert product is not None
     had = [specs.Had(one.sku_id, one.options, one.active) for one in product.skus]
     arranged = specs.arrange(product.specs, matrix, had)
     await _arrange(connection, product, arranged)
@@ -211,9 +211,7 @@ async def set_status(connection: Connection, products: Sequence[UUID], status: s
     if status != "archived":
         row = await (await connection.execute(_SQL.archived, chosen)).fetchone()
         await _room(connection, int(row["products"]) if row else 0)
-    rows = await (
-        await connection.execute(_SQL.set_status, {**chosen, "status": status, "now": deed.now})
-    ).fetchall()
+    rows = await (await connection.execute(_SQL.set_status, {**chosen, "status": status, "now": deed.now})).fetchall()
     for row in rows:
         await note(connection, deed, f"product.{_SAYS[status]}", row["product_id"])
     return len(rows)

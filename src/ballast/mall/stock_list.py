@@ -59,9 +59,7 @@ async def receive(connection: Connection, sku_id: UUID, pieces: int, reason: str
     """So many more, once for a form's key."""
     await _known(connection, sku_id)
     if await claimed(connection, "stock", key, deed):
-        await stock.receive(
-            connection, {sku_id: pieces}, actor=deed.by.login, now=deed.now, reason=_reason(reason)
-        )
+        await stock.receive(connection, {sku_id: pieces}, actor=deed.by.login, now=deed.now, reason=_reason(reason))
         await note(connection, deed, "stock.received", sku_id, pieces=pieces)
 
 

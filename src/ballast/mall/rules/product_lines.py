@@ -100,7 +100,7 @@ def written_options(options: Sequence[tuple[Said, Said]]) -> str:
 
 def guarded(text: str) -> str:
     """A text that no spreadsheet runs."""
-    return f"'{text}" if text.startswith(_RUNS) or text.lstrip("'").startswith(_RUNS) and text[:1] == "'" else text
+    return f"'{text}" if text.startswith(_RUNS) or (text.lstrip("'").startswith(_RUNS) and text[:1] == "'") else text
 
 
 def unguarded(text: str) -> str:

@@ -12,8 +12,8 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from ballast.mall.rules import skus
 from ballast.mall.rules.refused import Refused
+from ballast.mall.rules.skus import Choice, Option, Sku, Value, matrix, reconcile
 
 _NAMESPACE = UUID("6f1d1f6e-6c1c-5a2e-9c39-0f6d3a5f7c11")
 
@@ -78,7 +78,7 @@ class _RawValue(msgspec.Struct):
 
 def read(json: str) -> tuple[Spec, ...]:
     """Stored options, each option and value with its id."""
-    found = []
+    found: list[Spec] = []
     for raw in msgspec.json.decode(json, type=list[_Raw]):
         option = raw.id or option_id(raw.name, [one.id for one in found])
         values: list[SpecValue] = []
@@ -108,7 +108,7 @@ def value_id(option: UUID, name: str, taken: Collection[UUID]) -> UUID:
 def texts(specs: Sequence[Spec]) -> tuple[tuple[str, ...], ...]:
     """The texts of every SKU of the matrix, in its order. Refused as `skus.matrix` does."""
     names = _names(specs)
-    return tuple(tuple(names[value] for value in choice) for choice in skus.matrix(_options(specs)))
+    return tuple(tuple(names[value] for value in choice) for choice in matrix(_options(specs)))
 
 
 def fits(specs: Sequence[Spec], options: Sequence[str]) -> bool:
@@ -131,11 +131,11 @@ def arrange(before: Sequence[Spec], now: Sequence[Spec], had: Sequence[Had]) -> 
             others.append(one)
             continue
         chosen = {spec.id: _meant(spec, text) for spec, text in zip(before, one.options, strict=True)}
-        readable.append(skus.Sku(one.sku_id, chosen, one.active))
+        readable.append(Sku(one.sku_id, chosen, one.active))
         if not one.active and fits(before, one.options):
             by_hand.add(one.sku_id)
-    changes = skus.reconcile(readable, options)
-    place = {choice: n for n, choice in enumerate(skus.matrix(options))}
+    changes = reconcile(readable, options)
+    place = {choice: n for n, choice in enumerate(matrix(options))}
     kept = dict(changes.kept)
     added = list(changes.added)
     _revive(had, kept, added, names)
@@ -157,16 +157,14 @@ def arrange(before: Sequence[Spec], now: Sequence[Spec], had: Sequence[Had]) -> 
 
 def check(specs: Sequence[Spec]) -> None:
     """Refused: too many options, values or SKUs, names that are empty, too long or there twice."""
-    skus.matrix(_options(specs))
+    matrix(_options(specs))
     for spec in specs:
         for name in (spec.name_en, *(value.value_en for value in spec.values)):
             if len(name) > 60:
                 raise Refused("sku.long_english", f"{name!r} is too long.", "Write 60 characters at most.", name=name)
 
 
-def _revive(
-    had: Sequence[Had], kept: dict[UUID, skus.Choice], added: list[skus.Choice], names: Mapping[UUID, str]
-) -> None:
+def _revive(had: Sequence[Had], kept: dict[UUID, Choice], added: list[Choice], names: Mapping[UUID, str]) -> None:
     """A new combination takes the SKU that had the very same texts once, whatever its values were called between."""
     idle = {one.options: one.sku_id for one in had if one.sku_id not in kept and not one.active}
     for choice in list(added):
@@ -182,17 +180,15 @@ def _meant(spec: Spec, text: str) -> UUID:
     return value_id(spec.id, text, [value.id for value in spec.values])
 
 
-def _options(specs: Sequence[Spec]) -> tuple[skus.Option, ...]:
-    return tuple(
-        skus.Option(one.id, one.name, tuple(skus.Value(value.id, value.value) for value in one.values)) for one in specs
-    )
+def _options(specs: Sequence[Spec]) -> tuple[Option, ...]:
+    return tuple(Option(one.id, one.name, tuple(Value(value.id, value.value) for value in one.values)) for one in specs)
 
 
 def _names(specs: Sequence[Spec]) -> dict[UUID, str]:
     return {value.id: value.value for spec in specs for value in spec.values}
 
 
-def _text(choice: skus.Choice, names: Mapping[UUID, str]) -> tuple[str, ...]:
+def _text(choice: Choice, names: Mapping[UUID, str]) -> tuple[str, ...]:
     return tuple(names[one] for one in choice)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,6 +26,7 @@ from ballast.mall.web.render import page
 from ballast.mall.web.texts import LANGUAGE_COOKIE
 
 _MAX_BODY = 2 << 20
+_log = logging.getLogger(__name__)
 
 # Nothing comes from elsewhere; a page may be framed by our own preview only.
 _HEADERS = {
@@ -86,7 +88,7 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         exception_handlers={
             Busy: _busy,
             psycopg.OperationalError: _away,
-            StoreError: _away,
+            StoreError: _no_store,
             psycopg.DataError: _unfit,
             guard.SignInNeeded: guard.to_signin,
             HTTPException: _refused,
@@ -149,6 +151,11 @@ def _busy(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 
 def _away(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     return _said(request, 503, "common.error.away", {"Retry-After": "2"})
+
+
+def _no_store(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    _log.warning("%s", error)
+    return _said(request, 503, "common.error.store", {"Retry-After": "5"})
 
 
 def _unfit(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

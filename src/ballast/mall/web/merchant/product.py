@@ -48,9 +48,7 @@ async def make(
 
     async def work(connection: Connection) -> None:
         pieces = whole(sent.text("stock"), "stock")
-        await products.make(
-            connection, product_id, facts, matrix, _terms(sent), deed_of(shop_visit), pieces=pieces
-        )
+        await products.make(connection, product_id, facts, matrix, _terms(sent), deed_of(shop_visit), pieces=pieces)
 
     typed = {name: sent.text(name) for name in ("price", "compare_at", "weight", "stock")}
     return await deed(
@@ -106,9 +104,7 @@ async def set_options(
             raise NotFoundException
         terms = _terms(sent) if sent.text("price") else Terms(product.max_price_fen)
         matrix = _matrix(sent, product.specs)
-        await products.set_options(
-            connection, product_id, sent.number("version"), matrix, terms, deed_of(shop_visit)
-        )
+        await products.set_options(connection, product_id, sent.number("version"), matrix, terms, deed_of(shop_visit))
 
     return await deed(
         db.shop(shop_visit.shop.shop_id),
@@ -141,9 +137,7 @@ async def set_terms(
             sku: Terms(parse_yuan(price.strip()), optional_yuan(compare_at), whole(weight, "weight"), code.strip())
             for sku, price, compare_at, weight, code in rows
         }
-        await products.set_terms(
-            connection, product_id, sent.number("version"), terms, offered, deed_of(shop_visit)
-        )
+        await products.set_terms(connection, product_id, sent.number("version"), terms, offered, deed_of(shop_visit))
 
     typed = {sku: (*row, sku in offered) for sku, *row in rows}
     return await deed(
@@ -200,7 +194,9 @@ async def show(
         refused,
         product=product,
         facts=facts or product.facts,
-        rows=[_row(one, (typed or {}).get(one.sku_id)) for one in product.skus if specs.fits(product.specs, one.options)],
+        rows=[
+            _row(one, (typed or {}).get(one.sku_id)) for one in product.skus if specs.fits(product.specs, one.options)
+        ],
         tree=categories.tree(found),
         shippings=shippings,
         statuses=product_record.STATUSES,
@@ -317,4 +313,3 @@ def _values(sent: Form, n: int) -> list[SpecValue]:
 
 
 HANDLERS = [new_page, make, product_page, change, set_options, set_terms, set_status]
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 from uuid import UUID
 
 from litestar import Request, Response, get, post
@@ -11,7 +11,7 @@ from litestar.params import FromQuery, QueryParameter
 
 from ballast.mall import categories, product_list
 from ballast.mall.db import Connection, Database
-from ballast.mall.product_list import LOW, SORTS, Sort, Wanted
+from ballast.mall.product_list import LOW, SORTS, Wanted
 from ballast.mall.product_record import STATUSES
 from ballast.mall.rules import repricing
 from ballast.mall.rules.permissions import Permission
@@ -68,7 +68,7 @@ def wanted_of(q: str, status: str, category: str, low: bool, sort: str) -> Wante
         status if status in STATUSES else "",
         optional_id(category),
         LOW if low else None,
-        cast(Sort, sort) if sort in SORTS else "newest",
+        sort if sort in SORTS else "newest",
     )
 
 
