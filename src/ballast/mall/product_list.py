@@ -114,7 +114,7 @@ async def reprice(connection: Connection, chosen: Sequence[UUID], change: Change
     await connection.execute(_SQL.set_prices, {"skus": list(prices), "prices": list(prices.values())})
     await products.refresh(connection, list(found), deed)
     for product_id in found:
-        await products.note(connection, deed, "product.repriced", product_id, by=change.by, amount=change.amount)
+        await products.note(connection, deed, "product.repriced", product_id, unit=change.by, amount=change.amount)
     return len(found)
 
 

@@ -90,6 +90,7 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
             psycopg.OperationalError: _away,
             StoreError: _no_store,
             psycopg.DataError: _unfit,
+            UnicodeDecodeError: _unfit,
             guard.SignInNeeded: guard.to_signin,
             HTTPException: _refused,
             NotFoundException: _refused,
@@ -159,7 +160,7 @@ def _no_store(request: Request[Any, Any, Any], error: Exception) -> Response[Any
 
 
 def _unfit(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    # A text with a NUL, a number that no column holds: what came in is wrong, not the server.
+    # A text with a NUL or in no encoding, a number that no column holds: what came in is wrong, not the server.
     return _said(request, 400, "common.error.bad")
 
 
