@@ -18,7 +18,7 @@ from ballast.mall.web.texts import translator
 _ENTRIES: tuple[tuple[str, str, str, Permission], ...] = (
     ("merchant.menu.home", "", "layout-dashboard", Permission.SEE_DASHBOARD),
     ("goods.menu.products", "/products", "package", Permission.SEE_PRODUCTS),
-    ("goods.menu.categories", "/categories", "category", Permission.SEE_PRODUCTS),
+    ("goods.menu.categories", "/categories", "sitemap", Permission.SEE_PRODUCTS),
     ("goods.menu.stock", "/stock", "building-warehouse", Permission.SEE_PRODUCTS),
 )
 
