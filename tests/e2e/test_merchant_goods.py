@@ -181,7 +181,7 @@ def test_a_product_from_the_empty_list_into_the_storefront(
     expect(page.locator("h1")).to_contain_text(say("在售", "On sale"))
     _look(page, f"product-{size}")
 
-    page.get_by_role("link", name=say("红 / S: 库存明细", "红 / S: its stock")).click()
+    page.get_by_role("link", name=say("红 / S: 库存明细", "Red / S: its stock")).click()
     page.locator("#pieces-receive").fill("4")
     page.locator("#reason-receive").fill("新到")
     page.locator("form:has(#pieces-receive) button").click()

@@ -57,9 +57,14 @@ def tree(found: Sequence[Category]) -> tuple[Branch, ...]:
     return tuple(Branch(top, tuple(one for one in found if one.parent_id == top.category_id)) for top in tops)
 
 
+async def one_at_a_time(connection: Connection) -> None:
+    """Nobody else changes the tree until this transaction ends. Comes after `products.one_at_a_time`, before any row."""
+    await connection.execute(_SQL.one_at_a_time)
+
+
 async def add(connection: Connection, category_id: UUID, written: Written, deed: Deed) -> None:
     """A new category, after its sisters. One that was made by the same form before stays as it is."""
-    await connection.execute(_SQL.one_at_a_time)
+    await one_at_a_time(connection)
     found = await all_of(connection)
     if len(found) >= MOST:
         raise Refused("category.many", f"The shop has {MOST} categories.", "Remove some first.", most=MOST)
@@ -73,7 +78,7 @@ async def add(connection: Connection, category_id: UUID, written: Written, deed:
 
 async def change(connection: Connection, category_id: UUID, written: Written, deed: Deed) -> None:
     """Another name, another place in the tree, shown or not."""
-    await connection.execute(_SQL.one_at_a_time)
+    await one_at_a_time(connection)
     found = await all_of(connection)
     _check(written, found, _one(found, category_id))
     await connection.execute(_SQL.change, {**msgspec.structs.asdict(written), "category_id": category_id})
@@ -82,7 +87,7 @@ async def change(connection: Connection, category_id: UUID, written: Written, de
 
 async def move(connection: Connection, category_id: UUID, by: int, deed: Deed) -> None:
     """So many places up (negative) or down among its sisters; not beyond the ends."""
-    await connection.execute(_SQL.one_at_a_time)
+    await one_at_a_time(connection)
     found = await all_of(connection)
     moved = _one(found, category_id)
     sisters = [one.category_id for one in found if one.parent_id == moved.parent_id]
@@ -94,7 +99,7 @@ async def move(connection: Connection, category_id: UUID, by: int, deed: Deed) -
 
 async def remove(connection: Connection, category_id: UUID, deed: Deed) -> None:
     """Take a category away; its products stay in the shop. Refused while others stand below it."""
-    await connection.execute(_SQL.one_at_a_time)
+    await one_at_a_time(connection)
     found = await all_of(connection)
     gone = _one(found, category_id)
     if any(one.parent_id == category_id for one in found):

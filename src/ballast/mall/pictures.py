@@ -11,6 +11,8 @@ import asyncio
 import hashlib
 import io
 import warnings
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -47,20 +49,25 @@ class Pictures:
         self._turn = asyncio.Semaphore(_AT_A_TIME)
         self._waiting = 0
 
-    async def keep(self, shop_id: UUID, data: bytes) -> Picture:
+    async def keep(self, shop_id: UUID, read: Callable[[], Awaitable[bytes]]) -> Picture:
         """Look at an uploaded file and put it into the store, all sizes; the same file again changes nothing.
+
+        Args:
+            read: gives the file's bytes, when it is its turn: files that wait take no memory. No more than
+                `rules.pictures.MOST_BYTES` + 1 of them are needed.
 
         Raises:
             Refused: `picture.large`, `picture.unreadable`.
             Busy: too many pictures are being worked on.
             StoreError: the store did not take it.
         """
-        rules.check_bytes(len(data))
         if self._waiting >= _MOST_WAITING:
             raise Busy("too many pictures are being worked on", "Try again in a few seconds.")
         self._waiting += 1
         try:
             async with self._turn:
+                data = await read()
+                rules.check_bytes(len(data))
                 made = await asyncio.to_thread(make, data)
         finally:
             self._waiting -= 1
@@ -96,6 +103,18 @@ def make(data: bytes) -> list[Size]:
         raise rules.too_large() from None
     except _BROKEN:
         raise rules.unreadable() from None
+
+
+class Kept(Picture, frozen=True):
+    """A picture in the list of a shop's."""
+
+    created_at: datetime
+
+
+async def listed(connection: Connection, before: str = "", most: int = 60) -> tuple[Kept, ...]:
+    """The shop's pictures, the newest first; `before`: the name of the last one of the page before."""
+    cursor = await connection.execute(queries.load("pictures").listed, {"before": before, "most": most})
+    return tuple(Kept(**row) for row in await cursor.fetchall())
 
 
 async def note(connection: Connection, picture: Picture) -> None:

@@ -182,6 +182,9 @@ def _products_of(rows: Iterator[tuple[int, Line]], outcome: Outcome) -> Iterator
 
 
 async def _take(connection: Connection, batch: Sequence[list[tuple[int, Line]]], deed: Deed, outcome: Outcome) -> None:
+    # Before any row is held, as everywhere: else two transactions could wait for each other.
+    await products.one_at_a_time(connection)
+    await categories.one_at_a_time(connection)
     known = await _of_codes(connection, [group[0][1].product_code for group in batch])
     for group in batch:
         lines = [line for _, line in group]

@@ -85,7 +85,7 @@ async def make(
     """
     facts.checked()
     specs.check(matrix)
-    await connection.execute(_SQL.one_at_a_time)
+    await one_at_a_time(connection)
     if await _is_there(connection, product_id):
         return False
     await _room(connection, 1)
@@ -196,7 +196,7 @@ async def set_status(connection: Connection, products: Sequence[UUID], status: s
     if status not in STATUSES:
         raise Refused("product.status", f"There is no status {status!r}.", f"Known are: {', '.join(STATUSES)}.")
     if status != "archived":
-        await connection.execute(_SQL.one_at_a_time)
+        await one_at_a_time(connection)
     chosen = {"products": list(products)}
     await connection.execute(_SQL.hold, chosen)
     if status == "on_sale":
@@ -215,6 +215,11 @@ async def set_status(connection: Connection, products: Sequence[UUID], status: s
     for row in rows:
         await note(connection, deed, f"product.{_SAYS[status]}", row["product_id"])
     return len(rows)
+
+
+async def one_at_a_time(connection: Connection) -> None:
+    """Nobody else adds a product to the shop until this transaction ends. Comes before any product is held."""
+    await connection.execute(_SQL.one_at_a_time)
 
 
 async def hold(connection: Connection, product_id: UUID, version: int | None) -> None:

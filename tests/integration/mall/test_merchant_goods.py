@@ -407,7 +407,7 @@ def monkeymodule() -> Any:
 
 def picture(colour: str = "red", size: tuple[int, int] = (600, 400)) -> bytes:
     out = io.BytesIO()
-    Image.new("RGB", size, colour).save(out, "PNG")
+    Image.new("RGB" if size[0] < 5000 else "1", size, colour).save(out, "PNG")
     return out.getvalue()
 
 
@@ -489,7 +489,7 @@ def test_pictures_that_must_not_come_in(
     path = new_product(owner, "wang")
     for name, data, reason in (
         ("a.png", b"<svg onload=alert(1)>", "no picture"),
-        ("a.png", picture(size=(9000, 9000)), "million pixels"),
+        ("a.png", picture("white", (9000, 9000)), "million pixels"),
         ("a.png", b"\x89PNG" + bytes(11 << 20), "10 MB"),
     ):
         answer = owner.post(f"{path}/pictures", files=[("file", (name, data, "image/png"))])
@@ -512,6 +512,21 @@ def test_pictures_that_must_not_come_in(
     assert [one for one in folder.rglob("*") if one.is_file()] == kept
     many = [("file", (f"{n}.png", picture(size=(n + 1, 1)), "image/png")) for n in range(13)]
     assert owner.post(f"{path}/pictures", files=many).status_code == 422
+
+
+def test_the_shops_pictures_are_listed_and_added_to(
+    people: dict[str, tuple[str, Visitor]], mall_database: MallDatabase
+) -> None:
+    shop_id, owner = people["lin"]
+    many = [("file", (f"{n}.png", picture("navy", (200 + n, 50)), "image/png")) for n in range(3)]
+    assert owner.post("/merchant/lin/pictures", files=many).status_code == 303
+    assert owner.post("/merchant/lin/pictures", files=[("file", ("a.png", b"no", "image/png"))]).status_code == 422
+    page = owner.get("/merchant/lin/pictures").text
+    names = [row[0] for row in mall_database.run("SELECT picture FROM mall.picture WHERE shop_id = %s", shop_id)]
+    assert len(names) >= 3
+    assert all(f"/pictures/{shop_id}/{name}?w=480" in page for name in names)
+    assert owner.get(f"/merchant/lin/pictures?before={names[0]}").status_code == 200
+    assert owner.get("/merchant/wang/pictures").status_code == 404
 
 
 def test_what_is_another_shops_is_nobodys(people: dict[str, tuple[str, Visitor]], visitor: NewVisitor) -> None:

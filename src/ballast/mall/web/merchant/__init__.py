@@ -6,7 +6,16 @@ from litestar import Router
 from litestar.types import ControllerRouterHandler
 
 from ballast.mall.web import guard
-from ballast.mall.web.merchant import categories, home, product, product_file, product_pictures, products, stock
+from ballast.mall.web.merchant import (
+    categories,
+    home,
+    pictures,
+    product,
+    product_file,
+    product_pictures,
+    products,
+    stock,
+)
 
 __all__ = ["routes"]
 
@@ -27,6 +36,7 @@ def routes() -> list[ControllerRouterHandler]:
                 *product_file.HANDLERS,
                 *categories.HANDLERS,
                 *stock.HANDLERS,
+                *pictures.HANDLERS,
             ],
             guards=[guard.works_there],
             dependencies=guard.dependencies(),

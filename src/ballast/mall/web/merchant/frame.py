@@ -20,6 +20,7 @@ _ENTRIES: tuple[tuple[str, str, str, Permission], ...] = (
     ("goods.menu.products", "/products", "package", Permission.SEE_PRODUCTS),
     ("goods.menu.categories", "/categories", "sitemap", Permission.SEE_PRODUCTS),
     ("goods.menu.stock", "/stock", "building-warehouse", Permission.SEE_PRODUCTS),
+    ("goods.menu.pictures", "/pictures", "photo", Permission.SEE_PRODUCTS),
 )
 
 

@@ -197,6 +197,7 @@ async def show(
         rows=[
             _row(one, (typed or {}).get(one.sku_id)) for one in product.skus if specs.fits(product.specs, one.options)
         ],
+        english={value.value: value.value_en for one in product.specs for value in one.values},
         tree=categories.tree(found),
         shippings=shippings,
         statuses=product_record.STATUSES,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from litestar import Request, Response, post
+from litestar.datastructures import UploadFile
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
@@ -44,9 +46,7 @@ async def send(
         sent = files((await request.form()).getall("file", []))
         if len(sent) > MOST_OF_PRODUCT:
             raise Refused("product.pictures", "Too many pictures.", "Send fewer.", most=MOST_OF_PRODUCT)
-        made: list[Picture] = [await pictures.keep(shop_id, await one.read(MOST_BYTES + 1)) for one in sent]
-        if not made:
-            raise Refused("picture.none", "No file was chosen.", "Choose one.")
+        made = await keep_all(pictures, shop_id, sent)
     except Refused as error:
         return await show(request, shop_visit, db, product_id, error)
 
@@ -66,6 +66,13 @@ async def send(
         lambda error: show(request, shop_visit, db, product_id, error),
         f"{root(shop_visit)}/products/{product_id}?said=saved#pictures",
     )
+
+
+async def keep_all(pictures: Pictures, shop_id: UUID, sent: list[UploadFile]) -> list[Picture]:
+    """The files of a form into the store, one after the other. Refused: none, or one that is no picture."""
+    if not sent:
+        raise Refused("picture.none", "No file was chosen.", "Choose one.")
+    return [await pictures.keep(shop_id, partial(one.read, MOST_BYTES + 1)) for one in sent]
 
 
 @post("/products/{product_id:uuid}/pictures/order", opt=needs(Permission.EDIT_PRODUCTS))
