@@ -210,6 +210,10 @@ def test_a_product_from_the_empty_list_into_the_storefront(
     page.goto(f"{base}/stock")
     _look(page, f"stock-{size}")
 
+    page.goto(f"{base}/pictures")
+    expect(page.locator(".pictures__one")).to_have_count(2)
+    _look(page, f"pictures-{size}")
+
     product_id = shop.database.run(
         "SELECT product_id FROM mall.product WHERE shop_id = %s AND external_code = 'LJ-1'", shop.shop_id
     )[0][0]

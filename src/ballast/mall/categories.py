@@ -12,6 +12,7 @@ from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
 from ballast.mall.product_record import Deed
 from ballast.mall.products import note
+from ballast.mall.rules.product_lines import plain_step
 from ballast.mall.rules.refused import Refused
 
 _SQL = queries.load("categories")
@@ -115,13 +116,15 @@ async def remove(connection: Connection, category_id: UUID, deed: Deed) -> None:
 
 
 async def of_path(connection: Connection, path: Sequence[str], deed: Deed) -> UUID:
-    """The category that these names lead to, the outer one first; made where it is not there yet."""
+    """The category that these names (`plain_step`) lead to, the outer one first; made where it is not there yet."""
     if len(path) > 2:
         raise Refused("category.deep", f"{' > '.join(path)!r} has more than two levels.", "Write two at most.")
     found = await all_of(connection)
     parent: UUID | None = None
-    for name in path:
-        here = next((one.category_id for one in found if one.parent_id == parent and one.name == name), None)
+    for name in map(plain_step, path):
+        here = next(
+            (one.category_id for one in found if one.parent_id == parent and plain_step(one.name) == name), None
+        )
         if here is None:
             here = new_id()
             await add(connection, here, Written(name, parent_id=parent), deed)

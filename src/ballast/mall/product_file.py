@@ -27,7 +27,8 @@ from ballast.mall.rules.product_lines import COLUMNS, Line, Said, guarded, plain
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.specs import Spec, SpecValue
 
-MOST_LINES = 50_000
+MOST_LINES = 20_000
+"""A minute or so of work; what is larger is for ``ballast mall import``."""
 _MOST_TOLD = 500
 _AT_A_TIME = 50
 """Products in one transaction."""
@@ -423,7 +424,7 @@ def _paths(found: Sequence[categories.Category]) -> dict[UUID, str]:
     by_id = {one.category_id: one for one in found}
     return {
         one.category_id: ">".join(
-            plain(part.name).replace(">", "＞")
+            product_lines.plain_step(part.name)
             for part in (by_id.get(one.parent_id) if one.parent_id else None, one)
             if part
         )

@@ -282,9 +282,11 @@ async def _is_there(connection: Connection, product_id: UUID) -> bool:
 
 
 async def _room(connection: Connection, more: int) -> None:
+    if not more:
+        return
     row = await (await connection.execute(_SQL.room)).fetchone()
     most = row["max_products"] if row else 0
-    if more and (row is None or row["products"] + more > most):
+    if row is None or row["products"] + more > most:
         raise Refused(
             "product.full",
             f"The shop's plan allows {most} products.",

@@ -78,6 +78,7 @@ async def count(connection: Connection, sku_id: UUID, on_hand: int, reason: str,
 async def _known(connection: Connection, sku_id: UUID) -> None:
     if await one(connection, sku_id) is None:
         raise Refused("stock.unknown_sku", f"The shop has no SKU {sku_id}.", "Choose one of its SKUs.")
+    await connection.execute(_SQL.begin, {"sku_id": sku_id})
 
 
 def _reason(typed: str) -> str:

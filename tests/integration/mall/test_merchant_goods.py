@@ -271,6 +271,10 @@ def test_stock_is_received_and_counted_once_a_key(open_shop: OpenShop) -> None:
     for _ in range(2):
         act(shop, lambda c: stock_list.receive(c, sku, 7, "", "key-1", by))
     assert act(shop, lambda c: stock_list.one(c, sku)).on_hand == 12
+    bare = shop.add_product().sku_ids[0]
+    shop.database.run("DELETE FROM mall.stock WHERE sku_id = %s", bare)
+    act(shop, lambda c: stock_list.receive(c, bare, 2, "", "key-bare", by))
+    assert act(shop, lambda c: stock_list.one(c, bare)).on_hand == 2
     shop.database.run("UPDATE mall.stock SET reserved = 4 WHERE sku_id = %s", sku)
     assert refused(shop, lambda c: stock_list.count(c, sku, 3, "lost", "key-2", by)) == "stock.short"
     assert refused(shop, lambda c: stock_list.count(c, sku, 9, " ", "key-2", by)) == "stock.reason"
@@ -279,7 +283,7 @@ def test_stock_is_received_and_counted_once_a_key(open_shop: OpenShop) -> None:
     assert act(shop, lambda c: stock_list.one(c, sku)).free == 0
     assert shop.database.run("SELECT sum(on_hand) FROM mall.stock_movement WHERE sku_id = %s", sku) == [(4,)]
     assert refused(other, lambda c: stock_list.receive(c, sku, 7, "", "k", deed(other.shop_id))) == "stock.unknown_sku"
-    assert [one.sku_id for one in act(shop, lambda c: stock_list.listed(c, low=3))[0]] == [sku]
+    assert [one.sku_id for one in act(shop, lambda c: stock_list.listed(c, low=3))[0]] == [bare, sku]
 
 
 FILE = """product_code,name_zh,name_en,category,status,sku_code,options,price_yuan,list_price_yuan,stock,weight_g,description
@@ -339,7 +343,9 @@ def test_a_file_is_looked_at_then_imported_then_changes_nothing(open_shop: OpenS
 def test_what_is_written_reads_again_and_no_spreadsheet_runs_it(open_shop: OpenShop) -> None:
     shop, other = open_shop(), open_shop(products=2)
     make(shop, Facts("=cmd|'/c calc'!A1", "+1", external_code="@SUM(1)", description="-2"), spec("颜;色", "a=b", "c|d"))
-    make(shop, Facts("没有编码"))
+    odd = new_id()
+    act(shop, lambda c: categories.add(c, odd, Written("茶;>壶=|"), deed(shop.shop_id)))
+    make(shop, Facts("没有编码", categories=(odd,)))
     _take(shop, FILE)
 
     async def written(database: Database) -> bytes:
@@ -360,6 +366,7 @@ def test_what_is_written_reads_again_and_no_spreadsheet_runs_it(open_shop: OpenS
         )
         == before
     )
+    assert shop.database.run("SELECT count(*) FROM mall.category WHERE shop_id = %s", shop.shop_id) == [(3,)]
     # As a Chinese Excel saves it; into another shop it makes new products, and its old ones stay apart.
     elsewhere = _take(other, data.decode("utf-8-sig").encode("gb18030"))
     assert (elsewhere.made, elsewhere.bad_lines) == (4, 0)

@@ -15,10 +15,15 @@ from ballast.mall.rules.repricing import Change
 _text = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
-@given(_text | _text.map(lambda text: "=" + text) | _text.map(lambda text: "''-" + text))
+@given(
+    _text
+    | _text.map(lambda text: "=" + text)
+    | _text.map(lambda text: "＝" + text)
+    | _text.map(lambda text: "''-" + text)
+)
 def test_what_is_guarded_never_runs_and_comes_back(text: str) -> None:
     written = guarded(text)
-    assert not written.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert not written.startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r"))
     assert unguarded(written) == text
 
 

@@ -22,7 +22,8 @@ COLUMNS = (
 )  # fmt: skip
 _NEEDED = ("product_code", "name_zh", "price_yuan")
 _STATUSES = ("draft", "on_sale", "off_sale", "archived")
-_RUNS = ("=", "+", "-", "@", "\t", "\r")
+# The full-width ones too: a spreadsheet with a Chinese keyboard takes them for the others.
+_RUNS = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r")
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -106,6 +107,11 @@ def guarded(text: str) -> str:
 def unguarded(text: str) -> str:
     """What `guarded` was given."""
     return text[1:] if text[:1] == "'" and text.lstrip("'").startswith(_RUNS) else text
+
+
+def plain_step(name: str) -> str:
+    """A category's name as a path can have it."""
+    return plain(name).replace(">", "＞")
 
 
 def _paths(text: str) -> tuple[tuple[str, ...], ...]:

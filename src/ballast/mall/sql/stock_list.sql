@@ -15,3 +15,7 @@ SELECT k.sku_id, k.product_id, p.title, p.title_en, p.status, p.pictures[1] AS p
     COALESCE(s.on_hand, 0) AS on_hand, COALESCE(s.reserved, 0) AS reserved
 FROM mall.sku k JOIN mall.product p USING (shop_id, product_id) LEFT JOIN mall.stock s USING (shop_id, sku_id)
 WHERE k.sku_id = :sku_id;
+
+-- name: begin!
+-- A SKU that nobody gave a stock yet has none of it.
+INSERT INTO mall.stock (shop_id, sku_id) VALUES (mall.current_shop(), :sku_id) ON CONFLICT DO NOTHING;
