@@ -82,6 +82,7 @@ async def _list(
         later=with_query(request, before=found[_A_PAGE - 1].picture, said=None) if len(found) > _A_PAGE else "",
         most_megabytes=MOST_BYTES >> 20,
         most_pictures=MOST_OF_PRODUCT,
+        most_together=MOST_BODY >> 20,
         may_edit=shop_visit.may(Permission.EDIT_PRODUCTS),
     )
 
