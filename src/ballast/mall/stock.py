@@ -33,6 +33,16 @@ class OutOfStock(Refused):
         self.free = dict(free)
 
 
+def too_many() -> Refused:
+    """No SKU has so many pieces, or fewer than none."""
+    return Refused(
+        "stock.range",
+        f"A SKU has 0 to {MOST_PIECES} pieces.",
+        "Write the number of pieces.",
+        most=MOST_PIECES,
+    )
+
+
 class Level(msgspec.Struct, frozen=True):
     """Stock of a SKU, in pieces."""
 
@@ -120,16 +130,6 @@ async def adjust(
     if change := int(row["change"]):
         await _change(connection, "adjust", {sku_id: change}, 1, 0, actor=actor, now=now, reason=reason)
     return change
-
-
-def too_many() -> Refused:
-    """No SKU has so many pieces, or fewer than none."""
-    return Refused(
-        "stock.range",
-        f"A SKU has 0 to {MOST_PIECES} pieces.",
-        "Write the number of pieces.",
-        most=MOST_PIECES,
-    )
 
 
 async def levels(connection: Connection, skus: Sequence[UUID]) -> dict[UUID, Level]:
