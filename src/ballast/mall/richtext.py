@@ -27,7 +27,9 @@ def clean(written: str) -> str:
     if not _MARKUP.search(text):
         paragraphs = [one.strip() for one in _BLANK_LINES.split(text) if one.strip()]
         text = "\n".join(f"<p>{'<br>'.join(html.escape(one).split(chr(10)))}</p>" for one in paragraphs)
-    return nh3.clean(text)
+    cleaned = nh3.clean(text).strip()
+    # Whatever is stored is markup, so that it is taken for markup when it comes back from the form.
+    return cleaned if not cleaned or _MARKUP.search(cleaned) else f"<p>{cleaned}</p>"
 
 
 def plain(markup: str) -> str:

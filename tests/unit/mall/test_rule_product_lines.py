@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ballast.mall import richtext
@@ -96,8 +96,34 @@ def test_what_is_no_change_is_refused(by: str, typed: str) -> None:
         repricing.read(by, typed)
 
 
+_pieces = st.sampled_from(
+    [
+        "<",
+        ">",
+        "</",
+        "<p>",
+        "</p>",
+        "<b",
+        "&",
+        "&lt;",
+        "&amp;",
+        "\n\n",
+        " ",
+        "a",
+        "<!--",
+        "-->",
+        "0",
+        "/>",
+        "\r\n",
+        "\x00",
+    ]
+)
+
+
+@settings(max_examples=300)
 @given(
     _text
+    | st.lists(_pieces, max_size=8).map("".join)
     | st.sampled_from(
         [
             "<script>alert(1)</script>",
@@ -107,6 +133,8 @@ def test_what_is_no_change_is_refused(by: str, typed: str) -> None:
         ]
     )
 )
+@example("</")
+@example("<a href=x>")
 def test_what_is_stored_is_clean_and_cleaning_it_again_changes_nothing(written: str) -> None:
     stored = richtext.clean(written)
     assert richtext.clean(stored) == stored
