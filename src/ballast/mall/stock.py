@@ -19,6 +19,8 @@ from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
 from ballast.mall.rules.refused import Refused
 
+MOST_PIECES = 100_000_000
+"""Of one SKU; far below what the column holds."""
 Kind = Literal["receive", "adjust", "reserve", "release", "sell", "return", "import"]
 
 
@@ -29,6 +31,16 @@ class OutOfStock(Refused):
         named = ", ".join(f"{sku} ({left} left)" for sku, left in free.items())
         super().__init__("stock.short", f"Not enough is in stock of SKU {named}.", "Take fewer.", count=len(free))
         self.free = dict(free)
+
+
+def too_many() -> Refused:
+    """No SKU has so many pieces, or fewer than none."""
+    return Refused(
+        "stock.range",
+        f"A SKU has 0 to {MOST_PIECES} pieces.",
+        "Write the number of pieces.",
+        most=MOST_PIECES,
+    )
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -92,6 +104,8 @@ async def receive(
     """New goods came into the house."""
     if any(count < 1 for count in pieces.values()):
         raise Refused("stock.receive_nothing", "Less than one piece cannot be received.", "Adjust the stock instead.")
+    if any(count > MOST_PIECES for count in pieces.values()):
+        raise too_many()
     await _change(connection, "receive", pieces, 1, 0, actor=actor, now=now, reason=reason)
 
 
@@ -106,6 +120,8 @@ async def adjust(
     Raises:
         OutOfStock: fewer than what orders have reserved.
     """
+    if not 0 <= on_hand <= MOST_PIECES:
+        raise too_many()
     row = await (
         await connection.execute(queries.load("stock").set_to, {"sku_id": sku_id, "on_hand": on_hand})
     ).fetchone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,15 +16,19 @@ from litestar.exceptions import HTTPException, NotFoundException
 from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler, Message, Scope
 
+from ballast.errors import StoreError
 from ballast.mall.db import Busy, Database
+from ballast.mall.picture_store import PictureStore
+from ballast.mall.pictures import Pictures
 from ballast.mall.settings import Settings
 from ballast.mall.traffic import Traffic, counting
-from ballast.mall.web import account, api, assets, guard, hosts, merchant, payments, platform, store
+from ballast.mall.web import account, api, assets, guard, hosts, merchant, payments, pictures, platform, store
 from ballast.mall.web.api import problems
 from ballast.mall.web.render import page
 from ballast.mall.web.texts import LANGUAGE_COOKIE
 
 _MAX_BODY = 2 << 20
+_log = logging.getLogger(__name__)
 
 # Nothing comes from elsewhere; a page may be framed by our own preview only.
 _HEADERS = {
@@ -71,8 +76,19 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
             *(handlers if handlers is not None else faces()),
         ],
         lifespan=[lifespan],
-        state=State({"db": database, "settings": settings, "traffic": traffic}),
-        dependencies={"db": Provide(_db, sync_to_thread=False), "settings": Provide(_settings, sync_to_thread=False)},
+        state=State(
+            {
+                "db": database,
+                "settings": settings,
+                "traffic": traffic,
+                "pictures": Pictures(PictureStore(settings.pictures)),
+            }
+        ),
+        dependencies={
+            "db": Provide(_db, sync_to_thread=False),
+            "settings": Provide(_settings, sync_to_thread=False),
+            "pictures": Provide(_pictures, sync_to_thread=False),
+        },
         csrf_config=CSRFConfig(
             secret=settings.secret,
             cookie_secure=settings.secure_cookies,
@@ -84,7 +100,9 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         exception_handlers={
             Busy: _busy,
             psycopg.OperationalError: _away,
+            StoreError: _no_store,
             psycopg.DataError: _unfit,
+            UnicodeDecodeError: _unfit,
             guard.SignInNeeded: guard.to_signin,
             HTTPException: _refused,
             NotFoundException: _refused,
@@ -102,6 +120,7 @@ def faces() -> list[ControllerRouterHandler]:
         *merchant.routes(),
         *platform.routes(),
         *payments.routes(),
+        *pictures.routes(),
         *store.routes(),
         *api.routes(),
     ]
@@ -125,6 +144,11 @@ def _settings(state: State) -> Settings:
     return settings
 
 
+def _pictures(state: State) -> Pictures:
+    found: Pictures = state.pictures
+    return found
+
+
 async def _with_headers(message: Message, scope: Scope) -> None:
     """On every answer, errors too. A language that was asked for by ``?lang=`` is kept for the next pages."""
     if message["type"] == "http.response.start":
@@ -145,8 +169,13 @@ def _away(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     return _said(request, 503, "common.error.away", {"Retry-After": "2"})
 
 
+def _no_store(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    _log.warning("%s", error)
+    return _said(request, 503, "common.error.store", {"Retry-After": "5"})
+
+
 def _unfit(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    # A text with a NUL, a number that no column holds: what came in is wrong, not the server.
+    # A text with a NUL or in no encoding, a number that no column holds: what came in is wrong, not the server.
     return _said(request, 400, "common.error.bad")
 
 

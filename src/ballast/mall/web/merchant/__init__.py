@@ -6,7 +6,22 @@ from litestar import Router
 from litestar.types import ControllerRouterHandler
 
 from ballast.mall.web import guard
-from ballast.mall.web.merchant import books, customers, home, keys, order_papers, orders, refunds
+from ballast.mall.web.merchant import (
+    books,
+    categories,
+    customers,
+    home,
+    keys,
+    order_papers,
+    orders,
+    pictures,
+    product,
+    product_file,
+    product_pictures,
+    products,
+    refunds,
+    stock,
+)
 
 __all__ = ["routes"]
 
@@ -27,6 +42,13 @@ def routes() -> list[ControllerRouterHandler]:
                 *customers.HANDLERS,
                 *books.HANDLERS,
                 *keys.HANDLERS,
+                *products.HANDLERS,
+                *product.HANDLERS,
+                *product_pictures.HANDLERS,
+                *product_file.HANDLERS,
+                *categories.HANDLERS,
+                *stock.HANDLERS,
+                *pictures.HANDLERS,
             ],
             guards=[guard.works_there],
             dependencies=guard.dependencies(),

@@ -22,6 +22,10 @@ _ENTRIES: tuple[tuple[str, str, str, Permission], ...] = (
     ("trade.menu.refunds", "/refunds", "receipt-refund", Permission.SEE_ORDERS),
     ("trade.menu.customers", "/customers", "users", Permission.SEE_CUSTOMERS),
     ("trade.menu.books", "/books", "report-money", Permission.SEE_BOOKS),
+    ("goods.menu.products", "/products", "package", Permission.SEE_PRODUCTS),
+    ("goods.menu.categories", "/categories", "sitemap", Permission.SEE_PRODUCTS),
+    ("goods.menu.stock", "/stock", "building-warehouse", Permission.SEE_PRODUCTS),
+    ("goods.menu.pictures", "/pictures", "photo", Permission.SEE_PRODUCTS),
 )
 
 
