@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from ballast.mall import audit, links
+from ballast.mall import audit, links, sessions
 from ballast.mall.audit import By
 from ballast.mall.db import Connection
 from ballast.mall.queries import load
@@ -136,6 +136,15 @@ async def remove(connection: Connection, shop_id: UUID, account_id: UUID, by: By
     await audit.note_in_shop(
         connection, by, "staff.removed", now, shop_id=shop_id, subject=str(account_id), before=before
     )
+
+
+async def end_sessions(connection: Connection, shop_id: UUID, account_id: UUID, by: By, now: datetime) -> None:
+    """Somebody of the staff is signed out everywhere: a lost phone, a password that went round."""
+    values = {"shop_id": shop_id, "account_id": account_id}
+    if await (await connection.execute(_SQL.role_of, values)).fetchone() is None:
+        raise Refused("staff.unknown", "That account does not work in this shop.", "Reload the page.")
+    await sessions.revoke_all(connection, account_id, now)
+    await audit.note_in_shop(connection, by, "staff.sessions_ended", now, shop_id=shop_id, subject=str(account_id))
 
 
 def _known(role: str) -> Role:

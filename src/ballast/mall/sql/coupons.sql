@@ -19,7 +19,7 @@ ORDER BY m.order_id IS NOT NULL, c.ends_at <= :now ::timestamptz, c.ends_at, m.c
 -- The coupon, until the transaction's end nobody else's to take.
 SELECT coupon_id, name, amount_fen, percent_bp, cap_fen, threshold_fen, code, per_customer, stock - claimed AS left_over, starts_at, ends_at, stopped_at
 FROM mall.coupon
-WHERE (coupon_id = :coupon_id ::uuid AND code IS NULL) OR upper(code) = upper(:code)
+WHERE (coupon_id = :coupon_id ::uuid AND code IS NULL) OR upper(code) = upper(:code ::text)
 FOR UPDATE;
 
 -- name: taken
