@@ -5,8 +5,10 @@ from __future__ import annotations
 from litestar import Router
 from litestar.types import ControllerRouterHandler
 
+from ballast.mall.rules.refused import Refused
 from ballast.mall.web import guard
-from ballast.mall.web.merchant import home
+from ballast.mall.web.merchant import audit, home, pages, promotions, settings, shipping, staff, webhooks
+from ballast.mall.web.merchant.frame import refused_page
 
 __all__ = ["routes"]
 
@@ -19,7 +21,17 @@ def routes() -> list[ControllerRouterHandler]:
         ),
         Router(
             "/merchant/{slug:str}",
-            route_handlers=[home.shop_home],
+            route_handlers=[
+                home.shop_home,
+                *promotions.HANDLERS,
+                *pages.HANDLERS,
+                *shipping.HANDLERS,
+                *settings.HANDLERS,
+                *staff.HANDLERS,
+                *webhooks.HANDLERS,
+                *audit.HANDLERS,
+            ],
+            exception_handlers={Refused: refused_page},
             guards=[guard.works_there],
             dependencies=guard.dependencies(),
         ),
