@@ -79,7 +79,13 @@ async def held(connection: Connection, owner: Owner, now: datetime) -> tuple[Hel
 
 
 async def take(
-    connection: Connection, owner: Owner, claim_id: UUID, now: datetime, *, coupon_id: UUID | None = None, code: str = ""
+    connection: Connection,
+    owner: Owner,
+    claim_id: UUID,
+    now: datetime,
+    *,
+    coupon_id: UUID | None = None,
+    code: str = "",
 ) -> UUID:
     """Take a coupon that is offered, or the one of a code. Returns the claim's id.
 

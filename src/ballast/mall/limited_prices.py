@@ -64,9 +64,7 @@ class Overlap(Refused):
         self.others = tuple(others)
 
 
-async def limited_prices(
-    connection: Connection, *, before: UUID | None = None, most: int = 50
-) -> list[LimitedPrice]:
+async def limited_prices(connection: Connection, *, before: UUID | None = None, most: int = 50) -> list[LimitedPrice]:
     """The shop's, newest first."""
     cursor = await connection.execute(_SQL.limited_prices, {"before": before, "most": most})
     return msgspec.convert(await cursor.fetchall(), list[LimitedPrice])
@@ -102,9 +100,7 @@ async def add(
             _SQL.add_limited,
             {**msgspec.structs.asdict(named), **msgspec.structs.asdict(one), "promotion_id": promotion_id},
         )
-    await audit.note_in_shop(
-        connection, by, "limited.made", now, shop_id=shop_id, subject=named.name, skus=len(prices)
-    )
+    await audit.note_in_shop(connection, by, "limited.made", now, shop_id=shop_id, subject=named.name, skus=len(prices))
     return made
 
 
@@ -125,8 +121,5 @@ async def _no_other(
     rows = await (await connection.execute(_SQL.overlapping, asked)).fetchall()
     if rows:
         raise Overlap(
-            [
-                (" ".join([row["title"], *row["options"]]), row["name"], row["starts_at"], row["ends_at"])
-                for row in rows
-            ]
+            [(" ".join([row["title"], *row["options"]]), row["name"], row["starts_at"], row["ends_at"]) for row in rows]
         )

@@ -75,7 +75,7 @@ async def pages(connection: Connection) -> list[PageLine]:
 
 
 async def draft(connection: Connection, page_id: UUID) -> Draft:
-    """A page as it is edited. Refused where the shop has none of this id. A draft that cannot be read (an import made it) is empty."""
+    """A page as it is edited. Refused where the shop has none of this id. A draft that cannot be read is shown empty."""
     row: dict[str, Any] | None = await (await connection.execute(_SQL.one, {"page_id": page_id})).fetchone()
     if row is None:
         raise Refused("page.unknown", f"There is no page {page_id}.", "Look at the list.")
@@ -135,7 +135,14 @@ async def remove_block(
 
 
 async def move_block(
-    connection: Connection, shop_id: UUID, page_id: UUID, version: int, block_id: UUID, by_places: int, by: By, now: datetime
+    connection: Connection,
+    shop_id: UUID,
+    page_id: UUID,
+    version: int,
+    block_id: UUID,
+    by_places: int,
+    by: By,
+    now: datetime,
 ) -> None:
     """A block so many places down (up where it is negative), to the end at most."""
 

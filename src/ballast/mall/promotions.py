@@ -104,9 +104,7 @@ async def add_coupon(connection: Connection, shop_id: UUID, made: NewCoupon, by:
     check(made)
     coupon_id = new_id()
     try:
-        CouponTerms(
-            coupon_id, made.name, made.amount_fen or 0, made.percent_bp or 0, made.cap_fen, made.threshold_fen
-        )
+        CouponTerms(coupon_id, made.name, made.amount_fen or 0, made.percent_bp or 0, made.cap_fen, made.threshold_fen)
     except ValueError as error:
         raise Refused("coupon.worth", str(error), "Give an amount, or a share between 0.01 % and 100 %.") from error
     _numbers(made.per_customer, made.stock, 0)
@@ -179,7 +177,9 @@ async def add_reduction(connection: Connection, shop_id: UUID, made: NewReductio
     tiers = sorted(made.tiers, key=lambda tier: tier.from_fen)
     try:
         if not 1 <= len(tiers) <= MOST_TIERS or any(tier.off_fen > tier.from_fen for tier in tiers):
-            raise ValueError(f"A full reduction has 1 to {MOST_TIERS} tiers, none of which takes off more than is spent.")
+            raise ValueError(
+                f"A full reduction has 1 to {MOST_TIERS} tiers, none of which takes off more than is spent."
+            )
         FullReduction(promotion_id, made.name, tuple(Tier(tier.from_fen, tier.off_fen) for tier in tiers))
     except ValueError as error:
         raise Refused("reduction.tiers", str(error), "Correct the tiers.", most=MOST_TIERS) from error
@@ -237,9 +237,7 @@ def _numbers(per_customer: int, stock: int | None, claimed: int) -> None:
 async def _scope(connection: Connection, scope: StoredScope) -> str:
     """As it is stored; Refused for goods that the shop does not have."""
     row: Any = await (
-        await connection.execute(
-            _SQL.known, {"products": list(scope.products), "categories": list(scope.categories)}
-        )
+        await connection.execute(_SQL.known, {"products": list(scope.products), "categories": list(scope.categories)})
     ).fetchone()
     if set(row["products"]) != set(scope.products) or set(row["categories"]) != set(scope.categories):
         raise Refused("promotion.goods", "Some of these products or categories are not there.", "Choose again.")

@@ -84,6 +84,12 @@ async def invitations(connection: Connection, shop_id: UUID, now: datetime) -> l
     return msgspec.convert(await cursor.fetchall(), list[Invitation])
 
 
+async def most(connection: Connection, shop_id: UUID) -> int:
+    """How many may work there by the shop's plan."""
+    row = await (await connection.execute(_SQL.room, {"shop_id": shop_id})).fetchone()
+    return row["max_staff"] if row else 0
+
+
 async def invite(connection: Connection, shop_id: UUID, role: str, by: By, now: datetime) -> str:
     """The token of a link by which somebody joins the shop. Refused where the plan has no room."""
     _known(role)

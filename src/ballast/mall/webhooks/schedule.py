@@ -22,5 +22,6 @@ def wait(attempts: int, chance: float) -> timedelta | None:
     if attempts >= MOST_ATTEMPTS:
         return None
     # The power is bounded before it is taken: what is killed in the middle counts attempts beyond the usual.
-    exact = min(FIRST * 3 ** min(attempts - 1, 10), LONGEST)
+    times: int = 3 ** min(attempts - 1, 10)
+    exact = min(FIRST * times, LONGEST)
     return exact * (1 - _SPREAD + 2 * _SPREAD * chance)

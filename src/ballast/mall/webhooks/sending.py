@@ -82,9 +82,7 @@ async def deliver(db: Database, now: datetime, *, private: bool = False, most: i
         private: see `reach.post`.
     """
     async with db.platform() as connection:
-        due = await (
-            await connection.execute(_SQL.due, {"now": now, "each": OF_EACH, "most": most})
-        ).fetchall()
+        due = await (await connection.execute(_SQL.due, {"now": now, "each": OF_EACH, "most": most})).fetchall()
     if not due:
         return 0
     free = asyncio.Semaphore(AT_ONCE)
@@ -139,9 +137,7 @@ async def _heard(connection: Connection, message: Message, answer: Answer | None
     await connection.execute(_SQL.heard, {"webhook_id": message.webhook_id})
 
 
-async def _not_heard(
-    connection: Connection, message: Message, answer: Answer | None, said: str, now: datetime
-) -> None:
+async def _not_heard(connection: Connection, message: Message, answer: Answer | None, said: str, now: datetime) -> None:
     await _note(connection, message, answer, said, now)
     cursor = await connection.execute(_SQL.not_heard, {"webhook_id": message.webhook_id, "now": now})
     row: dict[str, Any] | None = await cursor.fetchone()

@@ -77,7 +77,9 @@ def block_of(kind: str, block_id: UUID, sent: Form) -> AnyBlock:
     try:
         return msgspec.convert({"type": kind, "id": str(block_id), **_fields(kind, sent)}, KINDS[kind])
     except msgspec.ValidationError as failure:
-        raise Refused("page.invalid", f"The block cannot be shown: {failure}.", "Correct it.", detail=str(failure)) from None
+        raise Refused(
+            "page.invalid", f"The block cannot be shown: {failure}.", "Correct it.", detail=str(failure)
+        ) from None
 
 
 def _fields(kind: str, sent: Form) -> dict[str, Any]:

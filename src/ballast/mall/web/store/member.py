@@ -10,7 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from ballast.mall import terms, visitors
+from ballast.mall import coupons, terms, visitors
 from ballast.mall.db import Database
 from ballast.mall.rules.levels import Level
 from ballast.mall.rules.refused import Refused
@@ -23,7 +23,9 @@ from ballast.mall.web.store.visit import Visit, visiting
 async def me(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> Response[str]:
     """Points and level of a member; for a guest the ways in; for both the way to the orders."""
     async with visiting(db, request, slug) as visit:
-        return await shown(request, visit, "me.html", tab="me", level=_level(visit))
+        mine = await coupons.held(visit.connection, visit.visitor.owner, visit.now) if visit.visitor else ()
+        good = sum(one.state(visit.now) == "good" for one in mine)
+        return await shown(request, visit, "me.html", tab="me", level=_level(visit), good_coupons=good)
 
 
 @get("/login")

@@ -121,6 +121,7 @@ async def _form(
         rows=block_form.rows(kind, sent, more=sent.text("act") == "more"),
         most_rows=block_form.MOST_ROWS.get(kind, 1),
         pictures=pictures,
+        picture_urls=[f"/pictures/{shop_visit.shop.shop_id}/{one.picture}" for one in pictures],
         categories=categories,
         pages=others,
         chosen_products=products,

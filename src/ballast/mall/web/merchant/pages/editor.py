@@ -52,9 +52,7 @@ async def preview(
         page = await pages.draft(visit.connection, page_id)
         lists = await lists_of(visit.connection, page.blocks)
         template = "page.html" if page.slug else "home.html"
-        return await shown(
-            request, visit, template, tab="home", page=page, blocks=page.blocks, lists=lists, newest=()
-        )
+        return await shown(request, visit, template, tab="home", page=page, blocks=page.blocks, lists=lists, newest=())
 
 
 @post("/pages/{page_id:uuid}/{what:str}", opt=needs(Permission.EDIT_PAGES))

@@ -51,7 +51,10 @@ async def add_page(
 def about(sent: Form) -> pages.About:
     """What the form says of a page."""
     return pages.About(
-        sent.text("title", 100), sent.text("title_en", 100), bool(sent.text("in_menu")), whole_or_none(sent, "position") or 0
+        sent.text("title", 100),
+        sent.text("title_en", 100),
+        bool(sent.text("in_menu")),
+        whole_or_none(sent, "position") or 0,
     )
 
 

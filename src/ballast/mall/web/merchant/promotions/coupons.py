@@ -202,9 +202,7 @@ async def _new(
 ) -> Response[str]:
     async with db.shop(shop_visit.shop.shop_id) as connection:
         goods = await scope.choices(connection, sent)
-    return merchant_page(
-        request, "promotions/coupon_new.html", shop_visit, refused, sent=sent, tab="coupons", **goods
-    )
+    return merchant_page(request, "promotions/coupon_new.html", shop_visit, refused, sent=sent, tab="coupons", **goods)
 
 
 async def _one(

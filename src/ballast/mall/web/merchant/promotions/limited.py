@@ -1,5 +1,5 @@
-"""``/merchant/<slug>/promotions/limited``: limited-time prices (限时折扣), SKU by SKU. A search shows SKUs; those that are given a
-price get one. What overlaps is told."""
+"""``/merchant/<slug>/promotions/limited``: limited-time prices (限时折扣), SKU by SKU. A search shows SKUs; those
+that are given a price get one. What overlaps is told."""
 
 from __future__ import annotations
 
