@@ -46,6 +46,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """connections of one web process to the database, as mall_app"""
     max_waiting: int = 64
     """requests that may wait for a connection; one more is answered 503"""
+    private_webhooks: bool = False
+    """webhooks may lead to private addresses and be plain http: for development"""
     secure_cookies: bool = False
     """set it where browsers come by https"""
     trusted_proxies: str = ""

@@ -36,6 +36,8 @@ def environment() -> Environment:
     jinja.filters["plain"] = plain_yuan
     jinja.filters["carrier"] = carrier_name
     jinja.filters["spoken"] = spoken
+    jinja.filters["share"] = share
+    jinja.filters["tenths"] = tenths
     return jinja
 
 
@@ -68,6 +70,16 @@ def yuan(fen: int) -> str:
     """Fen as yuan for people: 123456 is ``1,234.56``. The sign of the currency stands in the template."""
     sign, fen = ("-", -fen) if fen < 0 else ("", fen)
     return f"{sign}{fen // 100:,}.{fen % 100:02d}"
+
+
+def share(bp: int) -> str:
+    """Basis points as percent: 2000 is ``20``, 1250 is ``12.5``."""
+    return f"{bp / 100:.2f}".rstrip("0").rstrip(".")
+
+
+def tenths(bp: int) -> str:
+    """Basis points as a Chinese discount is named, in tenths of the price: 8000 is ``8`` (8 折)."""
+    return f"{bp / 1000:.3f}".rstrip("0").rstrip(".")
 
 
 def when(moment: datetime | None, form: str = "%Y-%m-%d %H:%M") -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from litestar import Router
 from litestar.types import ControllerRouterHandler
 
+from ballast.mall.rules.refused import Refused
 from ballast.mall.web import guard
 from ballast.mall.web.merchant import (
+    audit,
     books,
     categories,
     customers,
@@ -14,14 +16,21 @@ from ballast.mall.web.merchant import (
     keys,
     order_papers,
     orders,
+    pages,
     pictures,
     product,
     product_file,
     product_pictures,
     products,
+    promotions,
     refunds,
+    settings,
+    shipping,
+    staff,
     stock,
+    webhooks,
 )
+from ballast.mall.web.merchant.frame import refused_page
 
 __all__ = ["routes"]
 
@@ -49,7 +58,15 @@ def routes() -> list[ControllerRouterHandler]:
                 *categories.HANDLERS,
                 *stock.HANDLERS,
                 *pictures.HANDLERS,
+                *promotions.HANDLERS,
+                *pages.HANDLERS,
+                *shipping.HANDLERS,
+                *settings.HANDLERS,
+                *staff.HANDLERS,
+                *webhooks.HANDLERS,
+                *audit.HANDLERS,
             ],
+            exception_handlers={Refused: refused_page},
             guards=[guard.works_there],
             dependencies=guard.dependencies(),
         ),

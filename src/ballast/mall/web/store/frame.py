@@ -19,7 +19,9 @@ from ballast.mall.web.store.visit import NotOpen, Visit, host_of
 from ballast.mall.web.texts import Language, language_of, texts, translator
 
 _MISSING = {"order.unknown", "refund.unknown"}
-SAID = frozenset({"added", "placed", "cancelled", "received", "requested", "withdrawn", "sent_back", "no_provider"})
+SAID = frozenset(
+    {"added", "placed", "cancelled", "received", "requested", "withdrawn", "sent_back", "no_provider", "taken"}
+)
 """What a page may say at its top after a form: ``?said=``."""
 
 

@@ -11,7 +11,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from ballast.mall import attempts, terms, visitors
+from ballast.mall import attempts, coupons, terms, visitors
 from ballast.mall.attempts import TooOften
 from ballast.mall.db import Database
 from ballast.mall.rules.levels import Level
@@ -26,7 +26,9 @@ from ballast.mall.web.store.visit import Visit, entry_of, visiting
 async def me(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> Response[str]:
     """Points and level of a member; for a guest the ways in; for both the way to the orders."""
     async with visiting(db, request, slug) as visit:
-        return await shown(request, visit, "me.html", tab="me", level=_level(visit))
+        mine = await coupons.held(visit.connection, visit.visitor.owner, visit.now) if visit.visitor else ()
+        good = sum(one.state(visit.now) == "good" for one in mine)
+        return await shown(request, visit, "me.html", tab="me", level=_level(visit), good_coupons=good)
 
 
 @get("/login")
