@@ -34,6 +34,8 @@ _COMMANDS = {
     "merge": "merge",
 }
 """Each command, and the module whose function of that name it is."""
+_GROUPS = {"mall": "mall"}
+"""Each group of commands, and the module whose `group` it is."""
 
 
 def commands(called: str | None = None) -> typer.Typer:
@@ -49,8 +51,10 @@ def commands(called: str | None = None) -> typer.Typer:
         "Each command's --help has an example.",
     )
     app.callback()(common)
-    for name in (called,) if called in _COMMANDS else _COMMANDS:
+    for name in [one for one in _COMMANDS if called in (one, None) or called not in {**_COMMANDS, **_GROUPS}]:
         app.command(name)(getattr(import_module(f"ballast.cli.{_COMMANDS[name]}"), name))
+    for name in [one for one in _GROUPS if called in (one, None) or called not in {**_COMMANDS, **_GROUPS}]:
+        app.add_typer(import_module(f"ballast.cli.{_GROUPS[name]}").group, name=name)
     return app
 
 

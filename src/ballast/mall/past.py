@@ -122,6 +122,11 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
         return self.goods_fen + self.shipping_fen
 
 
+def payment_of(order: Past) -> UUID:
+    """The id of its payment."""
+    return part_of(order.order_id, _PAYMENT)
+
+
 class Told(msgspec.Struct, frozen=True):
     """What an order has left: its rows, where it stands, and what it did to its buyer and to the stock."""
 
@@ -287,7 +292,7 @@ def _events(order: Past, stages: list[tuple[datetime, Event, int, Life]]) -> Ite
         Event.PAY: (
             provider,
             {
-                "payment_id": str(part_of(order.order_id, _PAYMENT)),
+                "payment_id": str(payment_of(order)),
                 "points_per_100_yuan": order.points_per_yuan * 100,
             },
         ),
@@ -321,7 +326,7 @@ def _events(order: Past, stages: list[tuple[datetime, Event, int, Life]]) -> Ite
 def _money(order: Past) -> Iterator[tables.Row]:
     if order.paid_at is None:
         return
-    payment_id = part_of(order.order_id, _PAYMENT)
+    payment_id = payment_of(order)
     yield tables.Payment(
         payment_id,
         order.order_id,
@@ -433,8 +438,4 @@ def _points(order: Past, stages: list[tuple[datetime, Event, int, Life]]) -> Ite
         if change:
             settled += change
             entry_id = part_of(order.order_id, _POINTS + which if back else _POINTS - 1)
-            yield tables.PointsEntry(
-                entry_id, order.customer_id, change, life.status.value, order.order_id, at
-            )
-
-
+            yield tables.PointsEntry(entry_id, order.customer_id, change, life.status.value, order.order_id, at)

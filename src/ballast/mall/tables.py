@@ -1,4 +1,4 @@
-"""Rows of the mall's tables as records, for whoever writes many at once: what is brought in (`imports`) and what is seeded (`seed`).
+"""Rows of the mall's tables as records, for whoever writes many at once: `imports`, `seed`.
 
 A record's fields are the table's columns as far as they are given; the rest has the table's defaults. `shop_id` is that of
 the transaction, but for the records of the platform, which name it. JSON columns take any value that msgspec can write.

@@ -27,7 +27,6 @@ from ballast.mall.terms import levels as levels_of
 _SQL = queries.load("imports")
 
 
-
 class Done(msgspec.Struct, frozen=True):
     """What became of a batch."""
 
@@ -52,7 +51,9 @@ async def bring(db: Database, work: Bring, shop_id: UUID, batch: Sequence[Group]
             return Done(0, 0, ((batch[0], f"The database does not take it: {said}."),))
     parts = [await bring(db, work, shop_id, [group], now) for group in batch]
     return Done(
-        sum(one.brought for one in parts), sum(one.there for one in parts), tuple(bad for one in parts for bad in one.bad)
+        sum(one.brought for one in parts),
+        sum(one.there for one in parts),
+        tuple(bad for one in parts for bad in one.bad),
     )
 
 
@@ -170,7 +171,16 @@ async def _goods(connection: Connection, read: Sequence[orders.Brought]) -> dict
     several: set[str] = set()
     for row in await (await connection.execute(_SQL.goods, {"codes": sorted(codes)})).fetchall():
         sku = Goods(
-            row["title"], 1, 0, 0, 0, row["title_en"], tuple(row["options"]), row["picture"], row["product_id"], row["sku_id"]
+            row["title"],
+            1,
+            0,
+            0,
+            0,
+            row["title_en"],
+            tuple(row["options"]),
+            row["picture"],
+            row["product_id"],
+            row["sku_id"],
         )
         code = row["external_code"]
         if row["code"]:

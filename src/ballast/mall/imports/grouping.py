@@ -40,7 +40,9 @@ def groups(lines: Iterator[Line], kind: Kind) -> Iterator[Group]:
             if held:
                 yield Group(*name, tuple(held), wrong or _beside(line))
             held, wrong = [], _beside(line)
-            yield Group(*here, (line,), (line.number, line.wrong or f"{column if here[0] else 'shop'}: it is empty. Fill it."))
+            yield Group(
+                *here, (line,), (line.number, line.wrong or f"{column if here[0] else 'shop'}: it is empty. Fill it.")
+            )
             continue
         if here != name and held:
             yield Group(*name, tuple(held), wrong)

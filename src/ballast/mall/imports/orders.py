@@ -107,7 +107,9 @@ def read(group: Group, now: datetime) -> Brought:
             for column in OF_ORDER:
                 said = line.cells.get(column, "")
                 if said and said != first.get(column, ""):
-                    raise _at(line.number, f"{column}: it is not what the order's first line says.", "Make them the same.")
+                    raise _at(
+                        line.number, f"{column}: it is not what the order's first line says.", "Make them the same."
+                    )
         try:
             pieces.append(_piece(line.cells))
         except Refused as error:
@@ -117,7 +119,9 @@ def read(group: Group, now: datetime) -> Brought:
     name, phone = values.text(first, "buyer_name", 60), values.text(first, "buyer_phone", 40)
     address = None
     if delivery == "ship":
-        address = Address(name, phone, *(values.text(first, one, 200) for one in ("province", "city", "district", "street")))
+        address = Address(
+            name, phone, *(values.text(first, one, 200) for one in ("province", "city", "district", "street"))
+        )
     placed_at = values.moment(first, "placed_at", now, needed=True)
     assert placed_at is not None
     refunded_fen = values.yuan(first, "refunded_yuan") or 0
@@ -194,12 +198,15 @@ def _life(
 ) -> dict[str, Any]:
     """The moments of the order. One that must have come and is not told is that of the step before."""
     told = {
-        one: values.moment(cells, one, now) for one in ("paid_at", "shipped_at", "received_at", "closed_at", "cancelled_at")
+        one: values.moment(cells, one, now)
+        for one in ("paid_at", "shipped_at", "received_at", "closed_at", "cancelled_at")
     }
     if status == Status.CANCELLED:
         for one in ("shipped_at", "received_at", "closed_at"):
             if told[one]:
-                raise values.refused(one, "a cancelled order was never sent.", "Leave it empty, or give another status.")
+                raise values.refused(
+                    one, "a cancelled order was never sent.", "Leave it empty, or give another status."
+                )
         if told["paid_at"] and not refunded_fen:
             raise values.refused("refunded_yuan", "it was paid and cancelled.", "Write what went back.")
         if refunded_fen:

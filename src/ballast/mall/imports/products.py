@@ -66,14 +66,20 @@ def read(group: Group, now: datetime) -> Brought:
         for column in OF_PRODUCT:
             said = line.cells.get(column, "")
             if said and said != first.get(column, ""):
-                raise _at(line.number, f"{column}: it is not what the product's first line says.", "Make them the same.")
+                raise _at(
+                    line.number, f"{column}: it is not what the product's first line says.", "Make them the same."
+                )
     pairs = [_options(line.cells.get("options", "")) for line in group.lines]
     names = [option for option, _ in pairs[0]]
     variants: list[Variant] = []
     matrix: list[dict[str, Said]] = [{} for _ in names]
     for line, chosen in zip(group.lines, pairs, strict=True):
         if [option[0] for option, _ in chosen] != [name[0] for name in names]:
-            raise _at(line.number, "options: they are others than in the product's first line.", "Give all the same, in one order.")
+            raise _at(
+                line.number,
+                "options: they are others than in the product's first line.",
+                "Give all the same, in one order.",
+            )
         for known, (_, value) in zip(matrix, chosen, strict=True):
             known.setdefault(value[0], value)
         try:
@@ -186,9 +192,7 @@ def rows_of(shop_id: UUID, product: Brought, known: Shelf, now: datetime) -> lis
     for n, one in enumerate(product.variants):
         sku_id = part_of(product_id, n + 1)
         rows.append(
-            tables.Sku(
-                sku_id, product_id, one.code, one.options, one.price_fen, one.list_price_fen, one.weight_g, n
-            )
+            tables.Sku(sku_id, product_id, one.code, one.options, one.price_fen, one.list_price_fen, one.weight_g, n)
         )
         rows.append(tables.Stock(sku_id, one.stock, 0))
         if one.stock:
@@ -202,9 +206,7 @@ def rows_of(shop_id: UUID, product: Brought, known: Shelf, now: datetime) -> lis
     return rows
 
 
-def _category(
-    shop_id: UUID, path: Sequence[Said], known: Shelf, made_at: datetime, rows: list[tables.Row]
-) -> UUID:
+def _category(shop_id: UUID, path: Sequence[Said], known: Shelf, made_at: datetime, rows: list[tables.Row]) -> UUID:
     parent: UUID | None = None
     for name, name_en in path:
         here = known.categories.get((parent, name))
@@ -253,7 +255,9 @@ def _paths(written: str) -> list[tuple[Said, ...]]:
     for path in filter(str.strip, written.split(";")):
         names = tuple(_said(one) for one in path.split(">"))
         if len(names) > 2 or not all(name[0] and len(name[0]) <= 40 and len(name[1]) <= 60 for name in names):
-            raise values.refused("category", f"{path[:60]!r} cannot be read.", "Write it like 女装>上衣, of two levels at most.")
+            raise values.refused(
+                "category", f"{path[:60]!r} cannot be read.", "Write it like 女装>上衣, of two levels at most."
+            )
         found.append(names)
     return found
 

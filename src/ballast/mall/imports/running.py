@@ -79,7 +79,9 @@ async def run(
                 db, files.shops, counts["shops"], report, _Invitations(invitations, base_url), now, watch
             )
         if files.products:
-            await _grouped(db, files.products, "products", bringing.bring_products, counts["products"], report, now, watch)
+            await _grouped(
+                db, files.products, "products", bringing.bring_products, counts["products"], report, now, watch
+            )
         if files.orders:
             await _grouped(db, files.orders, "orders", bringing.bring_orders, counts["orders"], report, now, watch)
     return Imported(counts["shops"], counts["products"], counts["orders"], invited)
@@ -148,7 +150,9 @@ async def _grouped(
             for group in of_shop:
                 if group.wrong is not None:
                     number, reason = group.wrong
-                    _refuse(report, kind, count, group, reason if [number] == group.numbers else f"Line {number}: {reason}")
+                    _refuse(
+                        report, kind, count, group, reason if [number] == group.numbers else f"Line {number}: {reason}"
+                    )
                 elif shop_id is None:
                     _refuse(report, kind, count, group, f"There is no shop {slug!r}. Bring it first, with --shops.")
             if shop_id and good:

@@ -64,4 +64,3 @@ async def bring(connection: Connection, opening: Opening, login: str, now: datet
     row = await account.fetchone()
     asked = msgspec.structs.replace(opening, owner=row["account_id"] if row else None)
     return (await platform.open_shop(connection, asked, _BY, now)).owner_token
-

@@ -70,9 +70,7 @@ def whole(cells: Mapping[str, str], column: str, least: int, most: int) -> int |
     return int(found)
 
 
-def moment(
-    cells: Mapping[str, str], column: str, now: datetime | None, *, needed: bool = False
-) -> datetime | None:
+def moment(cells: Mapping[str, str], column: str, now: datetime | None, *, needed: bool = False) -> datetime | None:
     """A moment, of Asia/Shanghai where it names no zone; not after `now`. None: the cell is empty."""
     found = cells.get(column, "")
     if not found:
@@ -81,7 +79,9 @@ def moment(
         return None
     at = _read(found)
     if at is None:
-        raise refused(column, f"{found[:40]!r} is no time.", "Write it like 2026-03-01 18:55:00 or 2026-03-01T10:55:00Z.")
+        raise refused(
+            column, f"{found[:40]!r} is no time.", "Write it like 2026-03-01 18:55:00 or 2026-03-01T10:55:00Z."
+        )
     if at < _EARLIEST or (now is not None and at > now):
         raise refused(column, f"{found} is {'to come' if at > _EARLIEST else 'too long ago'}.", "Correct it.")
     return at
@@ -112,7 +112,5 @@ def choice(cells: Mapping[str, str], column: str, known: Mapping[str, str], defa
     if not found and default:
         return default
     if found not in known:
-        raise refused(
-            column, f"{found[:40]!r} is none of what is possible.", f"Write one of: {', '.join(known)}."
-        )
+        raise refused(column, f"{found[:40]!r} is none of what is possible.", f"Write one of: {', '.join(known)}.")
     return known[found]

@@ -105,9 +105,7 @@ def make(rng: Random, shop_id: UUID, trade: Trade, count: int, pictures: Sequenc
     return Range(categories, products, in_category, items)
 
 
-def _skus(
-    rng: Random, product_id: UUID, trade: Trade, choices: Sequence[object], code: str
-) -> list[tables.Sku]:
+def _skus(rng: Random, product_id: UUID, trade: Trade, choices: Sequence[object], code: str) -> list[tables.Sku]:
     low, high = trade.prices
     # Many cheap things, few dear ones.
     base = low + int((high - low) * rng.random() ** 3)

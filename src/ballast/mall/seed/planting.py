@@ -16,9 +16,12 @@ from ballast.mall import passwords, queries, tables
 from ballast.mall.accounts import check_password
 from ballast.mall.db import Connection, Database
 from ballast.mall.ids import derived
+from ballast.mall.past import Past, payment_of
 from ballast.mall.rules.refused import Refused
+from ballast.mall.sandbox.ledger import Ledger
 from ballast.mall.seed import goods, promises, sales
 from ballast.mall.seed.people import DEMO_PHONE
+from ballast.mall.seed.pictures import COUNT, WIDTHS, Painted, Put, folder_or_bucket, paint
 from ballast.mall.seed.words import Pair, Trade, words
 from ballast.mall.settings import Settings
 
@@ -26,6 +29,8 @@ DEMO_LOGIN = "merchant@example.com"
 """The account that owns every seeded shop."""
 MOST_VISIT_DAYS = 14
 _OPENED_AT_ONCE = 200
+_PICTURES = 6
+"""Of a shop."""
 _SCOPE = "seed"
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 """Ids of shops must not depend on when they were seeded."""
@@ -64,6 +69,16 @@ class Plan(msgspec.Struct, frozen=True):
     plan: str
     colour: str
     rng: Random
+    number: int
+
+
+class Beside(msgspec.Struct, frozen=True):
+    """What is written to beside the database: the sandbox provider's book, a store of pictures for the first shops."""
+
+    ledger: Ledger | None = None
+    base_url: str = ""
+    put: Put | None = None
+    pictures: int = 0
 
 
 def seed(
@@ -73,6 +88,7 @@ def seed(
     orders: int,
     products: int = 20,
     seed: int = 1,
+    pictures: int = 20,
     password: str | None = None,
     now: datetime | None = None,
     watch: Watch = lambda done: None,
@@ -80,11 +96,13 @@ def seed(
     """Make shops. Not to be called from a running event loop: there is `plant` for that.
 
     Args:
-        settings: of the mall; its three roles are used, `owner_dsn` is not.
+        settings: of the mall; its three roles are used, `owner_dsn` is not. The sandbox provider (`sandbox_file`) gets to know
+            the payments, so that they can be refunded.
         shops: how many.
         orders: how many each has had over the last ninety days.
         products: how many each sells.
         seed: another one makes other shops beside those that are there.
+        pictures: so many of the shops get pictures, from the first on; they go where `settings.pictures` says.
         password: of the merchant's account and the demo customers; None: one is made up.
         now: up to when orders go; the present by default.
         watch: is called as shops get done.
@@ -98,7 +116,20 @@ def seed(
         await db.open()
         try:
             return await plant(
-                db, shops=shops, orders=orders, products=products, seed=seed, password=password, now=now, watch=watch
+                db,
+                shops=shops,
+                orders=orders,
+                products=products,
+                seed=seed,
+                beside=Beside(
+                    Ledger(settings.sandbox_file) if orders else None,
+                    settings.base_url,
+                    folder_or_bucket(settings.pictures) if pictures else None,
+                    pictures,
+                ),
+                password=password,
+                now=now,
+                watch=watch,
             )
         finally:
             await db.close()
@@ -113,6 +144,7 @@ async def plant(
     orders: int,
     products: int = 20,
     seed: int = 1,
+    beside: Beside = Beside(),
     password: str | None = None,
     now: datetime | None = None,
     watch: Watch = lambda done: None,
@@ -129,7 +161,7 @@ async def plant(
         batch = plans[first : first + _OPENED_AT_ONCE]
         rows += await _open(db, batch, merchant, now)
         for plan in batch:
-            written = await _fill(db, plan, orders, products, hashed, now)
+            written = await _fill(db, plan, beside, orders, products, hashed, now)
             made, there, rows = made + (written > 0), there + (written == 0), rows + written
             watch(made + there)
     return Seeded(
@@ -139,7 +171,7 @@ async def plant(
 
 def _plan(seed: int, number: int) -> Plan:
     known = words()
-    rng = Random(f"ballast {seed} {number}")
+    rng = Random(f"ballast {seed} {number}")  # noqa: S311 - plausible, not secret
     trade = known.trades[(number - 1) % len(known.trades)]
     zh, en, latin = known.brands[int(rng.random() * len(known.brands))]
     which = f"{number}" if seed == 1 else f"{seed}-{number}"
@@ -152,6 +184,7 @@ def _plan(seed: int, number: int) -> Plan:
         _PLANS[int(rng.random() * len(_PLANS))],
         _COLOURS[int(rng.random() * len(_COLOURS))],
         rng,
+        number,
     )
 
 
@@ -219,20 +252,38 @@ def _opening(plan: Plan, merchant: UUID, now: datetime) -> list[tables.Row]:
             updated_at=opened_at,
         ),
         tables.Staff(plan.shop_id, merchant, "owner", opened_at),
-        tables.Subscription(
-            plan.shop_id, plan.shop_id, plan.plan, opened_at, until, month_fen * months, opened_at
-        ),
+        tables.Subscription(plan.shop_id, plan.shop_id, plan.plan, opened_at, until, month_fen * months, opened_at),
     ]
 
 
-async def _fill(db: Database, plan: Plan, orders: int, products: int, customer_password: str, now: datetime) -> int:
+async def _fill(
+    db: Database, plan: Plan, beside: Beside, orders: int, products: int, customer_password: str, now: datetime
+) -> int:
     """All that belongs to a shop, unless an earlier run has done it. How many rows; 0: it was done."""
     async with db.shop(plan.shop_id) as connection:
         if not await _claim(connection, plan, orders, products, now):
             return 0
-        rows = _content(plan, orders, products, customer_password, now)
+        shown = await _pictures(plan, beside)
+        rows, paid = _content(plan, orders, products, shown, customer_password, now)
+        if beside.ledger is not None:
+            callback = f"{beside.base_url.rstrip('/')}/pay/callback/sandbox/{plan.shop_id}"
+            beside.ledger.know_paid(
+                [(str(one.provider_code), str(plan.shop_id), str(payment_of(one)), one.total_fen) for one in paid],
+                callback,
+            )
         await rows.write(connection)
         return rows.count
+
+
+async def _pictures(plan: Plan, beside: Beside) -> list[Painted]:
+    """In the store before the rows name them."""
+    if beside.put is None or plan.number > beside.pictures:
+        return []
+    shown = [paint((plan.number * 7 + 5 * n) % COUNT) for n in range(_PICTURES)]
+    for picture in shown:
+        for width, data in picture.sizes:
+            await beside.put(plan.shop_id, picture.picture, width, data)
+    return shown
 
 
 async def _claim(connection: Connection, plan: Plan, orders: int, products: int, now: datetime) -> bool:
@@ -251,15 +302,22 @@ async def _claim(connection: Connection, plan: Plan, orders: int, products: int,
     return await cursor.fetchone() is not None
 
 
-def _content(plan: Plan, orders: int, products: int, customer_password: str, now: datetime) -> tables.Rows:
+def _content(
+    plan: Plan, orders: int, products: int, shown: Sequence[Painted], customer_password: str, now: datetime
+) -> tuple[tables.Rows, list[Past]]:
+    """Its rows, and the orders that were paid."""
     # By itself, so that a shop that was opened by an earlier run gets the same as one that is opened now.
-    rng = Random(f"content {plan.shop_id}")
-    pictures: list[str] = []
+    rng = Random(f"content {plan.shop_id}")  # noqa: S311 - plausible, not secret
+    pictures = [one.picture for one in shown]
     range_ = goods.make(rng, plan.shop_id, plan.trade, products, pictures, now)
     promised = promises.make(rng, plan.shop_id, range_, now)
     sold = sales.make(rng, plan.shop_id, range_, promised, orders, customer_password, now)
-    return tables.Rows(
+    rows = tables.Rows(
         [
+            *(
+                tables.Picture(one.picture, "image/webp", WIDTHS[0], WIDTHS[0], len(one.sizes[0][1]), now)
+                for one in shown
+            ),
             promised.shipping,
             promised.full,
             *promised.limited,
@@ -272,3 +330,4 @@ def _content(plan: Plan, orders: int, products: int, customer_password: str, now
             *sales.visits(rng, MOST_VISIT_DAYS if orders else 0, now),
         ]
     )
+    return rows, sold.paid

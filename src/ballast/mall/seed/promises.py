@@ -51,28 +51,58 @@ def make(rng: Random, shop_id: UUID, goods: Range, now: datetime) -> Promises:
     coupon_ids = [derived(now, shop_id, "coupon", n) for n in range(2)]
     coupons = (
         tables.Coupon(
-            coupon_ids[0], "新客立减10元", "10 yuan off", None, "fixed", 1_000, None, None, 10_000, None, 0, 0, starts, ends
+            coupon_ids[0],
+            "新客立减10元",
+            "10 yuan off",
+            None,
+            "fixed",
+            1_000,
+            None,
+            None,
+            10_000,
+            None,
+            0,
+            0,
+            starts,
+            ends,
         ),
         tables.Coupon(
-            coupon_ids[1], "全场九折券", "10 % off", "JIU9", "percent", None, 1_000, 3_000, 5_000, 1_000, 0, 0, starts, ends
+            coupon_ids[1],
+            "全场九折券",
+            "10 % off",
+            "JIU9",
+            "percent",
+            None,
+            1_000,
+            3_000,
+            5_000,
+            1_000,
+            0,
+            0,
+            starts,
+            ends,
         ),
     )
     full_id = derived(now, shop_id, "full_reduction")
     on_sale = {one.product_id for one in goods.products if one.status == "on_sale"}
     dear = [one for one in goods.items if one.sku.product_id in on_sale and one.sku.price_fen >= 2_000]
     chosen = dear[int(rng.random() * len(dear))] if dear else None
-    limited = () if chosen is None else (
-        tables.LimitedPriceRow(
-            derived(now, shop_id, "limited"),
-            chosen.sku.sku_id,
-            "限时特惠",
-            "Limited offer",
-            chosen.sku.price_fen * 8 // 10,
-            200,
-            2,
-            now,
-            now + timedelta(days=7),
-        ),
+    limited = (
+        ()
+        if chosen is None
+        else (
+            tables.LimitedPriceRow(
+                derived(now, shop_id, "limited"),
+                chosen.sku.sku_id,
+                "限时特惠",
+                "Limited offer",
+                chosen.sku.price_fen * 8 // 10,
+                200,
+                2,
+                now,
+                now + timedelta(days=7),
+            ),
+        )
     )
     return Promises(
         tables.Shipping(shipping_id, "默认运费 Standard", {"unit": "piece", "rates": rates}, True),
@@ -85,7 +115,9 @@ def make(rng: Random, shop_id: UUID, goods: Range, now: datetime) -> Promises:
     )
 
 
-def pages(shop_id: UUID, slug: str, intro: Pair, goods: Range, pictures: Sequence[str], now: datetime) -> list[tables.Page]:
+def pages(
+    shop_id: UUID, slug: str, intro: Pair, goods: Range, pictures: Sequence[str], now: datetime
+) -> list[tables.Page]:
     """The home page and a free one, in blocks."""
 
     def block_id(name: str) -> UUID:
@@ -112,13 +144,15 @@ def pages(shop_id: UUID, slug: str, intro: Pair, goods: Range, pictures: Sequenc
             for n, one in enumerate(goods.categories)
         )
         home.append(blocks.Grid(id=block_id("grid"), cells=cells, columns=4))
-    home.append(
-        blocks.ProductList(id=block_id("best"), source="bestselling", title="大家都在买 Bestsellers", most=6)
-    )
+    home.append(blocks.ProductList(id=block_id("best"), source="bestselling", title="大家都在买 Bestsellers", most=6))
     first = goods.categories[0]
     home.append(
         blocks.ProductList(
-            id=block_id("category"), source="category", category_id=first.category_id, title=f"{first.name} {first.name_en}", most=6
+            id=block_id("category"),
+            source="category",
+            category_id=first.category_id,
+            title=f"{first.name} {first.name_en}",
+            most=6,
         )
     )
     home.append(blocks.ProductList(id=block_id("new"), source="newest", title="新品上架 New in", most=10))

@@ -1,11 +1,11 @@
-"""What was sold in a seeded shop over the last ninety days: orders in every state, each priced by the rules and told by `past`."""
+"""What was sold in a seeded shop over the last ninety days: orders in every state, priced by the rules and told by `past`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -28,6 +28,7 @@ from ballast.mall.seed.words import words
 from ballast.mall.terms import StoredLevel
 from ballast.mall.terms import levels as levels_of
 
+T = TypeVar("T")
 OVER = timedelta(days=90)
 PAY_WITHIN = timedelta(minutes=30)
 POINTS_PER_YUAN = 1
@@ -131,7 +132,7 @@ def visits(rng: Random, days: int, now: datetime) -> list[tables.VisitHour]:
     return found
 
 
-def _one(rng: Random, of: Sequence[Any]) -> Any:
+def _one(rng: Random, of: Sequence[T]) -> T:
     return of[int(rng.random() * len(of))]
 
 
@@ -185,7 +186,12 @@ def _order(
     used = None
     if coupon is not None and breakdown.coupon_id is not None:
         used = tables.CouponClaim(
-            part_of(buyer.owner_id, 2), coupon.id, buyer.owner_id, max(buyer.since, placed_at - timedelta(days=1)), None, None
+            part_of(buyer.owner_id, 2),
+            coupon.id,
+            buyer.owner_id,
+            max(buyer.since, placed_at - timedelta(days=1)),
+            None,
+            None,
         )
     goods = tuple(
         _goods(item, quantity, price.total_fen)
@@ -283,11 +289,16 @@ def _life(
     piece = ((line, 1, worth_fen(PaidLine(UUID(int=line), one.quantity, one.total_fen), 1)),)
     if chance < 0.2 and asked_at < now and piece[0][2]:
         if closed_at >= now:
-            life["back"] = (GoneBack(asked_at, piece, status=RefundState.REQUESTED, reason=_one(rng, words().complaints)),)
+            life["back"] = (
+                GoneBack(asked_at, piece, status=RefundState.REQUESTED, reason=_one(rng, words().complaints)),
+            )
             return life
         if chance < 0.17:
             life["back"] = (_gone_back(rng, piece, 0, asked_at, asked_at + timedelta(hours=1 + 20 * rng.random())),)
-            if one.total_fen == sum(each.total_fen for each in goods) + breakdown.shipping.fee_fen and one.quantity == 1:
+            if (
+                one.total_fen == sum(each.total_fen for each in goods) + breakdown.shipping.fee_fen
+                and one.quantity == 1
+            ):
                 return life  # all of it is back: that closes it
         else:
             life["back"] = (
@@ -376,7 +387,12 @@ def _coupons(
     for one in members:
         if one.owner_id not in claims and rng.random() < 0.3:
             claims[one.owner_id] = tables.CouponClaim(
-                part_of(one.owner_id, 2), promises.terms.id, one.owner_id, now - timedelta(days=rng.random()), None, None
+                part_of(one.owner_id, 2),
+                promises.terms.id,
+                one.owner_id,
+                now - timedelta(days=rng.random()),
+                None,
+                None,
             )
     used = sum(1 for claim in claims.values() if claim.order_id)
     first = msgspec.structs.replace(promises.coupons[0], claimed=len(claims), used=used)
