@@ -31,9 +31,10 @@ def person(rng: Random, shop_id: UUID, number: int, member: bool, now: datetime)
     since = now - timedelta(days=95 + 200 * rng.random())
     province, city, district = known.places[int(rng.random() * len(known.places))]
     street = known.streets[int(rng.random() * len(known.streets))]
-    house = f"{street}{1 + int(rng.random() * 300)}号{1 + int(rng.random() * 20)}栋{1 + int(rng.random() * 30)}0{1 + int(rng.random() * 4)}"
+    house, block, door = (1 + int(rng.random() * most) for most in (300, 20, 30))
+    place = f"{street}{house}号{block}栋{door}0{1 + int(rng.random() * 4)}"
     surname = known.surnames[int(rng.random() * len(known.surnames))]
     given = known.given[int(rng.random() * len(known.given))]
     phone = f"1990{number if member else 5_000_000 + number:07}"
-    address = Address(surname + given, phone, province, city, district, house)
+    address = Address(surname + given, phone, province, city, district, place)
     return Person(derived(since, shop_id, "customer" if member else "guest", number), member, address, since)

@@ -140,7 +140,8 @@ def _moment(rng: Random, n: int, count: int, now: datetime) -> datetime:
     """Spread over the ninety days, more of them lately, at the hours at which people buy; the last few within the hour."""
     if n >= count - max(1, count // 50):
         return now - timedelta(minutes=1 + 25 * rng.random())
-    day = now - OVER * (1 - rng.random() ** 0.7)
+    lately: float = rng.random() ** 0.7
+    day = now - OVER * (1 - lately)
     hour = rng.choices(range(24), _BY_HOUR)[0]
     at = day.replace(minute=int(rng.random() * 60), second=int(rng.random() * 60), microsecond=0)
     at += timedelta(hours=(hour - 8 - at.hour) % 24)
