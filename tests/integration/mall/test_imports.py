@@ -20,6 +20,8 @@ from tests.integration.mall.bringing import ORDER, PRODUCT, SHOP, Office, books_
 from tests.integration.mall.ordering import in_shop
 from tests.integration.mall.shopping import Shopper, storefront
 
+_ORDERS_OF = "SELECT count(*) FROM mall.orders o JOIN mall.directory d USING (shop_id) WHERE slug = %s"
+
 
 @pytest.fixture
 def office(tmp_path: Path, mall_database: MallDatabase, monkeypatch: pytest.MonkeyPatch) -> Office:
@@ -113,8 +115,8 @@ def test_bad_lines_are_told_with_number_and_reason_and_the_rest_goes_on(office: 
         ({"order": ""}, "order"),
         ({"order": "1.23457E+17"}, "spreadsheet"),
         ({"shop": "nowhere"}, "There is no shop"),
-        ({"paid_at": "2025-04-01 10:00:00"}, "before it was placed"),
-        ({"shipped_at": "2025-05-01", "received_at": "2025-04-20"}, "illegal"),
+        ({"paid_at": "2025-04-01 10:00:00"}, "paid_at"),
+        ({"shipped_at": "2025-05-01", "received_at": "2025-04-20"}, "received_at"),
         ({"refunded_yuan": "100.01"}, "More went back"),
         ({"status": "paid", "shipped_at": "2025-05-01"}, "shipped_at"),
         ({"status": "shipped", "refunded_yuan": "100.00"}, "closed"),
@@ -135,7 +137,7 @@ def test_bad_lines_are_told_with_number_and_reason_and_the_rest_goes_on(office: 
     nameless = next(n for n, (change, _) in enumerate(bad) if change == {"order": ""})
     beside = {3 * nameless + 1, 3 * nameless + 3}
     assert set(told) == {3 * n + 2 for n in range(len(bad))} | beside
-    assert office.one("SELECT count(*) FROM mall.orders") == 2 * len(bad) - 2
+    assert office.one(_ORDERS_OF, "lin") == 2 * len(bad) - 2
     books_balance(office.database)
 
     mended = [
@@ -144,7 +146,7 @@ def test_bad_lines_are_told_with_number_and_reason_and_the_rest_goes_on(office: 
         if line["shop"] == "lin" and "E+" not in line["order"]
     ]
     assert office.bring(orders=mended).returncode == 0
-    assert office.one("SELECT count(*) FROM mall.orders") == 3 * len(bad) - 2
+    assert office.one(_ORDERS_OF, "lin") == 3 * len(bad) - 2
     assert office.bad == []
 
 
@@ -191,7 +193,7 @@ def test_money_that_went_back_stands_in_the_books_and_on_the_lines(office: Offic
     }
     # 40 of 100 + 20: in proportion.
     assert office.database.run(
-        "SELECT refunded_fen FROM mall.order_line l JOIN mall.orders o USING (shop_id, order_id)"
+        "SELECT l.refunded_fen FROM mall.order_line l JOIN mall.orders o USING (shop_id, order_id)"
         " WHERE o.shop_id = %s AND external_code = 'R1' ORDER BY line",
         shop.shop_id,
     ) == [(3333,), (667,)]

@@ -224,6 +224,8 @@ def _life(
             if at:
                 raise values.refused(step, f"the order is {status}.", "Leave it empty, or give a later status.")
             continue
+        if at and at < before:
+            raise values.refused(step, "it is before what must have come first.", "Correct one of the times.")
         before = life[step] = at or before
     life["carrier"] = values.text(cells, "carrier", 60)
     life["tracking"] = values.code(cells, "tracking")

@@ -151,7 +151,7 @@ async def plant(
 ) -> Seeded:
     """As `seed`, over pools that are open."""
     now = now or datetime.now(UTC)
-    plans = [_plan(seed, number) for number in range(1, shops + 1)]
+    plans = [planned(seed, number) for number in range(1, shops + 1)]
     chosen = password or secrets.token_urlsafe(9)
     check_password(chosen, DEMO_LOGIN)
     hashed = await passwords.hashed(chosen)
@@ -169,7 +169,8 @@ async def plant(
     )
 
 
-def _plan(seed: int, number: int) -> Plan:
+def planned(seed: int, number: int) -> Plan:
+    """The `number`-th shop (from 1) of a seed."""
     known = words()
     rng = Random(f"ballast {seed} {number}")  # noqa: S311 - plausible, not secret
     trade = known.trades[(number - 1) % len(known.trades)]
@@ -264,7 +265,7 @@ async def _fill(
         if not await _claim(connection, plan, orders, products, now):
             return 0
         shown = await _pictures(plan, beside)
-        rows, paid = _content(plan, orders, products, shown, customer_password, now)
+        rows, paid = content(plan, orders, products, shown, customer_password, now)
         if beside.ledger is not None:
             callback = f"{beside.base_url.rstrip('/')}/pay/callback/sandbox/{plan.shop_id}"
             beside.ledger.know_paid(
@@ -302,10 +303,10 @@ async def _claim(connection: Connection, plan: Plan, orders: int, products: int,
     return await cursor.fetchone() is not None
 
 
-def _content(
+def content(
     plan: Plan, orders: int, products: int, shown: Sequence[Painted], customer_password: str, now: datetime
 ) -> tuple[tables.Rows, list[Past]]:
-    """Its rows, and the orders that were paid."""
+    """All rows of a shop beside those that open it, and its orders that were paid."""
     # By itself, so that a shop that was opened by an earlier run gets the same as one that is opened now.
     rng = Random(f"content {plan.shop_id}")  # noqa: S311 - plausible, not secret
     pictures = [one.picture for one in shown]
