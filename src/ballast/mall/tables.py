@@ -54,19 +54,20 @@ class Rows:
 
 
 @cache
-def _insert(kind: type[Row]) -> sql.Composed:
+def _insert(kind: type[Row]) -> bytes:
     """One statement for any number of rows. Not COPY: the server refuses it to a role that row-level security holds for, and
     who brings data in shall not see more than one shop either."""
     columns = [field.encode_name for field in msgspec.structs.fields(kind)]
     given = sql.SQL(", ").join(map(sql.Identifier, columns))
     of_shop = "shop_id" not in columns
-    return sql.SQL("INSERT INTO mall.{table} ({into}{columns}) SELECT {named}{columns} FROM {rows}").format(
+    statement = sql.SQL("INSERT INTO mall.{table} ({into}{columns}) SELECT {named}{columns} FROM {rows}").format(
         table=sql.Identifier(kind.TABLE),
         into=sql.SQL("shop_id, " if of_shop else ""),
         named=sql.SQL("mall.current_shop(), " if of_shop else ""),
         columns=given,
         rows=sql.SQL("json_populate_recordset(NULL::mall.{table}, %s::json)").format(table=sql.Identifier(kind.TABLE)),
     )
+    return statement.as_bytes()
 
 
 class Directory(Row, frozen=True):

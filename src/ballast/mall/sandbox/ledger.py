@@ -71,6 +71,7 @@ class Ledger:
 
     def know_paid(self, payments: Iterable[tuple[str, str, str, int]], callback_url: str) -> None:
         """Payments that are paid already, for seeded shops: (code, merchant, reference, fen). Known ones stay as they are."""
+        self.run("PRAGMA synchronous = NORMAL")
         self.run("BEGIN IMMEDIATE")
         self._base.executemany(
             "INSERT INTO payment (code, merchant, reference, amount_fen, title, expires_at, return_url, callback_url, status)"

@@ -19,6 +19,8 @@ from obstore.exceptions import AlreadyExistsError
 from PIL import Image, ImageDraw, ImageFilter
 
 WIDTHS = (1080, 480, 160)
+SIDE = 540
+"""Of the widest, which is kept as the first of `WIDTHS`: pictures are not enlarged."""
 COUNT = 24
 """Different ones; shops share them."""
 _SMALL = 135
@@ -55,7 +57,8 @@ def paint(number: int) -> Painted:
     sizes = []
     for width in WIDTHS:
         out = io.BytesIO()
-        image.resize((width, width), Image.Resampling.BICUBIC).save(out, "WEBP", quality=70, method=2)
+        side = min(width, SIDE)
+        image.resize((side, side), Image.Resampling.BICUBIC).save(out, "WEBP", quality=70, method=2)
         sizes.append((width, out.getvalue()))
     return Painted(hashlib.sha256(sizes[0][1]).hexdigest(), tuple(sizes))
 

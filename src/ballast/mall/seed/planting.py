@@ -21,7 +21,7 @@ from ballast.mall.rules.refused import Refused
 from ballast.mall.sandbox.ledger import Ledger
 from ballast.mall.seed import goods, promises, sales
 from ballast.mall.seed.people import DEMO_PHONE
-from ballast.mall.seed.pictures import COUNT, WIDTHS, Painted, Put, folder_or_bucket, paint
+from ballast.mall.seed.pictures import COUNT, SIDE, Painted, Put, folder_or_bucket, paint
 from ballast.mall.seed.words import Pair, Trade, words
 from ballast.mall.settings import Settings
 
@@ -315,10 +315,7 @@ def content(
     sold = sales.make(rng, plan.shop_id, range_, promised, orders, customer_password, now)
     rows = tables.Rows(
         [
-            *(
-                tables.Picture(one.picture, "image/webp", WIDTHS[0], WIDTHS[0], len(one.sizes[0][1]), now)
-                for one in shown
-            ),
+            *(tables.Picture(one.picture, "image/webp", SIDE, SIDE, len(one.sizes[0][1]), now) for one in shown),
             promised.shipping,
             promised.full,
             *promised.limited,
