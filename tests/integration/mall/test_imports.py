@@ -66,6 +66,11 @@ def test_the_templates_open_a_shop_that_sells(office: Office) -> None:
     assert order.lines[0].sku_id == office.one("SELECT sku_id FROM mall.sku WHERE shop_id = %s", shop.shop_id)
     assert order.shipments[0].tracking == "SF0000000000001"
     assert office.one("SELECT phone, spent_fen, points FROM mall.customer") == ("13800000000", 16600, 166)
+    assert office.database.run("SELECT action, subject, actor FROM mall.audit ORDER BY audit_id") == [
+        ("shop.opened", "yunwu-tea", "platform"),
+        ("data.imported", "products", "import"),
+        ("data.imported", "orders", "import"),
+    ]
     books_balance(office.database)
     stock_adds_up(office.database)
 

@@ -13,7 +13,8 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from ballast.mall import queries, tables
+from ballast.mall import audit, queries, tables
+from ballast.mall.audit import By
 from ballast.mall.db import Connection, Database
 from ballast.mall.ids import derived
 from ballast.mall.imports import orders, products
@@ -25,6 +26,8 @@ from ballast.mall.terms import StoredLevel
 from ballast.mall.terms import levels as levels_of
 
 _SQL = queries.load("imports")
+BY = By(None, "import")
+"""Who did it, in a shop's record: nobody who signed in."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -44,7 +47,13 @@ async def bring(db: Database, work: Bring, shop_id: UUID, batch: Sequence[Group]
     try:
         async with db.shop(shop_id) as connection:
             await connection.execute(_SQL.one_at_a_time)
-            return await work(connection, shop_id, batch, now)
+            done = await work(connection, shop_id, batch, now)
+            if done.brought:
+                kind = "products" if work is bring_products else "orders"
+                await audit.note_in_shop(
+                    connection, BY, "data.imported", now, shop_id=shop_id, subject=kind, brought=done.brought
+                )
+            return done
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         if len(batch) == 1:
             said = error.diag.message_primary or str(error)

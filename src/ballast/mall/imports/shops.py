@@ -10,13 +10,12 @@ import msgspec
 
 from ballast.mall import platform, queries
 from ballast.mall.accounts import login_from
-from ballast.mall.audit import By
 from ballast.mall.db import Connection
 from ballast.mall.imports import values
+from ballast.mall.imports.bringing import BY
 from ballast.mall.platform import Opening
 
 _SQL = queries.load("imports")
-_BY = By(None, "import")
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
 _LANGUAGES = {"zh": "zh", "en": "en", "中文": "zh", "英文": "en"}
 
@@ -63,4 +62,4 @@ async def bring(connection: Connection, opening: Opening, login: str, now: datet
     account = await connection.execute(_SQL.account, {"login": login})
     row = await account.fetchone()
     asked = msgspec.structs.replace(opening, owner=row["account_id"] if row else None)
-    return (await platform.open_shop(connection, asked, _BY, now)).owner_token
+    return (await platform.open_shop(connection, asked, BY, now)).owner_token
