@@ -51,9 +51,10 @@ def commands(called: str | None = None) -> typer.Typer:
         "Each command's --help has an example.",
     )
     app.callback()(common)
-    for name in [one for one in _COMMANDS if called in (one, None) or called not in {**_COMMANDS, **_GROUPS}]:
+    wanted = {called} if called in _COMMANDS or called in _GROUPS else {*_COMMANDS, *_GROUPS}
+    for name in (one for one in _COMMANDS if one in wanted):
         app.command(name)(getattr(import_module(f"ballast.cli.{_COMMANDS[name]}"), name))
-    for name in [one for one in _GROUPS if called in (one, None) or called not in {**_COMMANDS, **_GROUPS}]:
+    for name in (one for one in _GROUPS if one in wanted):
         app.add_typer(import_module(f"ballast.cli.{_GROUPS[name]}").group, name=name)
     return app
 

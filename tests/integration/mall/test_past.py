@@ -14,8 +14,9 @@ from ballast.mall.aftersales import Asked
 from ballast.mall.db import Connection
 from ballast.mall.ids import derived, new_id
 from ballast.mall.owner import Owner
-from ballast.mall.past import GoneBack, Goods, Past, tell
+from ballast.mall.past import GoneBack, Goods, Past
 from ballast.mall.rules.states import Event
+from ballast.mall.told import tell
 from tests.fix_mall import OpenShop, Shop
 from tests.integration.mall.ordering import HOME, NOW, buy, in_shop
 from tests.integration.mall.paying import Till, at_till, books_of

@@ -14,13 +14,14 @@ from ballast.mall.ids import derived
 from ballast.mall.imports import values
 from ballast.mall.imports.columns import OF_ORDER
 from ballast.mall.imports.grouping import Group
-from ballast.mall.past import GoneBack, Goods, Past, Told, tell
+from ballast.mall.past import GoneBack, Goods, Past
 from ballast.mall.quoting import Address
 from ballast.mall.rules.levels import Level
 from ballast.mall.rules.money import allocate
 from ballast.mall.rules.numbers import order_number
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Event, Status
+from ballast.mall.told import Told, tell
 from ballast.mall.visitors import read_login
 
 _MOST_FEN = 10**15

@@ -19,7 +19,7 @@ from ballast.mall.ids import derived
 from ballast.mall.past import Past, payment_of
 from ballast.mall.rules.refused import Refused
 from ballast.mall.sandbox.ledger import Ledger
-from ballast.mall.seed import goods, promises, sales
+from ballast.mall.seed import goods, lives, promises, sales
 from ballast.mall.seed.people import DEMO_PHONE
 from ballast.mall.seed.pictures import COUNT, SIDE, Painted, Put, folder_or_bucket, paint
 from ballast.mall.seed.words import Pair, Trade, words
@@ -325,7 +325,7 @@ def content(
             *range_.in_category,
             *(item.sku for item in range_.items),
             *sold.rows,
-            *sales.visits(rng, MOST_VISIT_DAYS if orders else 0, now),
+            *lives.visits(rng, MOST_VISIT_DAYS if orders else 0, now),
         ]
     )
     return rows, sold.paid

@@ -1,11 +1,10 @@
-"""What was sold in a seeded shop over the last ninety days: orders in every state, priced by the rules and told by `past`."""
+"""What was sold in a seeded shop over the last ninety days: orders in every state, priced by the rules and told by `told`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -13,30 +12,23 @@ import msgspec
 from ballast.mall import tables
 from ballast.mall.bookkeeping import day_of
 from ballast.mall.ids import derived, part_of
-from ballast.mall.past import GoneBack, Goods, Past, Told, tell
+from ballast.mall.past import Goods, Past
 from ballast.mall.rules import levels, pricing
-from ballast.mall.rules.breakdown import Breakdown
 from ballast.mall.rules.discounts import CouponTerms, Line
 from ballast.mall.rules.numbers import order_number
-from ballast.mall.rules.refunding import PaidLine, RefundState, worth_fen
 from ballast.mall.rules.shipping import Destination
-from ballast.mall.rules.states import Event, Status
+from ballast.mall.rules.states import Status
 from ballast.mall.seed.goods import Item, Range
+from ballast.mall.seed.lives import PAY_WITHIN, life, moment, one_of
 from ballast.mall.seed.people import Person, person
 from ballast.mall.seed.promises import LEVELS, Promises
 from ballast.mall.seed.words import words
 from ballast.mall.terms import StoredLevel
 from ballast.mall.terms import levels as levels_of
+from ballast.mall.told import Told, tell
 
-T = TypeVar("T")
-OVER = timedelta(days=90)
-PAY_WITHIN = timedelta(minutes=30)
 POINTS_PER_YUAN = 1
-_CLOSED_AFTER = timedelta(days=7)
-_RECEIVED_AFTER = timedelta(days=10)
 _MEMBERS = 0.7
-_BY_HOUR = (1, 1, 1, 1, 1, 1, 2, 4, 6, 8, 9, 9, 8, 7, 7, 8, 8, 8, 9, 12, 14, 14, 9, 4)
-"""How busy each hour of a day in China is."""
 
 
 class Sales(msgspec.Struct, frozen=True):
@@ -89,8 +81,8 @@ def make(
     paid: list[Past] = []
     numbers: set[str] = set()
     for n in range(count if offered else 0):
-        buyer = _one(rng, members if rng.random() < _MEMBERS else guests)
-        placed_at = _moment(rng, n, count, now)
+        buyer = one_of(rng, members if rng.random() < _MEMBERS else guests)
+        placed_at = moment(rng, n, count, now)
         coupon = promises.terms if buyer.member and buyer.owner_id not in claims and rng.random() < 0.3 else None
         order, used = _order(rng, shop_id, n, buyer, offered, promises, coupon, placed_at, now, numbers)
         told = tell(order)
@@ -115,37 +107,6 @@ def make(
         for one in goods.products
     ]
     return Sales(rows, products, paid)
-
-
-def visits(rng: Random, days: int, now: datetime) -> list[tables.VisitHour]:
-    """Who came, hour by hour."""
-    popular = 0.5 + 3 * rng.random()
-    last = now.replace(minute=0, second=0, microsecond=0)
-    found = []
-    for back in range(days * 24):
-        hour = last - timedelta(hours=back)
-        busy = _BY_HOUR[(hour.hour + 8) % 24]
-        views = int(busy * popular * (0.5 + rng.random()))
-        if views > 2:
-            visitors = max(1, views // 3)
-            found.append(tables.VisitHour(hour, views, visitors, visitors // 3, visitors // 6))
-    return found
-
-
-def _one(rng: Random, of: Sequence[T]) -> T:
-    return of[int(rng.random() * len(of))]
-
-
-def _moment(rng: Random, n: int, count: int, now: datetime) -> datetime:
-    """Spread over the ninety days, more of them lately, at the hours at which people buy; the last few within the hour."""
-    if n >= count - max(1, count // 50):
-        return now - timedelta(minutes=1 + 25 * rng.random())
-    lately: float = rng.random() ** 0.7
-    day = now - OVER * (1 - lately)
-    hour = rng.choices(range(24), _BY_HOUR)[0]
-    at = day.replace(minute=int(rng.random() * 60), second=int(rng.random() * 60), microsecond=0)
-    at += timedelta(hours=(hour - 8 - at.hour) % 24)
-    return min(at, now - timedelta(minutes=40))
 
 
 def _order(
@@ -214,11 +175,11 @@ def _order(
             shipping_fen=breakdown.shipping.fee_fen,
             breakdown=breakdown,
             coupon_claim_id=used.claim_id if used else None,
-            note=_one(rng, words().notes),
+            note=one_of(rng, words().notes),
             provider="sandbox",
             provider_code=f"seed-{order_id.hex}",
             points_per_yuan=POINTS_PER_YUAN,
-            **_life(rng, goods, breakdown, placed_at, now),
+            **life(rng, goods, breakdown, placed_at, now),
         ),
         used,
     )
@@ -246,91 +207,6 @@ def _number(order_id: UUID, placed_at: datetime, numbers: set[str]) -> str:
             break
     numbers.add(number)
     return number
-
-
-def _life(
-    rng: Random, goods: Sequence[Goods], breakdown: Breakdown, placed_at: datetime, now: datetime
-) -> dict[str, Any]:
-    """What happened to it, as far as its time has come."""
-    chance = rng.random()
-    if chance < 0.1:
-        if placed_at + PAY_WITHIN >= now:
-            return {}
-        if chance < 0.02:
-            at = placed_at + timedelta(minutes=1 + 20 * rng.random())
-            return {"cancelled_at": at, "cancelled_by": Event.CANCEL_BY_SHOPPER}
-        return {"cancelled_at": placed_at + PAY_WITHIN}
-    paid_at = placed_at + timedelta(seconds=20 + 500 * rng.random())
-    if paid_at >= now:
-        return {}
-    life: dict[str, Any] = {"paid_at": paid_at}
-    if chance < 0.13:
-        back_at = paid_at + timedelta(hours=1 + 3 * rng.random())
-        if back_at < now:
-            everything = tuple((n, one.quantity, one.total_fen) for n, one in enumerate(goods, 1))
-            life["back"] = (_gone_back(rng, everything, breakdown.shipping.fee_fen, paid_at, back_at),)
-        return life
-    shipped_at = paid_at + timedelta(hours=4 + 40 * rng.random())
-    if shipped_at >= now:
-        return life
-    life |= {
-        "shipped_at": shipped_at,
-        "carrier": _one(rng, words().carriers),
-        "tracking": f"SF{int(rng.random() * 10**13):013}",
-    }
-    by_hand = rng.random() < 0.6
-    received_at = shipped_at + (timedelta(days=1 + 5 * rng.random()) if by_hand else _RECEIVED_AFTER)
-    if received_at >= now:
-        return life
-    life |= {"received_at": received_at, "by_hand": by_hand}
-    closed_at = received_at + _CLOSED_AFTER
-    asked_at = received_at + timedelta(hours=1 + 80 * rng.random())
-    line = 1 + int(rng.random() * len(goods))
-    one = goods[line - 1]
-    piece = ((line, 1, worth_fen(PaidLine(UUID(int=line), one.quantity, one.total_fen), 1)),)
-    # Of those that can still be decided about there are few: so that every shop has some, more of them are asked for.
-    if chance < (0.35 if closed_at >= now else 0.2) and asked_at < now and piece[0][2]:
-        if closed_at >= now:
-            life["back"] = (
-                GoneBack(asked_at, piece, status=RefundState.REQUESTED, reason=_one(rng, words().complaints)),
-            )
-            return life
-        if chance < 0.17:
-            life["back"] = (_gone_back(rng, piece, 0, asked_at, asked_at + timedelta(hours=1 + 20 * rng.random())),)
-            if (
-                one.total_fen == sum(each.total_fen for each in goods) + breakdown.shipping.fee_fen
-                and one.quantity == 1
-            ):
-                return life  # all of it is back: that closes it
-        else:
-            life["back"] = (
-                GoneBack(
-                    asked_at,
-                    piece,
-                    status=RefundState.REFUSED,
-                    decided_at=asked_at + timedelta(hours=6),
-                    reason=_one(rng, words().complaints),
-                    answer=_one(rng, words().refusals),
-                ),
-            )
-    if closed_at < now:
-        life["closed_at"] = closed_at
-    return life
-
-
-def _gone_back(
-    rng: Random, lines: tuple[tuple[int, int, int], ...], shipping_fen: int, asked_at: datetime, at: datetime
-) -> GoneBack:
-    return GoneBack(
-        asked_at,
-        lines,
-        shipping_fen,
-        RefundState.SUCCEEDED,
-        decided_at=asked_at + (at - asked_at) / 2,
-        succeeded_at=at,
-        reason=_one(rng, words().complaints),
-        answer=_one(rng, words().answers),
-    )
 
 
 def _move(order: Past, told: Told, stock: dict[UUID, _Stock], sold: dict[UUID, int]) -> None:
