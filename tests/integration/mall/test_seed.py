@@ -144,9 +144,25 @@ def test_seeding_again_adds_nothing_and_more_shops_come_beside(
     again = _seed(mall_database, folder, now=NOW + timedelta(hours=1))
     assert (again.shops, again.there, again.rows, again.password) == (0, SHOPS, 0, None)
     assert rows(mall_database) == before
-    # A shop whose filling was broken off after it was opened is filled.
     more = _seed(mall_database, folder, shops=SHOPS + 1, orders=3)
     assert (more.shops, more.there) == (1, SHOPS)
+    books_balance(mall_database)
+
+
+def test_broken_off_it_goes_on(mall_database: MallDatabase, seeded: Seeded, folder: Path) -> None:
+    def break_off(done: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    few = {"shops": 4, "orders": 5, "products": 3, "seed": 11, "pictures": 0}
+    with pytest.raises(KeyboardInterrupt):
+        _seed(mall_database, folder, **few, watch=break_off)
+    again = _seed(mall_database, folder, **few)
+    assert (again.shops, again.there) == (2, 2)
+    assert mall_database.run(
+        "SELECT count(DISTINCT shop_id), count(*) FROM mall.orders JOIN mall.directory USING (shop_id) WHERE slug = ANY(%s)",
+        list(again.slugs),
+    ) == [(4, 20)]
     books_balance(mall_database)
 
 

@@ -35,6 +35,7 @@ _SCOPE = "seed"
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 """Ids of shops must not depend on when they were seeded."""
 _COLOURS = ("#07c160", "#0f766e", "#b45309", "#be123c", "#1d4ed8", "#6d28d9", "#15803d", "#a16207")
+_DEARER = ("basic", "pro", "flagship").index
 _PLANS = ("basic", "basic", "basic", "pro", "pro", "flagship")
 
 Watch = Callable[[int], None]
@@ -159,7 +160,7 @@ async def plant(
     made = there = rows = 0
     for first in range(0, shops, _OPENED_AT_ONCE):
         batch = plans[first : first + _OPENED_AT_ONCE]
-        rows += await _open(db, batch, merchant, now)
+        rows += await _open(db, batch, merchant, products, now)
         for plan in batch:
             written = await _fill(db, plan, beside, orders, products, hashed, now)
             made, there, rows = made + (written > 0), there + (written == 0), rows + written
@@ -212,7 +213,7 @@ async def _merchant(db: Database, password_hash: str, now: datetime) -> tuple[UU
         return UUID(str(row["account_id"])), False
 
 
-async def _open(db: Database, plans: Sequence[Plan], merchant: UUID, now: datetime) -> int:
+async def _open(db: Database, plans: Sequence[Plan], merchant: UUID, products: int, now: datetime) -> int:
     """Those that are not there get their lines of the directory, their own rows and their owner. How many rows."""
     async with db.platform() as connection:
         cursor = await connection.execute(
@@ -226,18 +227,20 @@ async def _open(db: Database, plans: Sequence[Plan], merchant: UUID, now: dateti
         rows = tables.Rows()
         for plan in plans:
             if plan.slug not in found:
-                rows.add(*_opening(plan, merchant, now))
+                rows.add(*_opening(plan, merchant, products, now))
         await rows.write(connection)
     return rows.count
 
 
-def _opening(plan: Plan, merchant: UUID, now: datetime) -> list[tables.Row]:
+def _opening(plan: Plan, merchant: UUID, products: int, now: datetime) -> list[tables.Row]:
     opened_at = now - timedelta(days=300 + int(plan.rng.random() * 400))
     until = now + timedelta(days=30 + int(plan.rng.random() * 335))
-    month_fen = {"basic": 29_900, "pro": 89_900, "flagship": 299_900}[plan.plan]
+    # A plan that has room for its products.
+    chosen = max(plan.plan, "basic" if products <= 2_000 else "pro" if products <= 20_000 else "flagship", key=_DEARER)
+    month_fen = {"basic": 29_900, "pro": 89_900, "flagship": 299_900}[chosen]
     months = max(1, round((until - opened_at).days / 30))
     return [
-        tables.Directory(plan.shop_id, plan.slug, plan.name[0], plan.trade.industry, plan.plan, until, opened_at),
+        tables.Directory(plan.shop_id, plan.slug, plan.name[0], plan.trade.industry, chosen, until, opened_at),
         tables.Shop(
             shop_id=plan.shop_id,
             name=plan.name[0],
@@ -253,7 +256,7 @@ def _opening(plan: Plan, merchant: UUID, now: datetime) -> list[tables.Row]:
             updated_at=opened_at,
         ),
         tables.Staff(plan.shop_id, merchant, "owner", opened_at),
-        tables.Subscription(plan.shop_id, plan.shop_id, plan.plan, opened_at, until, month_fen * months, opened_at),
+        tables.Subscription(plan.shop_id, plan.shop_id, chosen, opened_at, until, month_fen * months, opened_at),
     ]
 
 
