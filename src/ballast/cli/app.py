@@ -34,6 +34,8 @@ _COMMANDS = {
     "merge": "merge",
 }
 """Each command, and the module whose function of that name it is."""
+_GROUPS = {"mall": "mall"}
+"""Each group of commands, and the module whose `group` it is."""
 
 
 def commands(called: str | None = None) -> typer.Typer:
@@ -49,8 +51,11 @@ def commands(called: str | None = None) -> typer.Typer:
         "Each command's --help has an example.",
     )
     app.callback()(common)
-    for name in (called,) if called in _COMMANDS else _COMMANDS:
+    wanted = {called} if called in _COMMANDS or called in _GROUPS else {*_COMMANDS, *_GROUPS}
+    for name in (one for one in _COMMANDS if one in wanted):
         app.command(name)(getattr(import_module(f"ballast.cli.{_COMMANDS[name]}"), name))
+    for name in (one for one in _GROUPS if one in wanted):
+        app.add_typer(import_module(f"ballast.cli.{_GROUPS[name]}").group, name=name)
     return app
 
 

@@ -4,8 +4,9 @@ SELECT refund_id, status, lines::text AS lines, shipping_fen FROM mall.refund
 WHERE order_id = :order_id AND status NOT IN ('refused', 'withdrawn');
 
 -- name: due_payment
--- The payment that a refund goes back to.
-SELECT payment_id FROM mall.payment WHERE order_id = :order_id AND status = 'succeeded' AND NOT undue ORDER BY succeeded_at LIMIT 1;
+-- The payment that a refund goes back to. What was paid before the shop came here no provider of ours can pay back.
+SELECT payment_id FROM mall.payment
+WHERE order_id = :order_id AND status = 'succeeded' AND NOT undue AND provider <> 'import' ORDER BY succeeded_at LIMIT 1;
 
 -- name: request
 -- Somebody asks for money back; nothing where the id was used before.
