@@ -34,7 +34,9 @@ _log = logging.getLogger(__name__)
 
 
 async def work(found: Settings, ready: Path | None = None) -> None:
-    """Works until SIGTERM or SIGINT; its process number is written into `ready` when it begins. Raises where the queue's database is lost: to be started again."""
+    """Works until SIGTERM or SIGINT; its process number is written into `ready` when it begins.
+
+    Raises where the queue's database is lost: it is to be started again then."""
     db = Database(found)
     await db.open()
     app = jobs.queue(found.owner_dsn, db, providers(found), [])

@@ -177,8 +177,8 @@ class Supervisor:
         )
         if state.deaths >= rules.MANY_DEATHS:
             self._say(
-                f"{name} has died {state.deaths} times in a row within {rules.LIVED_S:.0f} s of its start. It is tried again every"
-                f" {rules.LONGEST_REST_S:.0f} s at the latest. Its log is {self._logs[name].path}; what it said last:",
+                f"{name} has died {state.deaths} times in a row within {rules.LIVED_S:.0f} s of its start; it is tried every"
+                f" {rules.LONGEST_REST_S:.0f} s in the end. Its log is {self._logs[name].path}; what it said last:",
                 bad=True,
             )
             for line in self._last[name]:

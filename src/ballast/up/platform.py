@@ -61,7 +61,7 @@ class Platform:
 
 
 def places(config_file: Path | None, folder: Path | None) -> tuple[Path, Path]:
-    """Where the settings are and where the data: absolute. A folder that is named has its settings in it, unless those are named."""
+    """Where settings and data are: absolute. A folder that is named has its settings in it, unless they are named."""
     if config_file is None:
         config_file = folder / "ballast.toml" if folder is not None else Path("ballast.toml")
     config_file = config_file.absolute()
