@@ -205,30 +205,32 @@ def test_when_the_server_itself_is_killed_another_takes_its_place(up: Up) -> Non
     os.kill(postmaster, signal.SIGKILL)
     up.until(lambda: up.server.pid not in (None, postmaster) and up.note().all_up, "another server")
 
-    def answers() -> bool:
-        with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"{up.url}/s/lin/", timeout=20).status_code == 200
-        return False
-
-    up.until(answers, "pages to be answered again")
     assert up.orders() == before
-    up.order()
+
+    def ordered() -> str:
+        with contextlib.suppress(AssertionError):  # 503: a process finds its connections broken when it uses them
+            return up.order()
+        return ""
+
+    up.until(ordered, "an order to be taken again")
+    assert up.orders() == before + 1
     told = _status(up, "status", "--config", str(up.folder / "ballast.toml"))
     assert told.returncode == 0, told.stdout + told.stderr
 
 
-def test_a_worker_that_is_killed_leaves_no_job_undone_for_ever(up: Up) -> None:
+def test_a_worker_that_is_killed_in_the_middle_of_a_job_leaves_nothing_undone_for_ever(up: Up) -> None:
     up.ensure()
     up.order()
-    with psycopg.connect(up.database.dsn, autocommit=True) as connection:
-        # As a worker leaves it that is killed in the middle of the job.
-        connection.execute(
-            "INSERT INTO procrastinate.procrastinate_jobs (queue_name, task_name, lock, queueing_lock, status)"
-            " VALUES ('default', 'mall.expire', 'mall.expire', 'mall.expire', 'doing')"
-        )
-        connection.execute("UPDATE mall.orders SET expires_at = now() WHERE status = 'pending_payment'")
+    expiring = "SELECT 1 FROM procrastinate.procrastinate_jobs WHERE task_name = 'mall.expire' AND status = 'doing'"
+    with psycopg.connect(up.database.dsn) as somebody:
+        somebody.execute("UPDATE mall.orders SET pay_by = now() - interval '1 hour' WHERE status = 'pending_payment'")
+        somebody.commit()
+        somebody.execute("SELECT FROM mall.orders FOR UPDATE")  # the job waits for it
+        up.until(lambda: up.database.run(expiring), "the job to be begun")
+        up.kill_part("worker")
+        assert up.database.run(expiring) == [(1,)]
     left = "SELECT count(*) FROM mall.orders WHERE status = 'pending_payment'"
-    up.until(lambda: up.database.run(left) == [(0,)], "the order to be cancelled by the worker", 40)
+    up.until(lambda: up.database.run(left) == [(0,)], "the orders to be cancelled by the next worker", 40)
 
 
 def test_killed_itself_it_takes_all_along_and_starts_again(up: Up) -> None:
@@ -250,40 +252,37 @@ def test_killed_itself_it_takes_all_along_and_starts_again(up: Up) -> None:
 
 def test_told_to_end_it_leaves_nothing_running_and_everything_there(up: Up) -> None:
     up.ensure()
-    page = up.order()
+    up.order()
     before, family = up.orders(), up.family()
     assert len(family) > len(ALL)
 
     assert up.stop() == 0
 
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert alive == []
+    assert psutil.wait_procs(family, timeout=10)[1] == []
     assert left_of(up.folder) == []
-    assert look(up.folder) is None
-    assert _status(up, "up", "--folder", str(up.folder), "--status").returncode == 1
+    told = _status(up, "up", "--folder", str(up.folder), "--status")
+    assert (told.returncode, "nothing runs" in told.stderr) == (1, True)
+
+    # With its server's data gone it does not begin anew with an empty one.
+    (up.folder / "server").rename(up.folder / "away")
+    try:
+        refused = _status(up, *up.command()[3:])
+    finally:
+        shutil.rmtree(up.folder / "server", ignore_errors=True)
+        (up.folder / "away").rename(up.folder / "server")
+    assert (refused.returncode, "ballast recover" in refused.stderr) == (1, True)
+
     up.ensure()
     assert up.orders() == before
-    assert httpx.get(up.url + page, follow_redirects=False).status_code in (200, 303, 403, 404)  # another browser's
 
 
 def test_told_twice_it_ends_at_once_and_loses_nothing(up: Up) -> None:
     up.ensure()
     up.order()
     before, family = up.orders(), up.family()
+
     assert up.stop(signal.SIGINT, signal.SIGINT) == 0
+
     assert psutil.wait_procs(family, timeout=10)[1] == []
-    up.ensure()
-    assert up.orders() == before
-
-
-def test_an_empty_server_does_not_take_the_place_of_a_lost_one(up: Up) -> None:
-    up.ensure()
-    up.stop()
-    shutil.move(up.folder / "server", up.folder / "away")
-    try:
-        refused = _status(up, *up.command()[3:])
-    finally:
-        shutil.rmtree(up.folder / "server", ignore_errors=True)
-        shutil.move(up.folder / "away", up.folder / "server")
-    assert refused.returncode == 1
-    assert "ballast recover" in refused.stderr
+    with up.server:
+        assert up.orders() == before

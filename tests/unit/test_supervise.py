@@ -133,6 +133,10 @@ def test_a_person_sees_what_is_not_as_it_should_be() -> None:
     assert for_people('{"ts":"…","level":"info","event":"spool_ready","from":"recorder","cut_bytes":0}') is None
     alarm = '{"ts":"…","level":"alarm","event":"not_armed","from":"recorder","reason":{"what":"It may not.","do":"Grant it."}}'
     assert for_people(alarm) == "not armed: reason=It may not. Grant it."
+    waits = '{"ts":"…","level":"warning","event":"stays_armed","from":"recorder"}'
+    assert for_people(waits) == "stays armed"
+    assert for_people(waits, ending=True) is None
+    assert for_people(alarm, ending=True) == for_people(alarm)
     assert for_people("[INFO] Starting granian") is None
     assert for_people("[INFO] Starting granian", everything=True) == "[INFO] Starting granian"
     assert for_people("Traceback (most recent call last):") == "Traceback (most recent call last):"

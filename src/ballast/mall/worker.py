@@ -24,8 +24,8 @@ from ballast.mall.db import Database
 from ballast.mall.payments.providers import providers
 from ballast.mall.settings import Settings
 
-SIGN_OF_LIFE_S = 5.0
-SILENT_S = 20.0
+SIGN_OF_LIFE_S = 3.0
+SILENT_S = 12.0
 """A worker that gave no sign of life for so long is gone."""
 _FINISH_S = 10.0
 """What is being done when it is told to end is finished within this time, or rolled back."""

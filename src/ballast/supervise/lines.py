@@ -25,8 +25,7 @@ Write = Callable[[str, str, bool], None]
 _KEPT_BYTES, _KEPT_FILES = 10 << 20, 4
 _QUEUED = 1000
 _QUIET = re.compile(r"\[(?:DEBUG|INFO)\]|(?:DEBUG|INFO)\b")
-_ANNOYING = frozenset({"stays_armed"})
-"""Said each time that all is stopped, where nothing else could be meant."""
+_BAD = frozenset({"error", "alarm"})
 
 
 class Console:
@@ -84,21 +83,22 @@ def _ignore(record: LogRecord) -> None:
     """In place of a complaint on standard error."""
 
 
-def for_people(line: str, *, everything: bool = False) -> str | None:
+def for_people(line: str, *, everything: bool = False, ending: bool = False) -> str | None:
     """A part's line as it is shown on the console; None: it is for the log file alone.
 
-    JSON objects of `logbook` come out as words. What tells of things as they should be is left out unless `everything`."""
+    JSON objects of `logbook` come out as words. What tells of things as they should be is left out unless `everything`; and
+    what a part that is told to end has to say of it (`ending`), unless it is bad."""
     if line.startswith("{"):
         with contextlib.suppress(msgspec.DecodeError, AttributeError):
-            return _of_event(msgspec.json.decode(line), everything=everything)
-    if not line.strip() or (not everything and _QUIET.match(line)):
+            return _of_event(msgspec.json.decode(line), everything=everything, ending=ending)
+    if not line.strip() or (not everything and (ending or _QUIET.match(line))):
         return None
     return line
 
 
-def _of_event(event: dict[str, Any], *, everything: bool) -> str | None:
+def _of_event(event: dict[str, Any], *, everything: bool, ending: bool) -> str | None:
     level, what = event.get("level", ""), str(event.get("event", ""))
-    if not everything and (level == "info" or what in _ANNOYING):
+    if not everything and (level == "info" or (ending and level not in _BAD)):
         return None
     rest = {name: value for name, value in event.items() if name not in ("ts", "level", "event", "from")}
     words = " ".join(f"{name}={_word(value)}" for name, value in rest.items())

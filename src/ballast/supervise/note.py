@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -40,7 +41,7 @@ class Note(msgspec.Struct, frozen=True):
     @property
     def all_up(self) -> bool:
         """Whether every part is there."""
-        return not self.stopping and all(part.phase in ("ready", "done") for part in self.parts)
+        return bool(self.parts) and not self.stopping and all(part.phase in ("ready", "done") for part in self.parts)
 
 
 def write(folder: Path, note: Note) -> None:
@@ -67,6 +68,8 @@ def only_one(folder: Path) -> Iterator[None]:
     try:
         holding = _locked(folder, make=True)
         with holding:
+            # What the one before left there must not be taken for ours.
+            write(folder, Note(os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"), False, ()))
             yield
     except BlockingIOError:
         other = _read(folder)

@@ -29,5 +29,7 @@ class Part:
     """Told instead of SIGTERM, or after it, where all is to end at once."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Beside the environment of the supervisor."""
+    quiet: bool = False
+    """What it says is for its log alone; when it dies, its last words are shown."""
     address: str = ""
     """Where it is reached, for people."""

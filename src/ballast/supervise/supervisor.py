@@ -20,7 +20,7 @@ from ballast.supervise.processes import Running, pause
 from ballast.supervise.rules import Start, State
 
 _LOOK_S = 0.1
-_LAST_LINES = 15
+_LAST_LINES, _LAST_OF_QUIET = 15, 5
 
 
 class Supervisor:
@@ -157,7 +157,9 @@ class Supervisor:
         """In the thread that reads the part's output."""
         self._logs[name].write(line)
         self._last[name].append(line)
-        shown = for_people(line, everything=self._everything)
+        if self._parts[name].quiet and not self._everything:
+            return
+        shown = for_people(line, everything=self._everything, ending=self._asked > 0)
         if shown is not None:
             self._console.say(name, shown)
 
@@ -166,23 +168,26 @@ class Supervisor:
 
     def _tell_end(self, name: str, was: State, now: float) -> None:
         state = self._states[name]
-        if state.phase == "stopped" or (state.phase == "done" and not self._everything):
-            return
+        if state.phase == "failed" and self._parts[name].quiet:
+            self._tell_last(name, _LAST_OF_QUIET)
         if state.phase != "resting":
             return
         rest = f"started again in {state.again_at - now:.0f} s" if state.again_at - now >= 1 else "started again"
-        self._say(
-            f"{name} {state.ended} ({'while it started' if was.phase == 'starting' else 'while it ran'}); {rest}",
-            bad=True,
-        )
+        when = "while it started" if was.phase == "starting" else "while it ran"
+        self._say(f"{name} {state.ended} {when}; {rest}", bad=True)
         if state.deaths >= rules.MANY_DEATHS:
             self._say(
                 f"{name} has died {state.deaths} times in a row within {rules.LIVED_S:.0f} s of its start; it is tried every"
                 f" {rules.LONGEST_REST_S:.0f} s in the end. Its log is {self._logs[name].path}; what it said last:",
                 bad=True,
             )
-            for line in self._last[name]:
-                self._console.say(name, line, bad=True)
+            self._tell_last(name, _LAST_LINES)
+        elif self._parts[name].quiet:
+            self._tell_last(name, _LAST_OF_QUIET)
+
+    def _tell_last(self, name: str, most: int) -> None:
+        for line in list(self._last[name])[-most:]:
+            self._console.say(name, line, bad=True)
 
     def _tell(self) -> None:
         if not self._was_up and rules.all_up(self._states) and not self._asked:

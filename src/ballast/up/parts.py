@@ -59,6 +59,7 @@ def parts_of(platform: Platform) -> list[Part]:
             start_patience_s=600.0,  # after a crash it replays its log
             stop_patience_s=90.0,
             hurry=signal.SIGQUIT,
+            quiet=True,
         )
         parts.insert(0, server)
     if up.sandbox_port:

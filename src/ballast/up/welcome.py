@@ -35,6 +35,8 @@ def lines(platform: Platform) -> list[str]:
     said += [f"  {'shops' if not at else '     '}           {base}/s/{slug}/" for at, slug in enumerate(slugs)]
     if platform.up.sandbox_port:
         said.append(f"  payments        {found.sandbox_url} (a sandbox: no money moves)")
+    if platform.embedded:
+        said.append(f"  database        psql '{platform.owner_dsn}'")
     said += [f"  data            {platform.folder} (logs in {platform.folder / 'logs'})"]
     said += [f"  protection      ballast status --config {platform.config_path}", "", "Ctrl-C stops all of it"]
     return said
