@@ -91,7 +91,7 @@ def test_secrets_are_made_once_and_are_their_owners_alone(tmp_path: Path) -> Non
     made = secrets.of_folder(tmp_path)
     assert secrets.of_folder(tmp_path) == made
     assert (tmp_path / secrets.SECRETS_FILE).stat().st_mode & 0o777 == 0o600
-    assert len({made.secret, made.mall_app, made.mall_identity, made.mall_platform}) == 4
+    assert len({made.secret, made.mall_app, made.mall_identity, made.mall_platform, made.demo}) == 5
 
 
 def test_a_taken_port_is_named() -> None:

@@ -47,6 +47,13 @@ def up(
             "--sandbox-port", help="Of the sandbox payment provider; 0: none. Default: 8001", show_default=False
         ),
     ] = None,
+    seed_shops: Annotated[
+        int,
+        typer.Option(
+            "--seed-shops", min=0, help="Make so many plausible shops, once, to look at. Never beside real ones."
+        ),
+    ] = 0,
+    seed_orders: Annotated[int, typer.Option("--seed-orders", min=0, help="Orders that each of them has had.")] = 100,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all that the parts say.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Tell how a platform that runs is; start nothing.")] = False,
     as_json: options.Json = False,
@@ -70,10 +77,12 @@ def up(
     if status:
         show_status(platforms.places(config, folder)[1], as_json=as_json)
         return
+    from ballast.up.demo import Shops
     from ballast.up.run import run
 
     said = {"host": host, "port": port, "sandbox_port": sandbox_port}
-    code = run(platforms.resolve(config, folder, said), Shown(), everything=verbose)
+    shops = Shops(seed_shops, seed_orders) if seed_shops else None
+    code = run(platforms.resolve(config, folder, said), Shown(), shops=shops, everything=verbose)
     if code:
         raise typer.Exit(code)
 

@@ -42,6 +42,8 @@ class Platform:
     mall: Settings
     document: Mapping[str, Any]
     """What the settings file says of the vault's half."""
+    demo_password: str
+    """See `Secrets.demo`."""
 
     @property
     def server_dir(self) -> Path:
@@ -67,6 +69,8 @@ def places(config_file: Path | None, folder: Path | None) -> tuple[Path, Path]:
     config_file = config_file.absolute()
     if folder is not None:
         return config_file, Path(os.path.realpath(folder))
+    if (config_file.parent / keys.SECRETS_FILE).exists():  # settings that stand in a platform's folder are that one's
+        return config_file, Path(os.path.realpath(config_file.parent))
     said = load(read_document(config_file), {}, str(config_file)).folder
     if said:
         return config_file, Path(os.path.realpath(config_file.parent / Path(said).expanduser()))
@@ -104,7 +108,7 @@ def resolve(config_file: Path | None, folder: Path | None, said: Mapping[str, ob
     )
     found = mall.with_owner(found, owner_dsn)
     rest = {name: value for name, value in document.items() if name not in ("up", "mall")}
-    return Platform(config_path, folder, up, embedded, owner_dsn, found, rest)
+    return Platform(config_path, folder, up, embedded, owner_dsn, found, rest, secret.demo)
 
 
 def make_folder(folder: Path) -> None:

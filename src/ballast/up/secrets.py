@@ -21,6 +21,8 @@ class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mall_app: str
     mall_identity: str
     mall_platform: str
+    demo: str
+    """The first password of the shops that `--seed-shops` makes; the only one that is shown."""
 
 
 def of_folder(folder: Path) -> Secrets:
@@ -40,7 +42,8 @@ def of_folder(folder: Path) -> Secrets:
 
 
 def _make(path: Path) -> Secrets:
-    made = Secrets(*(secrets.token_hex(32) for _ in msgspec.structs.fields(Secrets)))
+    secret, app, identity, platform = (secrets.token_hex(32) for _ in range(4))
+    made = Secrets(secret, app, identity, platform, demo=secrets.token_urlsafe(9))
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:

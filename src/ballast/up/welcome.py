@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import psycopg
@@ -18,8 +19,8 @@ _SHOWN = 3
 _SOME_SHOPS = "SELECT slug FROM mall.directory WHERE status = 'open' ORDER BY opened_at DESC, slug LIMIT %s"
 
 
-def lines(platform: Platform) -> list[str]:
-    """Where everything is, one line each."""
+def lines(platform: Platform, more: Sequence[str] = ()) -> list[str]:
+    """Where everything is, one line each; `more` among them."""
     found, base = platform.mall, platform.mall.base_url.rstrip("/")
     try:
         token, slugs = asyncio.run(_ask(found))
@@ -35,6 +36,7 @@ def lines(platform: Platform) -> list[str]:
     said += [f"  {'shops' if not at else '     '}           {base}/s/{slug}/" for at, slug in enumerate(slugs)]
     if platform.up.sandbox_port:
         said.append(f"  payments        {found.sandbox_url} (a sandbox: no money moves)")
+    said += more
     if platform.embedded:
         said.append(f"  database        psql '{platform.owner_dsn}'")
     said += [f"  data            {platform.folder} (logs in {platform.folder / 'logs'})"]
