@@ -27,6 +27,7 @@ import pytest
 from ballast.postgres import EmbeddedServer
 from ballast.supervise import Note, PartNote, look
 from ballast.supervise.processes import left_of
+from ballast.up.platform import mall_settings
 from tests.fix_mall import MallDatabase, Shop, open_a_shop
 from tests.integration.mall.shopping import Shopper
 
@@ -173,6 +174,13 @@ def test_nobody_else_may_read_the_secrets_and_no_log_tells_them(up: Up) -> None:
     assert len(secrets) == 4  # the fifth is meant to be shown
     for file in [up.folder / "console", up.folder / "ballast.toml", *(up.folder / "logs").iterdir()]:
         assert not [secret for secret in secrets if secret in file.read_text()], file
+
+
+def test_commands_beside_it_find_its_database(up: Up) -> None:
+    up.ensure()
+    found = mall_settings(up.folder / "ballast.toml")
+    with psycopg.connect(found.app_dsn) as connection:
+        assert connection.execute("SELECT current_user, current_database()").fetchone() == ("mall_app", "mall")
 
 
 def test_a_second_one_and_a_taken_port_are_refused_before_anything_starts(up: Up) -> None:

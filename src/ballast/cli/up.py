@@ -95,6 +95,9 @@ class Shown:
 
     def __call__(self, who: str, text: str, bad: bool) -> None:
         colour = self._colours.setdefault(who, _COLOURS[(len(self._colours) - 1) % len(_COLOURS)])
+        if who == "up" and (not text or text.startswith("  ")):  # a table
+            out.print(Text(text))
+            return
         stamp = datetime.now().strftime("%H:%M:%S")
         line = Text.assemble((f"{stamp} ", "dim"), (f"{who:<9}", colour), (text, "red" if bad else ""))
         out.print(line)

@@ -53,7 +53,7 @@ class Console:
 
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
-            with contextlib.suppress(OSError, ValueError):  # who read it has gone: the parts go on
+            with contextlib.suppress(OSError, ValueError, SystemExit):  # who read it has gone: the parts go on
                 self._write(*line)
                 if self._lost:
                     lost, self._lost = self._lost, 0

@@ -31,5 +31,7 @@ class Part:
     """Beside the environment of the supervisor."""
     quiet: bool = False
     """What it says is for its log alone; when it dies, its last words are shown."""
+    begins: str = ""
+    """Told when it is started: what it is going to do, where that takes long."""
     address: str = ""
     """Where it is reached, for people."""

@@ -134,6 +134,8 @@ class Supervisor:
             self._states[name] = rules.ended(part, rules.started(state, 0, now), 1, now)
             self._say(f"{name} could not be started: {error}", bad=True)
             return
+        if part.begins:
+            self._say(f"{name}: {part.begins}")
         self._running[name] = running
         self._states[name] = rules.started(state, running.pid, now)
 

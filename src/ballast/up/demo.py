@@ -9,7 +9,7 @@ from ballast.supervise import Part
 from ballast.up.parts import tied
 from ballast.up.platform import Platform
 
-LOGIN = "merchant@example.com"
+LOGIN, PHONE = "merchant@example.com", "19900000001"
 
 
 class Shops(NamedTuple):
@@ -27,6 +27,7 @@ def part_of(platform: Platform, wanted: Shops) -> Part:
         needs=("recorder", "web"),
         once=True,
         quiet=True,
+        begins=f"{wanted.shops} shops with {wanted.orders} orders each, where they are not there yet; the pages work meanwhile",
         env={
             "BALLAST_CONFIG": str(platform.config_path),
             "BALLAST_MALL_SEED_PASSWORD": platform.demo_password,
@@ -37,4 +38,7 @@ def part_of(platform: Platform, wanted: Shops) -> Part:
 
 def lines(platform: Platform) -> list[str]:
     """How one gets in."""
-    return [f"  demo merchant   {LOGIN}, password {platform.demo_password}"]
+    return [
+        f"  demo merchant   {LOGIN}, password {platform.demo_password}",
+        f"  demo customer   {PHONE} in every shop, the same password",
+    ]

@@ -90,6 +90,9 @@ def resolve(config_file: Path | None, folder: Path | None, said: Mapping[str, ob
     server = EmbeddedServer(folder / "server", major=up.postgres)
     own = server.dsn(DATABASE)
     given = os.environ.get("BALLAST_DSN") or document.get("mall", {}).get("owner_dsn") or document.get("dsn")
+    written = str(document.get("dsn", ""))
+    if not _is_former_place(written, folder):
+        _refuse_another(str(given or ""), written, config_path)
     embedded = not given or given == own or _is_former_place(str(given), folder)
     owner_dsn = own if embedded else str(given)
     base = _address(up.host, up.port)
@@ -111,6 +114,21 @@ def resolve(config_file: Path | None, folder: Path | None, said: Mapping[str, ob
     return Platform(config_path, folder, up, embedded, owner_dsn, found, rest, secret.demo)
 
 
+def mall_settings(config_file: Path) -> Settings:
+    """The mall's half for a command beside a platform that runs: as the file and the environment say it, or else as `ballast up`
+    gives it to the platform's processes. ConfigError."""
+    document = read_document(config_file)
+    if "app_dsn" in document.get("mall", {}) or mall.variable("app_dsn") in os.environ:
+        return mall.load(config_file)
+    path, folder = places(config_file, None)
+    if not (folder / keys.SECRETS_FILE).exists():
+        raise ConfigError(
+            f"Nothing says where the mall's database is: {config_file} has no [mall] app_dsn, and no platform is in {folder}.",
+            "Start one with `ballast up`, or name its settings with --config.",
+        )
+    return resolve(path, folder, {}).mall
+
+
 def make_folder(folder: Path) -> None:
     """For this account alone; where the server runs under another, that one may pass through."""
     mode = 0o700 if server_account().uid == os.geteuid() else 0o711
@@ -124,6 +142,19 @@ def make_folder(folder: Path) -> None:
         raise ConfigError(
             f"the folder {folder} cannot be made: {error.strerror or error}.", "Choose another with --folder."
         ) from error
+
+
+def _refuse_another(given: str, written: str, config_path: Path) -> None:
+    """ConfigError where the environment names another database than the one that is protected: that is a person's to decide."""
+    if not given or not written:
+        return
+    one, other = (conninfo_to_dict(without_password(dsn)) for dsn in (given, written))
+    if one != other:
+        raise ConfigError(
+            f"{config_path} says dsn = {without_password(written)!r}, and BALLAST_DSN (or [mall] owner_dsn) another.",
+            "Correct one of them. If the database has moved, run `ballast protect` with the new DSN, which tells whether its"
+            " record goes on.",
+        )
 
 
 def without_password(dsn: str) -> str:

@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from ballast.errors import BallastError, ConfigError, ServerError
 from ballast.mall import jobs
 from ballast.mall.migrate import migrate
+from ballast.postgres.session import complaint
 from ballast.up import tenants
 from ballast.up.platform import DATABASE, Platform, password_of, resolve
 from ballast.vault import config
@@ -64,10 +65,8 @@ def _connected(dsn: str) -> psycopg.Connection[Any]:
     try:
         return psycopg.connect(dsn, autocommit=True, connect_timeout=10)
     except psycopg.OperationalError as error:
-        parts = conninfo_to_dict(dsn)
-        where = " ".join(f"{name}={parts[name]}" for name in ("host", "port", "dbname", "user") if parts.get(name))
         raise ServerError(
-            f"the database ({where}) cannot be reached: {str(error).strip().splitlines()[-1]}",
+            f"The database cannot be reached: {complaint(error)}.",
             "Start it, or correct dsn in ballast.toml (BALLAST_DSN); passwords come from PGPASSWORD or ~/.pgpass.",
         ) from None
 
