@@ -177,7 +177,7 @@ class Supervisor:
         rest = f"started again in {state.again_at - now:.0f} s" if state.again_at - now >= 1 else "started again"
         when = "while it started" if was.phase == "starting" else "while it ran"
         self._say(f"{name} {state.ended} {when}; {rest}", bad=True)
-        if state.deaths >= rules.MANY_DEATHS:
+        if state.deaths == rules.MANY_DEATHS:
             self._say(
                 f"{name} has died {state.deaths} times in a row within {rules.LIVED_S:.0f} s of its start; it is tried every"
                 f" {rules.LONGEST_REST_S:.0f} s in the end. Its log is {self._logs[name].path}; what it said last:",
@@ -189,7 +189,7 @@ class Supervisor:
 
     def _tell_last(self, name: str, most: int) -> None:
         for line in list(self._last[name])[-most:]:
-            self._console.say(name, line, bad=True)
+            self._console.say(name, for_people(line, everything=True) or "", bad=True)
 
     def _tell(self) -> None:
         if not self._was_up and rules.all_up(self._states) and not self._asked:

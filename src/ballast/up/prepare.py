@@ -26,6 +26,8 @@ from ballast.vault.durable import keep_private
 
 _ROLES = {"mall_app": "app_dsn", "mall_identity": "identity_dsn", "mall_platform": "platform_dsn"}
 HEAD_FILE = "head.json"
+PROTECTED_FILE = "protected.toml"
+"""With which settings protecting was done the last time."""
 
 
 def prepare(platform: Platform) -> None:
@@ -88,10 +90,11 @@ def _give_passwords(connection: psycopg.Connection[Any], platform: Platform) -> 
 
 
 def _is_protected(platform: Platform, wanted: Config) -> bool:
-    """As it is wanted now: a table that is new to the platform's half must be said to be shared."""
-    if not wanted.key or not platform.config_path.exists():
+    """As it is wanted now, and to the end: protecting that was broken off, or a table that is new, wants it once more."""
+    try:
+        return (platform.folder / PROTECTED_FILE).read_text() == config.render(wanted, folder=platform.folder)
+    except OSError:
         return False
-    return config.load(platform.config_path) == wanted and (wanted.state_dir / HEAD_FILE).exists()
 
 
 def _protect(platform: Platform, wanted: Config) -> None:
@@ -110,6 +113,8 @@ def _protect(platform: Platform, wanted: Config) -> None:
             pass
 
     outcome = protect(wanted, platform.config_path, platform.owner_dsn, Said())
+    done = config.render(config.load(platform.config_path), folder=platform.folder)
+    config.replace_file(platform.folder / PROTECTED_FILE, done)
     print(f"{outcome.did}: {outcome.tables} tables, recorded from {outcome.position}")
 
 
