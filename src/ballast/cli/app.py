@@ -17,6 +17,7 @@ from ballast.errors import BallastError
 from ballast.vault.durable import keep_private
 
 _COMMANDS = {
+    "up": "up",
     "protect": "protect",
     "unprotect": "protect",
     "record": "record",

@@ -19,7 +19,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from ballast.errors import BallastError
-from ballast.mall import orders, outbox, queries, webhooks
+from ballast.mall import orders, outbox, platform, queries, signin, webhooks
 from ballast.mall.db import Database
 from ballast.mall.payments.callbacks import send_refund
 from ballast.mall.payments.provider import Provider
@@ -68,6 +68,19 @@ async def pay_back(db: Database, providers: Mapping[str, Provider], now: datetim
             for row in rows
         ]
     )
+
+
+async def close_shops(db: Database, now: datetime) -> int:
+    """Close shops whose grace period is over. Returns how many."""
+    async with db.platform() as connection:
+        return len(await platform.close_due(connection, now))
+
+
+async def forget_attempts(db: Database, now: datetime) -> int:
+    """Forget attempts to sign in that do not count any more."""
+    async with db.identity() as connection:
+        await signin.forget_old_attempts(connection, now)
+    return 0
 
 
 async def _by_time(db: Database, statement: str, parameters: Mapping[str, object], now: datetime) -> int:
@@ -149,4 +162,6 @@ def queue(
     every("* * * * * */2", "mall.hand_out", lambda now: hand_out(db, [webhooks.subscribe, *subscribers], now))
     every("* * * * * */3", "mall.pay_back", lambda now: pay_back(db, providers, now))
     every("* * * * * */2", "mall.deliver", lambda now: webhooks.deliver(db, now, private=private_webhooks))
+    every("* * * * *", "mall.close_shops", lambda now: close_shops(db, now))
+    every("*/15 * * * *", "mall.forget_attempts", lambda now: forget_attempts(db, now))
     return app

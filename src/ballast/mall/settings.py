@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
@@ -65,8 +65,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(ip_network(one.strip()) for one in self.trusted_proxies.split(",") if one.strip())
 
 
-def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings of ``[mall]`` in the file, changed by the environment.
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"BALLAST_MALL_{name.upper()}"
+
+
+def to_environ(settings: Settings, *, without: Collection[str] = ()) -> dict[str, str]:
+    """The settings as the environment of a process that reads them by `load`; those `without` are emptied."""
+    values = {name: "" if name in without else value for name, value in msgspec.structs.asdict(settings).items()}
+    return {
+        variable(name): str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()
+    }
+
+
+def with_owner(settings: Settings, owner_dsn: str) -> Settings:
+    """The same with the owner's DSN."""
+    return msgspec.structs.replace(settings, owner_dsn=owner_dsn)
+
+
+def load(
+    path: Path | None, environ: Mapping[str, str] = os.environ, defaults: Mapping[str, object] | None = None
+) -> Settings:
+    """The settings of ``[mall]`` in the file, changed by the environment. `defaults`: of what neither of them says.
 
     Raises:
         ConfigError: the file cannot be read, or a setting is missing, unknown or of the wrong kind.
@@ -84,8 +104,9 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
         raise ConfigError(
             f"[mall] in {path} has no setting {', '.join(unknown)}", f"Known are: {', '.join(sorted(names))}."
         )
+    found = {**(defaults or {}), **found}
     for name in names:
-        if (value := environ.get(f"BALLAST_MALL_{name.upper()}")) is not None:
+        if (value := environ.get(variable(name))) is not None:
             found[name] = value
     try:
         settings = msgspec.convert(found, Settings, strict=False)
