@@ -56,6 +56,11 @@ def translator(language: Language) -> Callable[..., str]:
 
 def language_of(request: Request[Any, Any, Any], default: Language = "zh") -> Language:
     """What the reader chose (``?lang=``, then the cookie), else what the browser prefers, else the shop's own."""
+    return preferred(request) or default
+
+
+def preferred(request: Request[Any, Any, Any]) -> Language | None:
+    """What the reader chose or the browser prefers; None: neither says anything of ours."""
     for chosen in (request.query_params.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
         if chosen == "zh" or chosen == "en":
             return "zh" if chosen == "zh" else "en"
@@ -64,4 +69,4 @@ def language_of(request: Request[Any, Any, Any], default: Language = "zh") -> La
             return "zh"
         if part.strip().startswith("en"):
             return "en"
-    return default
+    return None

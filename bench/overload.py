@@ -1,0 +1,98 @@
+"""Twice the checkouts that it can bear: what is served, what is shed and how, and how it is when they stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+
+from bench.mall import SKU, Mall, Sizes, environment, made_id, serve
+from bench.open_loop import Load, Make, Seen
+from bench.results_file import keep
+from bench.setting import setting
+
+_REACH = 0.8
+_ADDRESS = '"address":{"name":"林小姐","phone":"13800000000","province":"广东省","city":"深圳市","district":"南山区","street":"科技园路 1 号"}'
+
+
+def checkouts(sizes: Sizes) -> Make:
+    """Requests that place an order each."""
+    chance, run = random.Random(5), str(time.time())
+
+    def make(n: int) -> bytes:
+        s, p = chance.randint(1, sizes.measured), chance.randint(1, sizes.products)
+        body = f'{{"lines":[{{"sku_id":"{made_id(SKU, s * 10_000 + p)}","quantity":1}}],{_ADDRESS}}}'.encode()
+        head = (
+            f"POST /api/x/s{s}/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nIdempotency-Key: {run}-{n}\r\n"
+            f"X-Visitor: 00000000-0000-7000-8000-{n:012x}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+    return make
+
+
+async def measure(port: int, make: Make, seconds: float) -> tuple[Seen, Seen, Seen, Seen]:
+    """(its best, what is borne at half of it, twice its best, half of it again)"""
+    load = Load(port, make)
+    try:
+        await load.closed(16, seconds / 3)
+        best = await load.closed(16, seconds)
+        rate = best.count(201) / best.seconds
+        before = await load.open(rate / 2, seconds / 2)
+        over = await load.open(rate * 2, seconds * 1.5)
+        after = await load.open(rate / 2, seconds / 2)
+        return best, before, over, after
+    finally:
+        load.close()
+
+
+def main() -> int:
+    """Measure; exit code 1 where less than 0.8 of its best is served, or it does not recover."""
+    parser = argparse.ArgumentParser(prog="bench.overload")
+    parser.add_argument("--small", action="store_true", help="to try it out")
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    seconds = 5.0 if options.small else 20.0
+    sizes = Sizes(100, 100, 20, 0)
+    with setting() as here:
+        mall = Mall(here, sizes)
+        with serve(here, "bench.checkout_app:application", mall.port, options.workers, environment(mall.settings)):
+            best, before, over, after = asyncio.run(measure(mall.port, checkouts(sizes), seconds))
+    rate = best.count(201) / best.seconds
+    rows = []
+    for said, seen, offered in (
+        ("its best: 16 at once, each after the other", best, ""),
+        ("half of it", before, f"{rate / 2:,.0f}"),
+        ("twice its best", over, f"{rate * 2:,.0f}"),
+        ("half of it, right after", after, f"{rate / 2:,.0f}"),
+    ):
+        rows.append(
+            (
+                said, offered, f"{seen.count(201) / seen.seconds:,.0f}", f"{seen.count(503) / seen.seconds:,.0f}", f"{seen.quantile_ms(0.5, 201):.0f} ms",
+                f"{seen.quantile_ms(0.99, 201):.0f} ms", f"{seen.quantile_ms(0.99, 503):.0f} ms" if seen.count(503) else "",
+            )
+        )  # fmt: skip
+    kept = over.count(201) / over.seconds / rate
+    rows.append(("served under twice, of its best", "", f"{kept:.2f}", "", "", "", ""))
+    rows.append(("reach", "", f"{_REACH:.2f}", "", "", "", ""))
+    columns = ("load", "offered a second", "orders placed", "shed (503)", "p50", "p99", "p99 of a 503")
+    keep("overload", "make bench (python -m bench overload)", columns, rows)
+    strange = {
+        status: len(took)
+        for one in (best, before, over, after)
+        for status, took in one.took.items()
+        if status not in (201, 503)
+    }
+    clean = not strange and not any(one.broken or one.without_retry_after for one in (best, before, over, after))
+    if not clean:
+        print(
+            f"other answers: {strange}; broken, without Retry-After: {[(one.broken, one.without_retry_after) for one in (best, before, over, after)]}"
+        )
+    recovered = after.count(503) == 0 and after.quantile_ms(0.5, 201) <= 2 * before.quantile_ms(0.5, 201)
+    return 0 if clean and recovered and kept >= _REACH else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""A web process: ``granian --interface asgi --factory --loop uvloop ballast.mall.web.serve:application``."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+from litestar.types import ASGIApp
+
+from ballast.mall import settings
+from ballast.mall.web.app import create_app
+from ballast.mall.web.shedding import Shedding
+
+
+def application() -> ASGIApp:
+    """From ``ballast.toml`` (or the file that BALLAST_CONFIG names) and the environment."""
+    found = settings.load(Path(os.environ.get("BALLAST_CONFIG", "ballast.toml")))
+    app = Shedding(create_app(found), found.max_inside)
+    # What is there now stays: to look through it again and again would cost each request its part.
+    gc.collect()
+    gc.freeze()
+    return app
