@@ -104,6 +104,8 @@ def _variable(value: object, anew: Mapping[str, str], given: dict[str, str], com
     if value is None:
         return "NULL"
     text = _as_text(value)
+    if not text:
+        return "''"
     name = f"v{len(given)}"
     known = next((one for one, there in given.items() if there == text), None)
     if known is None:

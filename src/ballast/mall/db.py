@@ -103,7 +103,14 @@ def _pool(dsn: str, size: int, waiting: int) -> AsyncConnectionPool[Connection]:
         open=False,
         kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "ballast-mall"},
         connection_class=psycopg.AsyncConnection[DictRow],
+        configure=_configure,
     )
+
+
+async def _configure(connection: Connection) -> None:
+    """Statements are prepared when they come the second time, and stay so: planning some of them takes longer than running them."""
+    connection.prepare_threshold = 1
+    connection.prepared_max = 250
 
 
 @asynccontextmanager
