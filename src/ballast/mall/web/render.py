@@ -55,7 +55,7 @@ def page(
     body = (
         environment()
         .get_template(template)
-        .render(t=translator(spoken), language=spoken, csrf_token=csrf_of(request), path=request.url.path, **context)
+        .render(t=translator(spoken), language=spoken, csrf_token=_csrf(request), path=request.url.path, **context)
     )
     return Response(body, media_type=MediaType.HTML, status_code=status, headers=headers)
 
@@ -71,11 +71,6 @@ def when(moment: datetime | None, form: str = "%Y-%m-%d %H:%M") -> str:
     return moment.astimezone(_CHINA).strftime(form) if moment else ""
 
 
-def csrf_of(request: Request[Any, Any, Any]) -> str:
+def _csrf(request: Request[Any, Any, Any]) -> str:
     """The token that a form must carry as ``_csrf_token``, an htmx request as header X-CSRFToken."""
     return value_or_default(ScopeState.from_scope(request.scope).csrf_token, "")
-
-
-def set_csrf(request: Request[Any, Any, Any], token: str) -> None:
-    """What stands in the forms of this request's pages; the cookie stays as it is."""
-    ScopeState.from_scope(request.scope).csrf_token = token

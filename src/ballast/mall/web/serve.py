@@ -10,13 +10,17 @@ from litestar.types import ASGIApp
 
 from ballast.mall import settings
 from ballast.mall.web.app import create_app
+from ballast.mall.web.shared import SharedPages
 from ballast.mall.web.shedding import Shedding
 
 
 def application() -> ASGIApp:
     """From ``ballast.toml`` (or the file that BALLAST_CONFIG names) and the environment."""
     found = settings.load(Path(os.environ.get("BALLAST_CONFIG", "ballast.toml")))
-    app = Shedding(create_app(found), found.max_inside)
+    mall = create_app(found)
+    app = SharedPages(
+        Shedding(mall, found.max_inside), mall, secret=found.secret, secure_cookies=found.secure_cookies
+    )
     # What is there now stays: to look through it again and again would cost each request its part.
     gc.collect()
     gc.freeze()
