@@ -36,7 +36,7 @@ _TOKEN = re.compile(r"[0-9a-f]{128}")
 _PASSED = frozenset({b"host", b"user-agent", b"accept", b"accept-language"})
 
 _Headers = list[tuple[bytes, bytes]]
-_Key = tuple[str, bytes, Language | None, Language | None]
+_Key = tuple[bytes, str, bytes, Language | None, Language | None]
 
 
 class _Page:
@@ -90,10 +90,11 @@ class SharedPages:
         path = _PAGES.fullmatch(scope["path"])
         if path is None:
             return await self._app(scope, receive, send)
-        cookies, languages = _said(scope["headers"])
+        host, cookies, languages = _said(scope["headers"])
         if COOKIE in cookies or guard.COOKIE in cookies:
             return await self._app(scope, receive, send)
-        key = (scope["path"], scope["query_string"], prefers(cookies.get(LANGUAGE_COOKIE)), prefers(None, languages))
+        chosen = prefers(cookies.get(LANGUAGE_COOKIE))
+        key = (host, scope["path"], scope["query_string"], chosen, prefers(None, languages))
         token, cookie = cookies.get(_CSRF_COOKIE, ""), None
         if not _TOKEN.fullmatch(token):
             token = generate_csrf_token(self._secret)
@@ -151,10 +152,10 @@ class SharedPages:
         return _Page(status, headers, bytes(body), self._place.encode())
 
 
-def _said(headers: Any) -> tuple[dict[str, str], str]:
-    """The cookies, and what languages the browser likes."""
+def _said(headers: Any) -> tuple[bytes, dict[str, str], str]:
+    """By which name the server was asked, the cookies, and what languages the browser likes."""
     cookies: dict[str, str] = {}
-    languages = ""
+    host, languages = b"", ""
     for name, value in headers:
         if name == b"cookie":
             for one in value.decode("latin-1").split(";"):
@@ -162,4 +163,6 @@ def _said(headers: Any) -> tuple[dict[str, str], str]:
                 cookies[key.strip()] = said.strip().strip('"')
         elif name == b"accept-language":
             languages = value.decode("latin-1")
-    return cookies, languages
+        elif name == b"host":
+            host = value
+    return host, cookies, languages
