@@ -91,18 +91,13 @@ def _order(mall: Mall, shop: Client, provider: Client, chance: random.Random) ->
 
     token = str(ask("POST", "/visitors")["token"])
     ask("PUT", f"/cart/lines/{sku}", {"quantity": 1}, 200)
-    placed = ask(
-        "POST",
-        "/orders",
-        {
-            "lines": [{"sku_id": str(sku), "quantity": 1}],
-            "address": {
-                "name": "a b", "phone": "13800000000", "province": "广东省", "city": "深圳市", "district": "南山区", "street": "x"
-            },
-            "delivery": "ship",
-        },
-        Idempotency_Key=uuid4().hex,
-    )  # fmt: skip
+    goods: dict[str, object] = {
+        "lines": [{"sku_id": str(sku), "quantity": 1}],
+        "address": {"name": "a b", "phone": "13800000000", "province": "广东省", "city": "深圳市", "street": "x"},
+        "delivery": "ship",
+    }
+    shown = ask("POST", "/quotes", goods, 200)["total_fen"]
+    placed = ask("POST", "/orders", {**goods, "agreed_fen": shown}, Idempotency_Key=uuid4().hex)
     url = str(ask("POST", f"/orders/{placed['order_id']}/payments")["pay_url"])
     answer = provider.ask(
         "POST", url.split("/", 3)[3].join(("/", "")), b"decision=pay", Content_Type="application/x-www-form-urlencoded"
