@@ -21,7 +21,8 @@ def application() -> ASGIApp:
     app = SharedPages(
         Shedding(mall, found.max_inside), mall, secret=found.secret, secure_cookies=found.secure_cookies
     )
-    # What is there now stays: to look through it again and again would cost each request its part.
+    # What is there now stays: to look through it again and again would cost each request its part. And requests leave few circles.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     return app
