@@ -1,4 +1,5 @@
-"""Checkouts a second over HTTP, beside the same statements driven by pgbench: two cores for all of server, web processes and load.
+"""Checkouts a second through the API, beside the same statements driven by pgbench: all of the machine for each in turn, that is
+for the database server, the web processes and what makes the load.
 
 A checkout: the idempotency key is taken, goods, promotions and shipping are read and priced, stock is reserved, order, line, event
 and outbox are written, in one transaction that is on disk before the answer.
@@ -12,30 +13,35 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from ballast.postgres import tool
 from bench import checkout_sql
-from bench.mall import Mall, Sizes, serve, environment, wrk
+from bench.mall import SKU, Mall, Sizes, made_id, wrk
 from bench.results_file import keep
 from bench.setting import setting
 
 _REACH = 0.4
+_ADDRESS = '"address":{"name":"林小姐","phone":"13800000000","province":"广东省","city":"深圳市","district":"南山区","street":"科技园路 1 号"}'
 _LUA = """
-local S, P, run, n, me = %d, %d, "%s", 0, 0
-local threads = 0
-function setup(thread) thread:set("me", threads) threads = threads + 1 end
-function init(args) math.randomseed(os.time() + me * 7919) end
-local address = '"address":{"name":"林小姐","phone":"13800000000","province":"广东省","city":"深圳市","district":"南山区","street":"科技园路 1 号"}'
+local S, P, run, n = %d, %d, "%s", 0
+math.randomseed(os.time())
 function request()
   local s, p, k = math.random(1, S), math.random(1, P), math.random(0, 2)
   n = n + 1
   local sku = string.format("%%08x-0000-7000-8000-%%012x", 16 + k, s * 10000 + p)
-  local headers = {["Content-Type"] = "application/json", ["Idempotency-Key"] = run .. me .. "-" .. n,
-    ["X-Visitor"] = string.format("00000000-0000-7000-%%04x-%%012x", 0x8000 + me, n)}
-  return wrk.format("POST", "/api/x/s" .. s .. "/orders", headers, '{"lines":[{"sku_id":"' .. sku .. '","quantity":1}],' .. address .. '}')
+  local headers = {["Content-Type"] = "application/json", ["Idempotency-Key"] = run .. n,
+    ["Authorization"] = "Bearer guest-" .. s .. "-" .. math.random(0, 9)}
+  return wrk.format("POST", "/api/v1/shops/s" .. s .. "/orders", headers, '{"lines":[{"sku_id":"' .. sku .. '","quantity":1}],"agreed_fen":'
+    .. (1800 + p * 7 %% 5000 + k * 500) .. ',%s}')
 end
 """
+
+
+def body(s: int, p: int, k: int) -> bytes:
+    """An order of one piece of a SKU of mall.sql: of shop s the product p in its size k."""
+    sku = made_id(SKU + k, s * 10_000 + p)
+    lines = f'"lines":[{{"sku_id":"{sku}","quantity":1}}],"agreed_fen":{1_800 + p * 7 % 5_000 + k * 500}'
+    return f"{{{lines},{_ADDRESS}}}".encode()
 
 
 def by_pgbench(mall: Mall, options: list[str], clients: int, seconds: float) -> float:
@@ -73,7 +79,7 @@ def main() -> int:
             for n in range(-1, rounds):
                 peer = by_pgbench(mall, bench, options.clients, seconds if n >= 0 else 2)
                 before = mall.one("SELECT count(*) FROM mall.orders")
-                lua = _LUA % (sizes.measured, sizes.products, f"{n}-{time.time()}-")
+                lua = _LUA % (sizes.measured, sizes.products, f"{n}-{time.time()}-", _ADDRESS)
                 load = wrk(url, seconds if n >= 0 else 3, options.clients, lua, here)
                 placed = mall.one("SELECT count(*) FROM mall.orders") - before
                 if load.bad or not 0 <= placed - load.answers <= options.clients:

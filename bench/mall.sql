@@ -42,5 +42,9 @@ INSERT INTO mall.stock (shop_id, sku_id, on_hand)
 SELECT pg_temp.id(1, s), pg_temp.id(16 + k, s * 10000 + p), 100000000
 FROM generate_series(%(first)s, %(last)s) s, generate_series(1, CASE WHEN s <= %(measured)s THEN %(products)s ELSE %(elsewhere)s END) p,
     generate_series(0, CASE WHEN s <= %(measured)s THEN 2 ELSE 0 END) k;
+-- Guests whose tokens a program knows: guest-<shop>-<number>.
+INSERT INTO mall.visitor (shop_id, visitor_id, token_hash, expires_at)
+SELECT pg_temp.id(1, s), pg_temp.id(32, s * 100 + v), sha256(convert_to('guest-' || s || '-' || v, 'UTF8')), now() + interval '80 days'
+FROM generate_series(%(first)s, LEAST(%(last)s, %(measured)s)) s, generate_series(0, 9) v;
 SET session_replication_role = origin;
 VACUUM ANALYZE

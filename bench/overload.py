@@ -8,13 +8,13 @@ import random
 import sys
 import time
 
-from bench.mall import SKU, Mall, Sizes, environment, made_id, serve
+from bench.checkout import body
+from bench.mall import Mall, Sizes
 from bench.open_loop import Load, Make, Seen
 from bench.results_file import keep
 from bench.setting import setting
 
 _REACH = 0.8
-_ADDRESS = '"address":{"name":"林小姐","phone":"13800000000","province":"广东省","city":"深圳市","district":"南山区","street":"科技园路 1 号"}'
 
 
 def checkouts(sizes: Sizes) -> Make:
@@ -23,12 +23,12 @@ def checkouts(sizes: Sizes) -> Make:
 
     def make(n: int) -> bytes:
         s, p = chance.randint(1, sizes.measured), chance.randint(1, sizes.products)
-        body = f'{{"lines":[{{"sku_id":"{made_id(SKU, s * 10_000 + p)}","quantity":1}}],{_ADDRESS}}}'.encode()
+        sent = body(s, p, n % 3)
         head = (
-            f"POST /api/x/s{s}/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nIdempotency-Key: {run}-{n}\r\n"
-            f"X-Visitor: 00000000-0000-7000-8000-{n:012x}\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"POST /api/v1/shops/s{s}/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            f"Idempotency-Key: {run}-{n}\r\nAuthorization: Bearer guest-{s}-{n % 10}\r\nContent-Length: {len(sent)}\r\n\r\n"
         )
-        return head.encode() + body
+        return head.encode() + sent
 
     return make
 
@@ -58,7 +58,7 @@ def main() -> int:
     sizes = Sizes(100, 100, 20, 0)
     with setting() as here:
         mall = Mall(here, sizes)
-        with serve(here, "bench.checkout_app:application", mall.port, options.workers, environment(mall.settings)):
+        with mall.web(options.workers):
             best, before, over, after = asyncio.run(measure(mall.port, checkouts(sizes), seconds))
     rate = best.count(201) / best.seconds
     rows = []

@@ -26,9 +26,7 @@ function request()
 end
 """
 _PRODUCT = 'string.format("/s/s%d/products/00000006-0000-7000-8000-%012x", s, s * 10000 + p)'
-_LIST = (
-    'string.format("/s/s%d/products?after=%d.00000006-0000-7000-8000-%012x", s, p - p % 20, s * 10000 + p - p % 20)'
-)
+_LIST = 'string.format("/s/s%d/products?after=%d.00000006-0000-7000-8000-%012x", s, p - p % 20, s * 10000 + p - p % 20)'
 _CONSTANT = "function request() return wrk.format('GET', '/') end"
 
 

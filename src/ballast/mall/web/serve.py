@@ -18,9 +18,7 @@ def application() -> ASGIApp:
     """From ``ballast.toml`` (or the file that BALLAST_CONFIG names) and the environment."""
     found = settings.load(Path(os.environ.get("BALLAST_CONFIG", "ballast.toml")))
     mall = create_app(found)
-    app = SharedPages(
-        Shedding(mall, found.max_inside), mall, secret=found.secret, secure_cookies=found.secure_cookies
-    )
+    app = SharedPages(Shedding(mall, found.max_inside), mall, secret=found.secret, secure_cookies=found.secure_cookies)
     # What is there now stays: to look through it again and again would cost each request its part. And requests leave few circles.
     gc.collect()
     gc.freeze()
