@@ -1,8 +1,8 @@
-"""Checkouts a second through the API, beside the same statements driven by pgbench: all of the machine for each in turn, that is
-for the database server, the web processes and what makes the load.
+"""Checkouts a second through the API, beside the same statements driven by pgbench. Each has all of the machine in turn: that is for
+the database server, the web processes and what makes the load.
 
-A checkout: the idempotency key is taken, goods, promotions and shipping are read and priced, stock is reserved, order, line, event
-and outbox are written, in one transaction that is on disk before the answer.
+A checkout: the idempotency key is taken, goods, promotions and shipping are read and priced, stock is reserved, order, line,
+event and outbox are written, in one transaction that is on disk before the answer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from bench.results_file import keep
 from bench.setting import setting
 
 _REACH = 0.4
-_ADDRESS = '"address":{"name":"林小姐","phone":"13800000000","province":"广东省","city":"深圳市","district":"南山区","street":"科技园路 1 号"}'
+_ADDRESS = (
+    '"address":{"name":"林小姐","phone":"13800000000","province":"广东省","city":"深圳市","district":"南山区",'
+    '"street":"科技园路 1 号"}'
+)
 _LUA = """
 local S, P, run, n = %d, %d, "%s", 0
 math.randomseed(os.time())
@@ -31,8 +34,8 @@ function request()
   local sku = string.format("%%08x-0000-7000-8000-%%012x", 16 + k, s * 10000 + p)
   local headers = {["Content-Type"] = "application/json", ["Idempotency-Key"] = run .. n,
     ["Authorization"] = "Bearer guest-" .. s .. "-" .. math.random(0, 9)}
-  return wrk.format("POST", "/api/v1/shops/s" .. s .. "/orders", headers, '{"lines":[{"sku_id":"' .. sku .. '","quantity":1}],"agreed_fen":'
-    .. (1800 + p * 7 %% 5000 + k * 500) .. ',%s}')
+  return wrk.format("POST", "/api/v1/shops/s" .. s .. "/orders", headers,
+    '{"lines":[{"sku_id":"' .. sku .. '","quantity":1}],"agreed_fen":' .. (1800 + p * 7 %% 5000 + k * 500) .. ',%s}')
 end
 """
 
@@ -73,9 +76,7 @@ def main() -> int:
         mall = Mall(here, sizes)
         bench = checkout_sql.write(mall, here.folder)
         found = []
-        with serve(
-            here, "bench.checkout_app:application", mall.port, options.workers, environment(mall.settings)
-        ) as url:
+        with mall.web(options.workers) as url:
             for n in range(-1, rounds):
                 peer = by_pgbench(mall, bench, options.clients, seconds if n >= 0 else 2)
                 before = mall.one("SELECT count(*) FROM mall.orders")

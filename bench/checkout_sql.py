@@ -93,9 +93,10 @@ _FIRST = """\\set s random(1, :measured)
 \\set p random(1, :products)
 \\set k random(0, 2)
 BEGIN;
-SELECT set_config('mall.shop', '00000001-0000-7000-8000-' || lpad(to_hex(:s ::bigint), 12, '0'), true){more} \
-FROM (SELECT *, 'A' || substr(md5(order_id), 1, 12) AS number, 'B' || substr(md5(order_id), 1, 12) AS other_number FROM (SELECT uuidv7()::text AS order_id, \
-uuidv7()::text AS visitor, '000000' || to_hex(16 + :k ::integer) || '-0000-7000-8000-' || lpad(to_hex(:s ::bigint * 10000 + :p ::bigint), 12, '0') AS sku, \
+SELECT set_config('mall.shop', '00000001-0000-7000-8000-' || lpad(to_hex(:s ::bigint), 12, '0'), true){more} FROM ( \
+SELECT *, 'A' || substr(md5(order_id), 1, 12) AS number, 'B' || substr(md5(order_id), 1, 12) AS other_number FROM ( \
+SELECT uuidv7()::text AS order_id, uuidv7()::text AS visitor, \
+'000000' || to_hex(16 + :k ::integer) || '-0000-7000-8000-' || lpad(to_hex(:s ::bigint * 10000 + :p ::bigint), 12, '0') AS sku, \
 '00000006-0000-7000-8000-' || lpad(to_hex(:s ::bigint * 10000 + :p ::bigint), 12, '0') AS product) j) i \\gset"""
 
 

@@ -118,8 +118,8 @@ def environment(settings: Settings) -> dict[str, str]:
 def serve(here: Setting, target: str, port: int, workers: int, more: dict[str, str]) -> Any:
     """Granian with `workers` processes of one thread, ended afterwards; the address."""
     command = [
-        sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--workers", str(workers), "--no-ws", "--loop", "uvloop",
-        "--http", "1", "--host", "127.0.0.1", "--port", str(port), target,
+        sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--workers", str(workers), "--no-ws",
+        "--loop", "uvloop", "--http", "1", "--host", "127.0.0.1", "--port", str(port), target,
     ]  # fmt: skip
     log = here.folder / f"web-{port}.log"
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | more

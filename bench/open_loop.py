@@ -1,4 +1,4 @@
-"""Requests that come when they come, whether earlier ones were answered or not; and a closed loop of the same requests beside it."""
+"""Requests that come when they come, whether earlier ones were answered or not; and a closed loop of the same beside it."""
 
 from __future__ import annotations
 

@@ -105,10 +105,12 @@ def order(client: Client, chance: random.Random) -> None:
         v=[methods[0]["id"]],
     )
     ask(
-        'mutation{transitionOrderToState(state:"ArrangingPayment"){__typename ...on ErrorResult{message} ...on OrderStateTransitionError{transitionError}}}'
+        'mutation{transitionOrderToState(state:"ArrangingPayment"){__typename ...on ErrorResult{message} '
+        "...on OrderStateTransitionError{transitionError}}}"
     )
     paid = ask(
-        'mutation{addPaymentToOrder(input:{method:"standard-payment",metadata:{}}){__typename ...on Order{state code} ...on ErrorResult{message}}}'
+        'mutation{addPaymentToOrder(input:{method:"standard-payment",metadata:{}}){__typename ...on Order{state code} '
+        "...on ErrorResult{message}}}"
     )
     if paid["addPaymentToOrder"].get("state") not in ("PaymentSettled", "PaymentAuthorized"):
         raise RuntimeError(str(paid))

@@ -108,7 +108,7 @@ def _pool(dsn: str, size: int, waiting: int) -> AsyncConnectionPool[Connection]:
 
 
 async def _configure(connection: Connection) -> None:
-    """Statements are prepared when they come the second time, and stay so: planning some of them takes longer than running them."""
+    """Statements are prepared when they come the second time: planning some of them takes longer than running them."""
     connection.prepare_threshold = 1
     connection.prepared_max = 250
 

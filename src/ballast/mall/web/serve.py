@@ -19,7 +19,8 @@ def application() -> ASGIApp:
     found = settings.load(Path(os.environ.get("BALLAST_CONFIG", "ballast.toml")))
     mall = create_app(found)
     app = SharedPages(Shedding(mall, found.max_inside), mall, secret=found.secret, secure_cookies=found.secure_cookies)
-    # What is there now stays: to look through it again and again would cost each request its part. And requests leave few circles.
+    # What is there now stays: to look through it again and again would cost each request its part. Requests leave few
+    # circles behind, so that the collector need not come so often either.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
