@@ -1,5 +1,5 @@
-"""Checkouts a second through the API, beside the same statements driven by pgbench. Each has all of the machine in turn: that is for
-the database server, the web processes and what makes the load.
+"""Checkouts a second through the API, beside the same statements driven by pgbench. Each has all of the machine in turn: that is
+for the database server, the web processes and what makes the load.
 
 A checkout: the idempotency key is taken, goods, promotions and shipping are read and priced, stock is reserved, order, line,
 event and outbox are written, in one transaction that is on disk before the answer.

@@ -1,5 +1,5 @@
-"""A guest's whole checkout over HTTP (cart, customer, address, delivery, payment), by 1, 8 and 16 shoppers at once, beside Vendure
-3 on the same machine and database server, in turn in the same minutes. Each order ends when the shop says that it is paid."""
+"""A guest's whole checkout over HTTP (cart, customer, address, delivery, payment), by 1, 8 and 16 shoppers at once, beside
+Vendure 3 on the same machine and database server, in turn in the same minutes. An order ends when the shop says: paid."""
 
 from __future__ import annotations
 

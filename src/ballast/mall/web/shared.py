@@ -33,7 +33,7 @@ _CSRF_COOKIE = "csrftoken"
 _PAGES = re.compile(r"/s/([a-z0-9-]{1,40})/(?:|products/?|products/[0-9a-f-]{36}|categories|p/[a-z0-9-]{1,60})")
 _TOKEN = re.compile(r"[0-9a-f]{128}")
 # What a page may depend on; the rest of what the browser says stays out of it.
-_PASSED = frozenset({b"host", b"user-agent", b"accept", b"accept-language"})
+_PASSED = frozenset({b"host", b"user-agent", b"accept", b"accept-language", b"x-forwarded-for"})
 
 _Headers = list[tuple[bytes, bytes]]
 _Key = tuple[bytes, str, bytes, Language | None, Language | None]
