@@ -117,7 +117,8 @@ def _db(state: State) -> Database:
     return database
 
 
-def _settings(state: State) -> Settings:
+def _settings(state: State, db: NamedDependency[Database]) -> Settings:
+    # After `db`, which it does not need: two that stand side by side are resolved in two tasks, for each request.
     settings: Settings = state.settings
     return settings
 
