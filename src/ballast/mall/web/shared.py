@@ -18,6 +18,7 @@ from typing import Any
 
 from litestar import Litestar
 from litestar.datastructures import Cookie
+from litestar.enums import ScopeType
 from litestar.middleware.csrf import generate_csrf_token
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -85,7 +86,8 @@ class SharedPages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The page that is there, or the application."""
-        if scope["type"] != "http" or scope["method"] != "GET" or len(scope["query_string"]) > _LONGEST_QUERY:
+        asked = scope["type"] == ScopeType.HTTP and scope.get("method") == "GET"
+        if not asked or len(scope["query_string"]) > _LONGEST_QUERY:
             return await self._app(scope, receive, send)
         path = _PAGES.fullmatch(scope["path"])
         if path is None:

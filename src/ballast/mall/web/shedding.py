@@ -5,6 +5,7 @@ Under more load than a process can bear those that are inside are served soon, a
 
 from __future__ import annotations
 
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Scope, Send
 
 _TEXT = "现在人太多，请稍后再试。 Too many at once: try again in a moment."
@@ -23,7 +24,7 @@ class Shedding:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let it in, or answer 503."""
         # Whoever looks after this process must hear from it when it is busiest, too.
-        if scope["type"] != "http" or scope["path"] == "/healthz":
+        if scope["type"] != ScopeType.HTTP or scope["path"] == "/healthz":
             await self._app(scope, receive, send)
         elif self._inside >= self._most:
             await _refuse(scope["path"].startswith("/api/"), send)
