@@ -108,7 +108,7 @@ def _order(mall: Mall, shop: Client, provider: Client, chance: random.Random) ->
     while ask("GET", f"/orders/{placed['order_id']}", expected=200)["status"] != "paid":
         if time.perf_counter() > until:
             raise RuntimeError("the shop did not hear of the payment")
-        time.sleep(0.005)
+        time.sleep(0.01)
 
 
 def main() -> int:
@@ -117,8 +117,9 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="to try it out")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each load")
     options = parser.parse_args()
-    seconds, rounds = (4.0, 1) if options.small else (8.0, options.rounds)
+    seconds, rounds = (4.0, 1) if options.small else (options.seconds, options.rounds)
     with setting() as here:
         mall = Mall(here, Sizes(100, 100, 20, 0))
         port = free_port()
