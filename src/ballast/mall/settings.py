@@ -48,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """requests that may wait for a connection; one more is answered 503"""
     private_webhooks: bool = False
     """webhooks may lead to private addresses and be plain http: for development"""
+    max_inside: int = 32
+    """requests that one web process lets in at once; one more is answered 503 before it is read"""
     secure_cookies: bool = False
     """set it where browsers come by https"""
     trusted_proxies: str = ""
