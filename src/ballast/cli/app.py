@@ -13,7 +13,7 @@ import typer
 from ballast import __version__
 from ballast.cli.output import err, show_error
 from ballast.cli.unforeseen import put_into_words
-from ballast.errors import BallastError
+from ballast.errors import BallastError, UsageError
 from ballast.vault.durable import keep_private
 
 _COMMANDS = {
@@ -74,6 +74,11 @@ def common(
     """What holds for every command."""
 
 
+def exit_code(error: BallastError) -> int:
+    """2: a wrong call; 1: it was right, and what it asked for is not done."""
+    return 2 if isinstance(error, UsageError) else 1
+
+
 def main() -> None:
     """Runs the command line. Exit code 0: done; 1: not done, with a message; 2: a wrong call; 130: interrupted."""
     as_json = "--json" in sys.argv
@@ -82,7 +87,7 @@ def main() -> None:
         commands(sys.argv[1] if len(sys.argv) > 1 else None)()
     except BallastError as error:
         show_error(error, as_json=as_json)
-        sys.exit(1)
+        sys.exit(exit_code(error))
     except KeyboardInterrupt:
         err.print("interrupted: what was committed stays, and the same command goes on from there")
         sys.exit(130)
