@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 
 from litestar import Litestar
+from litestar.types import ASGIApp
 
 from ballast.vault.lifeline import end_with_parent
 
 
-def web() -> Litestar:
+def web() -> ASGIApp:
     """The web face."""
     end_with_parent(os.getppid())
     from ballast.mall.web.serve import application

@@ -107,8 +107,13 @@ def dependencies() -> dict[str, Provide]:
 
 def address_of(connection: _Connection) -> str:
     """The caller's address: what the server sees, or what a proxy of ours says."""
-    seen = connection.client.host if connection.client else ""
     settings: Settings = connection.app.state.settings
+    return address_in(connection, settings)
+
+
+def address_in(connection: _Connection, settings: Settings) -> str:
+    """The same, before the application has the request."""
+    seen = connection.client.host if connection.client else ""
     if not settings.trusted_proxies:
         return seen
     return forwarded.client(seen, connection.headers.getall("x-forwarded-for", []), settings.proxies)
