@@ -12,11 +12,11 @@ import pytest
 from ballast.mall import aftersales, catalog, orders
 from ballast.mall.db import Connection, Database
 from ballast.mall.ids import new_id
-from ballast.mall.imports import template
+from ballast.mall.imports import Files, Imported, run, template
 from ballast.mall.rules.refused import Refused
 from tests.commands import ballast
 from tests.fix_mall import MallDatabase, Shop
-from tests.integration.mall.bringing import ORDER, PRODUCT, SHOP, Office, books_balance, rows, stock_adds_up
+from tests.integration.mall.bringing import ORDER, PRODUCT, SHOP, Office, books_balance, rows, stock_adds_up, written
 from tests.integration.mall.ordering import in_shop
 from tests.integration.mall.shopping import Shopper, storefront
 
@@ -301,6 +301,54 @@ def test_a_file_of_a_chinese_excel_is_read(office: Office) -> None:
     said = office.bring_files("--orders", str(office.folder / "zh.csv"))
     assert said.returncode == 1
     assert "'odd'" in said.stderr
+
+
+def test_a_member_who_is_there_already_is_not_made_again(office: Office) -> None:
+    office.bring(shops=[{**SHOP, "shop": "known", "points_per_yuan": "2"}])
+    shop = _shop(office, "known")
+    customer = new_id()
+    office.database.run(
+        "INSERT INTO mall.customer (shop_id, customer_id, phone, spent_fen) VALUES (%s, %s, '13900000001', 500)",
+        shop.shop_id,
+        customer,
+    )
+    office.database.run(
+        """UPDATE mall.shop SET levels = '[{"name": "a", "from_fen": 10000}]' WHERE shop_id = %s""", shop.shop_id
+    )
+    base = {**ORDER, "shop": "known"}
+    lines = [{**base, "order": "N1", "member": "+86 139 0000 0001"}, {**base, "order": "N2", "member": "13900000001"}]
+    assert office.bring(orders=lines).returncode == 0, office.bad
+    assert office.database.run(
+        "SELECT customer_id, spent_fen, points, level FROM mall.customer WHERE shop_id = %s", shop.shop_id
+    ) == [(customer, 20500, 400, 1)]
+
+
+def test_two_imports_of_one_file_at_once_bring_it_once(office: Office) -> None:
+    lines = [{**ORDER, "shop": "twice", "order": f"D{n}", "member": "M"} for n in range(500)]
+    office.bring(shops=[{**SHOP, "shop": "twice"}])
+    path = written(office.folder / "twice.csv", "orders", lines)
+
+    async def both() -> list[Imported]:
+        db = Database(office.database.settings())
+        await db.open()
+        try:
+            return await asyncio.gather(
+                *(
+                    run(db, Files(orders=path), bad=office.folder / f"{n}.csv", invitations=path, base_url="")
+                    for n in range(2)
+                )
+            )
+        finally:
+            await db.close()
+
+    results = asyncio.run(both())
+    assert sorted((one.orders.brought, one.orders.there) for one in results) == [(0, 500), (500, 0)]
+    assert office.one(_ORDERS_OF, "twice") == 500
+    shop = _shop(office, "twice")
+    assert office.database.run("SELECT spent_fen, points FROM mall.customer WHERE shop_id = %s", shop.shop_id) == [
+        (5_000_000, 50_000)
+    ]
+    books_balance(office.database)
 
 
 def test_an_import_cannot_reach_another_shop(office: Office) -> None:
