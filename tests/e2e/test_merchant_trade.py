@@ -162,7 +162,7 @@ def test_bought_sent_brought_back_and_paid_back(
     def look(page: Page, name: str) -> None:
         overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         if _PICTURES:
-            page.screenshot(path=f"{_PICTURES}/{name}-{locale}.png", full_page=True)
+            page.screenshot(path=f"{_PICTURES}/merchant-{name}-{locale}.png", full_page=True)
         assert overflow <= 0, f"{name} is {overflow} px too wide"
 
     # The shopper buys two and pays.

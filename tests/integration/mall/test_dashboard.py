@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -251,3 +252,18 @@ def test_the_storefront_counts_what_it_shows_and_writes_it_at_the_latest_when_it
         assert client.get(f"{base}/checkout").status_code == 200
         assert _visits(shop) == []
     assert [row[1:] for row in _visits(shop)] == [(4, 1, 1, 1)]
+
+
+def test_counts_are_written_while_the_process_runs(
+    open_shop: OpenShop, mall_database: MallDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "EVERY_S", 0.05)
+    shop = open_shop()
+    with TestClient(create_app(mall_database.settings())) as client:
+        for seen in (1, 2):
+            client.get(f"/s/{shop.slug}/")
+            for _ in range(200):
+                if sum(row[1] for row in _visits(shop)) == seen:
+                    break
+                time.sleep(0.05)
+            assert sum(row[1] for row in _visits(shop)) == seen
