@@ -24,7 +24,7 @@ def run_through(work: Coroutine[Any, Any, Answer]) -> Answer:
         answer: Answer = end.value
         return answer
     work.close()
-    raise RuntimeError(f"{work.__qualname__} waits for something else than the database: it cannot be merged by")
+    raise RuntimeError(f"{work!r} waits for something else than the database: it cannot be merged by")
 
 
 class AsyncFace:
