@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, Literal, get_args, get_origin
 from uuid import UUID
 
 import msgspec
@@ -36,8 +37,14 @@ class Way:
 
     @property
     def ids(self) -> list[str]:
-        """Those that name a thing and not a shop's address."""
-        return [name for name in self.names if name != "slug"]
+        """Those that name a thing: neither a shop's address nor a word."""
+        return [name for name in self.names if name not in WORDS and not self._words(name)]
+
+    def _words(self, name: str) -> tuple[str, ...]:
+        field = self.handler.parsed_fn_signature.parameters.get(name)
+        kind = field.annotation if field else None
+        kind = getattr(kind, "__value__", kind)
+        return tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else ()
 
     @property
     def face(self) -> str:
@@ -60,10 +67,16 @@ class Way:
         field = self.handler.parsed_fn_signature.parameters.get("data")
         return field.annotation if field else None
 
-    def path(self, values: dict[str, Any]) -> str:
-        """Its path with these values. KeyError for a parameter that has none: give one in `values_of` or `OTHERS`."""
-        parts = [str(values[part.name]) if isinstance(part, PathParameterDefinition) else part for part in self.parts]
-        return "/" + "/".join(parts)
+    def paths(self, values: dict[str, Any]) -> list[str]:
+        """Its path with these values, once for each word that a parameter takes. KeyError for a parameter that has no value:
+        give it a row in `furnish`, or a line in `OTHERS`."""
+        choices = [
+            (self._words(part.name) or (str(values[part.name]),))
+            if isinstance(part, PathParameterDefinition)
+            else (part,)
+            for part in self.parts
+        ]
+        return ["/" + "/".join(parts) for parts in product(*choices)]
 
     def __str__(self) -> str:
         shown = [part.full if isinstance(part, PathParameterDefinition) else part for part in self.parts]
@@ -81,8 +94,15 @@ def ways(app: Litestar) -> list[Way]:
     return found
 
 
+BLOCK = UUID("01a2b3c4-0000-7000-8000-00000000b10c")
+WORDS = {"slug", "day", "kind", "turn"}
+"""Path parameters that name no thing of a shop."""
 # Parameters that are no column of a shop's table.
 OTHERS: dict[str, Any] = {
+    "block_id": BLOCK,
+    "day": "2026-01-01",
+    "kind": "text",
+    "turn": "stop",
     "provider": "sandbox",
     "token": "x" * 43,
     "file_path": "../settings.py",
@@ -105,21 +125,24 @@ def values_of(database: MallDatabase, shop: Shop) -> dict[str, Any]:
         for column, value in zip(columns, rows[0], strict=True) if rows else []:
             if value is not None and (column not in found or column.removesuffix("_id") == table):
                 found[column] = value
-    return found | {"slug": shop.slug}
+    return found | {name: OTHERS[name] for name in WORDS & OTHERS.keys()} | {"slug": shop.slug}
+
+
+DRAFT = f'[{{"type": "text", "id": "{BLOCK}", "heading": "{MARK}", "text": "{MARK}"}}]'
 
 
 def furnish(database: MallDatabase, shop: Shop, account_id: UUID) -> None:
     """A row in every table whose key somebody could name."""
     this = shop.shop_id
     database.run("UPDATE mall.shop SET name = %s, intro = %s WHERE shop_id = %s", MARK, MARK, this)
-    product = shop.add_product(MARK, skus=2).product_id
+    product_id = shop.add_product(MARK, skus=2).product_id
     sku = shop.goods[-1].sku_ids[0]
     customer, order, payment, coupon, claim, event, hook = (new_id() for _ in range(7))
     rows: list[tuple[str, dict[str, Any]]] = [
         ("staff", {"account_id": account_id, "role": "owner"}),
         ("category", {"category_id": new_id(), "name": MARK}),
         ("picture", {"picture": "ab" * 32, "media_type": "image/png", "width": 1, "height": 1, "size_bytes": 1}),
-        ("page", {"page_id": new_id(), "slug": MARK, "title": MARK, "draft": "[]"}),
+        ("page", {"page_id": new_id(), "slug": MARK, "title": MARK, "draft": DRAFT, "published": DRAFT}),
         ("customer", {"customer_id": customer, "name": MARK, "phone": "13500000000"}),
         ("visitor", {"visitor_id": new_id(), "token_hash": b"1" * 32, "customer_id": customer, "expires_at": "2040-01-01"}),
         ("address", {"address_id": new_id(), "customer_id": customer, "name": MARK, "phone": "1", "province": "x", "street": MARK}),
@@ -129,7 +152,7 @@ def furnish(database: MallDatabase, shop: Shop, account_id: UUID) -> None:
         ("full_reduction", {"promotion_id": new_id(), "name": MARK, "tiers": "[]", "starts_at": "2020-01-01", "ends_at": "2040-01-01"}),
         ("limited_price", {"promotion_id": new_id(), "sku_id": sku, "name": MARK, "price_fen": 1, "starts_at": "2020-01-01", "ends_at": "2040-01-01"}),
         ("orders", {"order_id": order, "number": f"{MARK}-1", "status": "paid", "customer_id": customer, "owner_id": customer, "buyer_name": MARK, "delivery": "pickup", "items_fen": 1000, "discount_fen": 0, "shipping_fen": 0, "total_fen": 1000, "paid_fen": 1000, "source": "web", "placed_at": "2026-01-01", "pay_by": "2026-01-02"}),
-        ("order_line", {"order_id": order, "line": 1, "product_id": product, "sku_id": sku, "title": MARK, "list_fen": 1000, "price_fen": 1000, "quantity": 1, "total_fen": 1000}),
+        ("order_line", {"order_id": order, "line": 1, "product_id": product_id, "sku_id": sku, "title": MARK, "list_fen": 1000, "price_fen": 1000, "quantity": 1, "total_fen": 1000}),
         ("payment", {"payment_id": payment, "order_id": order, "provider": "sandbox", "amount_fen": 1000, "status": "succeeded", "succeeded_at": "2026-01-01"}),
         ("shipment", {"shipment_id": new_id(), "order_id": order, "carrier": MARK, "lines": "[]"}),
         ("refund", {"refund_id": new_id(), "order_id": order, "payment_id": payment, "status": "requested", "with_return": False, "lines": '[{"line":1,"quantity":1,"amount_fen":1000}]', "amount_fen": 1000, "reason": MARK, "requested_by": "x"}),

@@ -322,6 +322,25 @@ def test_passwords_cannot_be_tried_for_ever(client: TestClient[Litestar], open_s
     assert shopper_of(client, elsewhere).call("POST", "/sign-in", wrong, status=401)["code"] == "login.wrong"
 
 
+def test_another_shopper_of_the_same_shop_sees_and_changes_nothing(
+    client: TestClient[Litestar], open_shop: OpenShop
+) -> None:
+    shop = open_shop(products=1)
+    buyer, other = shopper_of(client, shop), shopper_of(client, shop)
+    order = f"/orders/{buyer.order(shop.goods[0].sku_ids[0])['order_id']}"
+    assert other.call("GET", "/orders")["items"] == []
+    for method, path in (
+        ("GET", order),
+        ("GET", f"{order}/refunds"),
+        *[("POST", f"{order}/{act}") for act in ("payments", "cancel", "receive")],
+    ):
+        assert other.call(method, path, status=404)["code"] == "order.unknown"
+    assert other.call("POST", f"{order}/refunds", {}, status=404, key="k")["code"] == "order.unknown"
+    assert buyer.call("GET", order)["status"] == "pending_payment"
+    Caller(client, buyer.root, software_of(client, shop).token).ask("GET", order, status=401)
+    Caller(client, "/api/v1/merchant", buyer.token).ask("GET", order, status=401)
+
+
 def test_a_payment_waits_for_its_provider(client: TestClient[Litestar], open_shop: OpenShop) -> None:
     shop = open_shop(products=1)
     caller = shopper_of(client, shop)
