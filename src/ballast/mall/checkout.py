@@ -1,12 +1,12 @@
 """From a cart to an order: what it costs (`quote`), and placing it (`place`), once however often it is asked.
 
-`place` is one transaction of its caller (`Database.shop`): the idempotency key, quotas, the coupon, the order with its lines
-and its event, the outbox, the reserved stock: five statements, three to read and two to write. In a pipeline
-(`Database.shop(…, pipelined=True)`) they make two round trips; beside a database on the same machine the pipeline costs more
-than it saves. Whoever catches an error does so outside of the transaction: what was done before it must not be kept.
+`place` is one transaction of its caller (`Database.shop`) and two statements: the first takes the idempotency key and reads
+goods and promises, the second writes the order with its lines and its event, the outbox, and reserves the stock; quotas and
+the coupon, where there are any, one each in between. Whoever catches an error does so outside of the transaction: what was
+done before it must not be kept.
 
-Rows that many want are taken last, the stock at the very end, so that they are held for as short as can be; always quotas,
-then coupon, then stock, as everywhere, so that no two transactions wait for each other.
+Rows that many want are taken in the last statement, so that they are held for as short as can be; always quotas, then coupon,
+then stock, as everywhere, so that no two transactions wait for each other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
 from ballast.mall.owner import Owner
 from ballast.mall.payments import pay_nothing
-from ballast.mall.quoting import Address, Delivery, Quote, QuotedLine, Read, Wanted, read
+from ballast.mall.quoting import Address, Claim, Delivery, Quote, QuotedLine, Read, Used, Wanted, read
 from ballast.mall.rules.breakdown import Breakdown, LinePrice
 from ballast.mall.rules.numbers import order_number
 from ballast.mall.rules.refused import Refused
@@ -131,16 +131,7 @@ async def place(
     text = queries.load("checkout")
     day = now.astimezone(CHINA).date()
     numbers = [order_number(made, day, attempt) for attempt in range(_ATTEMPTS)]
-    claimed = await connection.execute(
-        text.claim_key,
-        {
-            "scope": f"{_SCOPE}:{owner.id}",
-            "key": key,
-            "request_hash": asked,
-            "answer": f'{{"order_id":"{made}"}}',
-            "now": now,
-        },
-    )
+    claim = Claim(f"{_SCOPE}:{owner.id}", key, asked, f'{{"order_id":"{made}"}}')
     try:
         found = await read(
             connection,
@@ -151,25 +142,20 @@ async def place(
             claim_id=claim_id,
             now=now,
             numbers=numbers,
-            placing=True,
+            claim=claim,
         )
-    except Refused:
-        # A repeated request is answered as the first was, even where the goods are gone since.
-        if await claimed.fetchone() is None:
-            return await _earlier(connection, owner, key, asked)
-        raise
-    if await claimed.fetchone() is None:
-        return await _earlier(connection, owner, key, asked)
+    except Used:
+        return await _earlier(connection, claim)
     _accept(found.quote, shown_fen)
     number = next((one for one in numbers if one not in found.taken), numbers[0])
     pay_by = now + timedelta(seconds=found.pay_within_s)
     await _use_promises(connection, owner, made, found.quote.breakdown, claim_id, now)
-    await connection.execute(
+    pieces = {line.sku_id: line.quantity for line in found.quote.lines}
+    cursor = await connection.execute(
         text.record,
         _record(owner, found, made, number, pay_by, address, delivery, claim_id, note, source, now),
     )
-    pieces = {line.sku_id: line.quantity for line in found.quote.lines}
-    await stock.reserve(connection, pieces, made, actor=owner.actor, now=now)
+    await stock.all_changed(connection, pieces, cursor)
     if found.quote.total_fen == 0:
         await pay_nothing(connection, made, now)
     return Placed(made, number, found.quote.total_fen, pay_by)
@@ -199,10 +185,10 @@ def _accept(found: Quote, shown_fen: int | None) -> None:
         raise stock.OutOfStock(found.short)
 
 
-async def _earlier(connection: Connection, owner: Owner, key: str, asked: bytes) -> Placed:
-    cursor = await connection.execute(queries.load("checkout").answered, {"scope": f"{_SCOPE}:{owner.id}", "key": key})
+async def _earlier(connection: Connection, claim: Claim) -> Placed:
+    cursor = await connection.execute(queries.load("checkout").answered, {"scope": claim.scope, "key": claim.key})
     row = await cursor.fetchone()
-    if row is None or row["request_hash"] != asked:
+    if row is None or row["request_hash"] != claim.request_hash:
         raise Refused("idempotency.differs", "This key was used for another request.", "Take a new key.")
     order_id = UUID(msgspec.json.decode(row["answer"])["order_id"])
     cursor = await connection.execute(queries.load("orders").placed, {"order_id": order_id})
@@ -272,6 +258,8 @@ def _record(
             {"order_id": order_id, "number": number, "status": "pending_payment", "total_fen": breakdown.total_fen}
         ).decode(),
         "skus": [line.sku_id for line in found.quote.lines],
+        "pieces": [line.quantity for line in found.quote.lines],
+        "movements": [new_id() for _ in found.quote.lines],
     }
 
 

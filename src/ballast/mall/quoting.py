@@ -1,4 +1,4 @@
-"""What an order would cost now: goods and promises are read, `rules.pricing` decides. Two statements, one row of promises.
+"""What an order would cost now: goods and promises are read in one statement, `rules.pricing` decides.
 
 `checkout` has the face; this is the reading.
 """
@@ -80,6 +80,38 @@ class Quote(msgspec.Struct, frozen=True):
         return {line.sku_id: line.free for line in self.lines if line.free < line.quantity}
 
 
+class Claim(msgspec.Struct, frozen=True):
+    """The idempotency key of a write, and what is answered where it comes again."""
+
+    scope: str
+    key: str
+    request_hash: bytes
+    answer: str
+
+
+class Used(Exception):
+    """The key was used before: the answer is there already."""
+
+
+class Goods(msgspec.Struct, frozen=True):
+    """A SKU as it is offered now."""
+
+    sku_id: UUID
+    product_id: UUID
+    price_fen: int
+    weight_g: int
+    options: list[str]
+    on_sale: bool
+    title: str
+    title_en: str
+    picture: str | None
+    free: int
+    shipping_id: UUID | None
+    shipping_name: str | None
+    shipping_rules: str | None
+    categories: tuple[UUID, ...]
+
+
 class Read(msgspec.Struct, frozen=True):
     """A quote, and what placing the order needs besides."""
 
@@ -99,52 +131,59 @@ async def read(
     claim_id: UUID | None,
     now: datetime,
     numbers: Sequence[str] = (),
-    placing: bool = False,
+    claim: Claim | None = None,
 ) -> Read:
-    """Read and work out. `placing`: orders of this shopper that could use up a limit for each customer wait for each other.
+    """Read and work out.
+
+    Args:
+        claim: the order is to be placed, with this key: it is taken by the same statement, and orders of this shopper that could
+            use up a limit for each customer wait for each other.
 
     Raises:
-        Refused: as `checkout.quote`.
+        Used: the key is not new. Refused: as `checkout.quote`.
     """
     pieces = _merged(wanted)
-    text = queries.load("checkout")
-    # Both are sent before either is read: in a pipeline that is one round trip.
-    goods = await connection.execute(text.goods, {"skus": list(pieces)})
-    promised = await connection.execute(
-        text.terms,
+    cursor = await connection.execute(
+        queries.load("checkout").offer,
         {
             "skus": list(pieces),
             "customer_id": owner.customer_id,
             "claim_id": claim_id,
             "numbers": list(numbers),
             "now": now,
+            "scope": claim.scope if claim else None,
+            "key": claim.key if claim else None,
+            "request_hash": claim.request_hash if claim else None,
+            "answer": claim.answer if claim else None,
         },
     )
-    rows = {row["sku_id"]: row for row in await goods.fetchall()}
-    promise = await promised.fetchone()
-    if promise is None or promise["shop_status"] != "open":
+    offer = await cursor.fetchone()
+    if claim and offer and not offer["claimed"]:
+        raise Used
+    if offer is None or offer["shop_status"] != "open":
         raise Refused("shop.not_open", "The shop takes no orders now.", "Come back later.")
-    if gone := [sku for sku in pieces if sku not in rows or not rows[sku]["on_sale"]]:
+    goods = {one.sku_id: one for one in _list(offer["goods"], Goods)}
+    if gone := [sku for sku in pieces if sku not in goods or not goods[sku].on_sale]:
         raise Refused(
             "checkout.not_on_sale",
             f"No longer on sale: SKU {', '.join(map(str, gone))}.",
             "Take it out of the cart.",
             count=len(gone),
         )
-    limited = _list(promise["limited"], terms.StoredLimited)
-    bought = await _bought(connection, owner, limited, placing)
-    coupon, reason = _coupon(promise["coupon"], claim_id, owner, now)
+    limited = _list(offer["limited"], terms.StoredLimited)
+    bought = await _bought(connection, owner, limited, claim is not None)
+    coupon, reason = _coupon(offer["coupon"], claim_id, owner, now)
     breakdown = pricing.quote(
-        [_line(rows[sku], quantity) for sku, quantity in pieces.items()],
+        [_line(goods[sku], quantity) for sku, quantity in pieces.items()],
         limited=terms.limited_prices(limited, bought),
-        reductions=[one.reduction() for one in _list(promise["reductions"], terms.StoredReduction)],
+        reductions=[one.reduction() for one in _list(offer["reductions"], terms.StoredReduction)],
         coupon=coupon,
-        level=_level(promise),
+        level=_level(offer),
         to=_destination(address, delivery),
         now=now,
     )
-    lines = tuple(_quoted(rows[sku], quantity) for sku, quantity in pieces.items())
-    return Read(Quote(lines, breakdown, reason), promise["pay_within_s"], promise["taken"])
+    lines = tuple(_quoted(goods[sku], quantity) for sku, quantity in pieces.items())
+    return Read(Quote(lines, breakdown, reason), offer["pay_within_s"], offer["taken"])
 
 
 def _merged(wanted: Sequence[Wanted]) -> dict[UUID, int]:
@@ -160,29 +199,29 @@ def _merged(wanted: Sequence[Wanted]) -> dict[UUID, int]:
     return pieces
 
 
-def _line(row: dict[str, Any], quantity: int) -> Line:
+def _line(one: Goods, quantity: int) -> Line:
     return Line(
-        row["sku_id"],
-        row["product_id"],
+        one.sku_id,
+        one.product_id,
         quantity,
-        row["price_fen"],
-        frozenset(row["categories"]),
-        row["weight_g"],
-        terms.template(row["shipping_id"], row["shipping_name"], row["shipping_rules"]),
+        one.price_fen,
+        frozenset(one.categories),
+        one.weight_g,
+        terms.template(one.shipping_id, one.shipping_name, one.shipping_rules),
     )
 
 
-def _quoted(row: dict[str, Any], quantity: int) -> QuotedLine:
+def _quoted(one: Goods, quantity: int) -> QuotedLine:
     return QuotedLine(
-        row["sku_id"],
-        row["product_id"],
-        row["title"],
-        row["title_en"],
-        row["options"],
-        row["picture"],
+        one.sku_id,
+        one.product_id,
+        one.title,
+        one.title_en,
+        one.options,
+        one.picture,
         quantity,
-        row["price_fen"],
-        row["free"],
+        one.price_fen,
+        one.free,
     )
 
 

@@ -1,8 +1,8 @@
 """Pieces of a SKU: on hand, and of these reserved for orders that wait for their payment.
 
-Nobody changes `mall.stock` but `change`, which writes a movement for every change: the movements of a SKU add up to its
-stock. It takes only what is there, by a condition in the UPDATE itself; the table's CHECK (`reserved <= on_hand`) would
-refuse the rest. Rows are locked in the order of their SKUs.
+Nobody changes `mall.stock` but `change` (and `checkout.record`, which has a copy of it inside), which writes a movement for
+every change: the movements of a SKU add up to its stock. It takes only what is there, by a condition in the UPDATE itself; the
+table's CHECK (`reserved <= on_hand`) would refuse the rest. Rows are locked in the order of their SKUs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
+from psycopg import AsyncCursor
+from psycopg.rows import DictRow
 
 from ballast.mall import queries
 from ballast.mall.db import Connection
@@ -56,13 +58,6 @@ class Movement(msgspec.Struct, frozen=True):
     actor: str
     reason: str
     at: datetime
-
-
-async def reserve(
-    connection: Connection, pieces: Mapping[UUID, int], order_id: UUID, *, actor: str, now: datetime
-) -> None:
-    """Keep pieces for an order. OutOfStock where one SKU has too few: then the transaction has to be left."""
-    await _change(connection, "reserve", pieces, 0, 1, order_id=order_id, actor=actor, now=now)
 
 
 async def release(
@@ -160,7 +155,12 @@ async def _change(
             "now": now,
         },
     )
-    changed = {row["sku_id"] for row in await cursor.fetchall()}
-    if short := [sku for sku in pieces if sku not in changed]:
+    await all_changed(connection, pieces, cursor)
+
+
+async def all_changed(connection: Connection, pieces: Mapping[UUID, int], changed: AsyncCursor[DictRow]) -> None:
+    """Look at what a change returned. OutOfStock where one SKU had too few: then the transaction has to be left."""
+    there = {row["sku_id"] for row in await changed.fetchall()}
+    if short := [sku for sku in pieces if sku not in there]:
         found = await (await connection.execute(queries.load("stock").free, {"skus": short})).fetchall()
         raise OutOfStock(dict.fromkeys(short, 0) | {row["sku_id"]: row["free"] for row in found})

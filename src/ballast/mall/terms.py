@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 from uuid import UUID
 
@@ -145,6 +146,7 @@ def levels(stored: Sequence[StoredLevel], points_per_yuan: int) -> tuple[Level, 
     )
 
 
+@lru_cache(2_000)
 def template(shipping_id: UUID | None, name: str | None, rules: str | None) -> Template | None:
     """How a product is sent; None: nothing is asked for it."""
     if shipping_id is None or not rules or rules == "[]":

@@ -1,30 +1,28 @@
--- name: claim_key
--- The first statement of a write: this key is ours, or no row (it was used before).
-INSERT INTO mall.idempotency (shop_id, scope, key, request_hash, answer, created_at)
-VALUES (mall.current_shop(), :scope, :key, :request_hash, :answer ::jsonb, :now)
-ON CONFLICT DO NOTHING RETURNING key;
-
 -- name: answered
 -- What was answered when the key was used.
 SELECT request_hash, answer::text AS answer FROM mall.idempotency WHERE scope = :scope AND key = :key;
 
--- name: goods
--- What is asked for, as it is offered now: a row for each SKU that the shop has.
-SELECT k.sku_id, k.product_id, k.price_fen, k.weight_g, k.options, k.active AND p.status = 'on_sale' AS on_sale,
-       p.title, p.title_en, p.pictures[1] AS picture, COALESCE(s.on_hand - s.reserved, 0) AS free,
-       f.shipping_id, f.name AS shipping_name, f.rules::text AS shipping_rules,
-       ARRAY(SELECT c.category_id FROM mall.product_category c WHERE c.shop_id = k.shop_id AND c.product_id = k.product_id) AS categories
-FROM mall.sku k
-JOIN mall.product p USING (shop_id, product_id)
-LEFT JOIN mall.stock s USING (shop_id, sku_id)
-LEFT JOIN mall.shipping f ON f.shop_id = k.shop_id
-     AND f.shipping_id = COALESCE(p.shipping_id, (SELECT d.shipping_id FROM mall.shipping d WHERE d.shop_id = k.shop_id AND d.is_default))
-WHERE k.sku_id = ANY(:skus ::uuid[]);
-
--- name: terms
--- What the shop promises now, and to whom: one row. `taken`: which of the order numbers are somebody's already.
-SELECT h.pay_within_s, h.points_per_yuan, h.levels::text AS levels,
+-- name: offer
+-- What is asked for, as it is offered now (a row of `goods` for each SKU that the shop has), and what the shop promises, to whom.
+-- With a `key` it is the first statement of a write, too: `claimed` says whether the key is ours, or was used before.
+-- `taken`: which of the order numbers are somebody's already.
+WITH claimed AS (
+    INSERT INTO mall.idempotency (shop_id, scope, key, request_hash, answer, created_at)
+    SELECT mall.current_shop(), :scope ::text, :key ::text, :request_hash ::bytea, :answer ::jsonb, :now ::timestamptz WHERE :key ::text IS NOT NULL
+    ON CONFLICT DO NOTHING RETURNING key
+)
+SELECT EXISTS (SELECT FROM claimed) AS claimed, h.pay_within_s, h.points_per_yuan, h.levels::text AS levels,
     (SELECT d.status FROM mall.directory d WHERE d.shop_id = h.shop_id) AS shop_status,
+    (SELECT json_agg(json_build_object('sku_id', k.sku_id, 'product_id', k.product_id, 'price_fen', k.price_fen, 'weight_g', k.weight_g,
+        'options', k.options, 'on_sale', k.active AND p.status = 'on_sale', 'title', p.title, 'title_en', p.title_en, 'picture', p.pictures[1],
+        'free', COALESCE(s.on_hand - s.reserved, 0), 'shipping_id', f.shipping_id, 'shipping_name', f.name, 'shipping_rules', f.rules::text,
+        'categories', ARRAY(SELECT c.category_id FROM mall.product_category c WHERE c.shop_id = k.shop_id AND c.product_id = k.product_id)))
+     FROM mall.sku k
+     JOIN mall.product p USING (shop_id, product_id)
+     LEFT JOIN mall.stock s USING (shop_id, sku_id)
+     LEFT JOIN mall.shipping f ON f.shop_id = k.shop_id
+          AND f.shipping_id = COALESCE(p.shipping_id, (SELECT d.shipping_id FROM mall.shipping d WHERE d.shop_id = k.shop_id AND d.is_default))
+     WHERE k.shop_id = h.shop_id AND k.sku_id = ANY(:skus ::uuid[]))::text AS goods,
     (SELECT c.level FROM mall.customer c WHERE c.shop_id = h.shop_id AND c.customer_id = :customer_id ::uuid) AS level,
     (SELECT json_agg(json_build_object('promotion_id', l.promotion_id, 'name', l.name, 'sku_id', l.sku_id, 'price_fen', l.price_fen,
         'quota', l.quota, 'sold', l.sold, 'per_customer', l.per_customer, 'starts_at', l.starts_at, 'ends_at', l.ends_at))
@@ -76,7 +74,8 @@ UPDATE mall.coupon c SET used = c.used + 1 FROM used u WHERE c.shop_id = u.shop_
 RETURNING c.coupon_id;
 
 -- name: record
--- The order with all that belongs to it, and its goods out of the cart: one statement, whole or not at all.
+-- The order with all that belongs to it, its goods out of the cart and out of the free stock: one statement, whole or not at all.
+-- Stock as in stock.sql (`change`): rows locked in the order of their SKUs; fewer SKUs returned than asked, someone was short.
 WITH placed AS (
     INSERT INTO mall.orders (shop_id, order_id, number, status, customer_id, owner_id, buyer_name, buyer_phone, delivery, address,
         items_fen, discount_fen, shipping_fen, total_fen, breakdown, coupon_claim_id, note, source, placed_at, pay_by)
@@ -95,5 +94,19 @@ WITH placed AS (
 ), out AS (
     INSERT INTO mall.outbox (shop_id, event_id, kind, body, created_at)
     VALUES (mall.current_shop(), :event_id, 'order.placed', :body ::jsonb, :now)
+), emptied AS (
+    DELETE FROM mall.cart_line WHERE owner_id = :owner_id AND sku_id = ANY(:skus ::uuid[])
+), wanted AS (
+    SELECT w.sku_id, w.reserved, w.movement_id
+    FROM unnest(:skus ::uuid[], :pieces ::integer[], :movements ::uuid[]) AS w (sku_id, reserved, movement_id)
+), locked AS MATERIALIZED (
+    SELECT s.sku_id FROM mall.stock s JOIN wanted w USING (sku_id) ORDER BY s.sku_id FOR UPDATE OF s
+), changed AS (
+    UPDATE mall.stock s SET reserved = s.reserved + w.reserved
+    FROM locked l JOIN wanted w USING (sku_id)
+    WHERE s.sku_id = l.sku_id AND s.on_hand >= s.reserved + w.reserved
+    RETURNING s.shop_id, s.sku_id, w.reserved, w.movement_id
 )
-DELETE FROM mall.cart_line WHERE owner_id = :owner_id AND sku_id = ANY(:skus ::uuid[]);
+INSERT INTO mall.stock_movement (shop_id, movement_id, sku_id, kind, on_hand, reserved, order_id, actor, reason, at)
+SELECT shop_id, movement_id, sku_id, 'reserve', 0, reserved, :order_id ::uuid, :actor ::text, '', :now ::timestamptz FROM changed
+RETURNING sku_id;
