@@ -184,30 +184,14 @@ async def get(
     Raises:
         Unknown: it is not there, or somebody else's.
     """
-    text = queries.load("orders")
     cursor = await connection.execute(
-        text.order, {"order_id": order_id, "number": number, "owner_id": owner.id if owner else None}
+        queries.load("orders").order,
+        {"order_id": order_id, "number": number, "owner_id": owner.id if owner else None},
     )
     row = await cursor.fetchone()
     if row is None:
         raise Unknown(order_id or number)
-    this = {"order_id": row["order_id"]}
-    lines = await connection.execute(text.lines, {"orders": [row["order_id"]]})
-    events = await connection.execute(text.events, this)
-    shipments = await connection.execute(text.shipments, this)
-    address = row.pop("address")
-    breakdown = row.pop("breakdown")
-    return msgspec.convert(
-        {
-            **row,
-            "address": msgspec.json.decode(address, type=Address) if address else None,
-            "breakdown": None if breakdown == "{}" else msgspec.json.decode(breakdown, type=Breakdown),
-            "lines": [_line(line) for line in await lines.fetchall()],
-            "events": [{**one, "detail": msgspec.json.decode(one["detail"])} for one in await events.fetchall()],
-            "shipments": [{**one, "lines": msgspec.json.decode(one["lines"])} for one in await shipments.fetchall()],
-        },
-        Order,
-    )
+    return msgspec.json.decode(row["found"], type=Order)
 
 
 async def list_of(

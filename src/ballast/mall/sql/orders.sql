@@ -102,26 +102,28 @@ UPDATE mall.payment SET status = 'closed' WHERE order_id = :order_id AND status 
 SELECT EXISTS (SELECT FROM mall.refund WHERE order_id = :order_id AND status NOT IN ('refused', 'withdrawn', 'succeeded')) AS open;
 
 -- name: order
--- An order as pages show it.
-SELECT order_id, number, status, refund_status, customer_id, owner_id, buyer_name, buyer_phone, delivery, address::text AS address,
-       items_fen, discount_fen, shipping_fen, total_fen, paid_fen, refunded_fen, breakdown::text AS breakdown, note, merchant_note, source,
-       placed_at, pay_by, paid_at, shipped_at, received_at, closed_at, cancelled_at, cancel_reason, version
-FROM mall.orders
-WHERE (order_id = :order_id ::uuid OR number = :number ::text) AND (:owner_id ::uuid IS NULL OR owner_id = :owner_id ::uuid);
+-- An order with all that happened to it, as one JSON.
+SELECT to_json(x)::text AS found FROM (
+    SELECT o.order_id, o.number, o.status, o.refund_status, o.customer_id, o.owner_id, o.buyer_name, o.buyer_phone, o.delivery, o.address,
+        o.items_fen, o.discount_fen, o.shipping_fen, o.total_fen, o.paid_fen, o.refunded_fen, NULLIF(o.breakdown, '{}') AS breakdown, o.note,
+        o.merchant_note, o.source, o.placed_at, o.pay_by, o.paid_at, o.shipped_at, o.received_at, o.closed_at, o.cancelled_at, o.cancel_reason, o.version,
+        (SELECT COALESCE(json_agg(l ORDER BY l.line), '[]') FROM (
+            SELECT line, product_id, sku_id, title, title_en, options, picture, list_fen, price_fen, quantity, discount_fen, total_fen,
+                shipped_quantity, dropped_quantity, refunded_quantity, refunded_fen
+            FROM mall.order_line WHERE shop_id = o.shop_id AND order_id = o.order_id) l) AS lines,
+        (SELECT COALESCE(json_agg(e ORDER BY e.at, e.event_id), '[]') FROM (
+            SELECT event_id, event, status, actor, detail, at FROM mall.order_event WHERE shop_id = o.shop_id AND order_id = o.order_id) e) AS events,
+        (SELECT COALESCE(json_agg(s ORDER BY s.shipped_at, s.shipment_id), '[]') FROM (
+            SELECT shipment_id, carrier, tracking, lines, shipped_at FROM mall.shipment WHERE shop_id = o.shop_id AND order_id = o.order_id) s) AS shipments
+    FROM mall.orders o
+    WHERE (o.order_id = :order_id ::uuid OR o.number = :number ::text) AND (:owner_id ::uuid IS NULL OR o.owner_id = :owner_id ::uuid)
+) x;
 
 -- name: lines
--- … its lines
+-- The lines of orders.
 SELECT order_id, line, product_id, sku_id, title, title_en, options, picture, list_fen, price_fen, quantity, discount_fen, total_fen,
        shipped_quantity, dropped_quantity, refunded_quantity, refunded_fen
 FROM mall.order_line WHERE order_id = ANY(:orders ::uuid[]) ORDER BY order_id, line;
-
--- name: events
--- … what happened to it
-SELECT event, status, actor, detail::text AS detail, at FROM mall.order_event WHERE order_id = :order_id ORDER BY at, event_id;
-
--- name: shipments
--- … its parcels
-SELECT shipment_id, carrier, tracking, lines::text AS lines, shipped_at FROM mall.shipment WHERE order_id = :order_id ORDER BY shipped_at, shipment_id;
 
 -- name: page
 -- Orders, newest first. `before_at` and `before_id`: the last one of the page before. `search`: a number's beginning, or a buyer's phone or name.
