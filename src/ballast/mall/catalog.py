@@ -239,13 +239,13 @@ async def of_block(connection: Connection, block: blocks.ProductList) -> tuple[I
 
 async def product(connection: Connection, product_id: UUID, now: datetime) -> Product | None:
     """A product that is on sale, with its SKUs; None: there is none."""
-    text = queries.load("catalog")
-    row = await (await connection.execute(text.product, {"product_id": product_id})).fetchone()
+    cursor = await connection.execute(queries.load("catalog").product, {"product_id": product_id, "now": now})
+    row = await cursor.fetchone()
     if row is None:
         return None
-    cursor = await connection.execute(text.skus, {"product_id": product_id, "now": now})
-    choices = tuple(Choice(**sku) for sku in await cursor.fetchall())
-    return msgspec.convert({**row, "specs": msgspec.json.decode(row["specs"]), "choices": choices}, Product)
+    specs = msgspec.json.decode(row["specs"], type=tuple[Spec, ...])
+    choices = msgspec.json.decode(row["choices"] or "[]", type=tuple[Choice, ...])
+    return Product(**{**row, "specs": specs, "choices": choices})
 
 
 async def _items(connection: Connection, statement: str, asked: dict[str, Any]) -> tuple[Item, ...]:

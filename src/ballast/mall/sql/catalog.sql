@@ -60,21 +60,18 @@ SELECT product_id, title, title_en, subtitle, subtitle_en, pictures[1] AS pictur
 FROM mall.product WHERE status = 'on_sale' AND product_id = ANY(:products ::uuid[]);
 
 -- name: product
--- A product that is on sale.
-SELECT product_id, title, title_en, subtitle, subtitle_en, description, description_en, specs::text AS specs, pictures, min_price_fen,
-    max_price_fen, sold
-FROM mall.product WHERE product_id = :product_id AND status = 'on_sale';
-
--- name: skus
--- What can be chosen of it: with stock, and the lowest limited-time price that holds now.
-SELECT k.sku_id, k.options, k.price_fen, k.compare_at_fen, COALESCE(s.on_hand - s.reserved, 0) AS free, l.price_fen AS limited_fen, l.ends_at AS limited_until
-FROM mall.sku k
-LEFT JOIN mall.stock s USING (shop_id, sku_id)
-LEFT JOIN LATERAL (
-    SELECT o.price_fen, o.ends_at FROM mall.limited_price o
-    WHERE o.shop_id = k.shop_id AND o.sku_id = k.sku_id AND o.stopped_at IS NULL AND :now ::timestamptz >= o.starts_at
-      AND :now ::timestamptz < o.ends_at AND (o.quota IS NULL OR o.sold < o.quota) AND o.price_fen < k.price_fen
-    ORDER BY o.price_fen, o.promotion_id LIMIT 1
-) l ON true
-WHERE k.product_id = :product_id AND k.active
-ORDER BY k.position, k.sku_id;
+-- A product that is on sale, and what can be chosen of it: with stock, and the lowest limited-time price that holds now.
+SELECT p.product_id, p.title, p.title_en, p.subtitle, p.subtitle_en, p.description, p.description_en, p.specs::text AS specs, p.pictures,
+    p.min_price_fen, p.max_price_fen, p.sold,
+    (SELECT json_agg(json_build_object('sku_id', k.sku_id, 'options', k.options, 'price_fen', k.price_fen, 'compare_at_fen', k.compare_at_fen,
+        'free', COALESCE(s.on_hand - s.reserved, 0), 'limited_fen', l.price_fen, 'limited_until', l.ends_at) ORDER BY k.position, k.sku_id)
+     FROM mall.sku k
+     LEFT JOIN mall.stock s USING (shop_id, sku_id)
+     LEFT JOIN LATERAL (
+         SELECT o.price_fen, o.ends_at FROM mall.limited_price o
+         WHERE o.shop_id = k.shop_id AND o.sku_id = k.sku_id AND o.stopped_at IS NULL AND :now ::timestamptz >= o.starts_at
+           AND :now ::timestamptz < o.ends_at AND (o.quota IS NULL OR o.sold < o.quota) AND o.price_fen < k.price_fen
+         ORDER BY o.price_fen, o.promotion_id LIMIT 1
+     ) l ON true
+     WHERE k.shop_id = p.shop_id AND k.product_id = p.product_id AND k.active)::text AS choices
+FROM mall.product p WHERE p.product_id = :product_id AND p.status = 'on_sale';
