@@ -153,17 +153,19 @@ async def _become(connection: Connection, visitor: Visitor, customer_id: UUID, n
 
 
 async def _open(connection: Connection, customer_id: UUID | None, now: datetime) -> Login:
-    token = new_token()
+    token, visitor_id = new_token(), new_id()
     await connection.execute(
         queries.load("visitors").open,
         {
-            "visitor_id": new_id(),
+            "visitor_id": visitor_id,
             "token_hash": token_hash(token),
             "customer_id": customer_id,
             "now": now,
             "expires_at": now + STAYS,
         },
     )
+    if customer_id is None:
+        return Login(Visitor(visitor_id), token)
     found = await find(connection, token, now)
     if found is None:
         raise Refused("login.disabled", "This customer's account is closed.", "Ask the shop.")

@@ -55,7 +55,7 @@ async def pay(
 ) -> Response[Any]:
     """Begin (or go on with) a payment."""
     async with visiting(db, request, slug) as visit:
-        await orders.get(visit.connection, order_id, owner=await visit.owner())
+        await visit.known()
     try:
         await begin(db, settings, visit, order_id)
     except payments.ProviderAway:
