@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -40,6 +41,7 @@ class Delivery:
 
     def __init__(self, ledger: Ledger, secret: str, behaviour: Behaviour) -> None:
         self._ledger, self._secret, self.behaviour = ledger, secret, behaviour
+        self._told = asyncio.Event()
 
     def tell(self, payment: dict[str, Any], kind: str, reference: str, code: str, amount_fen: int) -> None:
         """Let the merchant know, later."""
@@ -54,6 +56,8 @@ class Delivery:
         first = time.time() + self.behaviour.delay_s
         due = [first + random.uniform(0, self.behaviour.spread_s) for _ in range(self.behaviour.copies)]  # noqa: S311
         self._ledger.notify(payment, msgspec.json.encode(body).decode(), callback_id, due)
+        if self.behaviour.delay_s <= 0:
+            self._told.set()
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -62,7 +66,10 @@ class Delivery:
                 due = self._ledger.due(time.time())
                 await asyncio.gather(*(self._send(client, one) for one in due))
                 if not due:
-                    await asyncio.sleep(0.05)
+                    # What is due at once need not wait for the next look.
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._told.wait(), 0.05)
+                self._told.clear()
 
     async def _send(self, client: httpx.AsyncClient, one: dict[str, Any]) -> None:
         body = one["body"].encode()

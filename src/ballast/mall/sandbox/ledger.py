@@ -31,6 +31,8 @@ class Ledger:
         self._base = sqlite3.connect(path, isolation_level=None)
         self._base.row_factory = sqlite3.Row
         self._base.execute("PRAGMA journal_mode = WAL")
+        # A killed process loses nothing by it; a machine that loses its power may lose the last play money.
+        self._base.execute("PRAGMA synchronous = NORMAL")
         self._base.executescript(_TABLES)
 
     def close(self) -> None:
