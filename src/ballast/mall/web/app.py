@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.config.csrf import CSRFConfig
-from litestar.datastructures import Cookie, MutableScopeHeaders, State
+from litestar.datastructures import Cookie, State
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.static_files import create_static_files_router
@@ -24,15 +24,16 @@ from ballast.mall.web.texts import LANGUAGE_COOKIE
 _MAX_BODY = 2 << 20
 
 # Nothing comes from elsewhere; a page may be framed by our own preview only.
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-        "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+_HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+        b"object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
     ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "SAMEORIGIN",
-    "Referrer-Policy": "same-origin",
-}
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"SAMEORIGIN"),
+    (b"referrer-policy", b"same-origin"),
+)
 
 _SAID = {
     400: "common.error.bad",
@@ -67,7 +68,11 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         ],
         lifespan=[lifespan],
         state=State({"db": database, "settings": settings}),
-        dependencies={"db": Provide(_db, sync_to_thread=False), "settings": Provide(_settings, sync_to_thread=False)},
+        # They are the same for each request of the process.
+        dependencies={
+            "db": Provide(_db, use_cache=True, sync_to_thread=False),
+            "settings": Provide(_settings, use_cache=True, sync_to_thread=False),
+        },
         csrf_config=CSRFConfig(
             secret=settings.secret,
             cookie_secure=settings.secure_cookies,
@@ -112,21 +117,24 @@ def _db(state: State) -> Database:
     return database
 
 
-def _settings(state: State) -> Settings:
+def _settings(state: State, db: NamedDependency[Database]) -> Settings:
+    # After `db`, which it does not need: two that stand side by side are resolved in two tasks, for each request.
     settings: Settings = state.settings
     return settings
 
 
 async def _with_headers(message: Message, scope: Scope) -> None:
     """On every answer, errors too. A language that was asked for by ``?lang=`` is kept for the next pages."""
-    if message["type"] == "http.response.start":
-        headers = MutableScopeHeaders.from_message(message)
-        for name, value in _HEADERS.items():
-            headers.setdefault(name, value)
-        for language in ("zh", "en"):
-            if f"lang={language}".encode() in scope["query_string"].split(b"&"):
-                kept = Cookie(key=LANGUAGE_COOKIE, value=language, path="/", max_age=365 * 86400, samesite="lax")
-                headers.add("set-cookie", kept.to_header(header=""))
+    if message["type"] != "http.response.start":
+        return
+    headers = list(message["headers"])
+    there = {name.lower() for name, _ in headers}
+    headers += [one for one in _HEADERS if one[0] not in there]
+    for language in ("zh", "en") if b"lang=" in scope["query_string"] else ():
+        if f"lang={language}".encode() in scope["query_string"].split(b"&"):
+            kept = Cookie(key=LANGUAGE_COOKIE, value=language, path="/", max_age=365 * 86400, samesite="lax")
+            headers.append((b"set-cookie", kept.to_header(header="").encode()))
+    message["headers"] = headers
 
 
 def _busy(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
