@@ -43,6 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """connections of one web process to the database, as mall_app"""
     max_waiting: int = 64
     """requests that may wait for a connection; one more is answered 503"""
+    max_inside: int = 32
+    """requests that one web process lets in at once; one more is answered 503 before it is read"""
     secure_cookies: bool = False
     """set it where browsers come by https"""
 

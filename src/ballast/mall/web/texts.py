@@ -56,12 +56,17 @@ def translator(language: Language) -> Callable[..., str]:
 
 def language_of(request: Request[Any, Any, Any], default: Language = "zh") -> Language:
     """What the reader chose (``?lang=``, then the cookie), else what the browser prefers, else the shop's own."""
-    for chosen in (request.query_params.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
-        if chosen == "zh" or chosen == "en":
-            return "zh" if chosen == "zh" else "en"
-    for part in request.headers.get("accept-language", "").lower().split(","):
+    chosen = prefers(request.query_params.get("lang")) or prefers(request.cookies.get(LANGUAGE_COOKIE))
+    return chosen or prefers(None, request.headers.get("accept-language", "")) or default
+
+
+def prefers(chosen: str | None, accepted: str = "") -> Language | None:
+    """The language that was chosen, else the first of ours that a browser's Accept-Language names; None: neither is ours."""
+    if chosen == "zh" or chosen == "en":
+        return "zh" if chosen == "zh" else "en"
+    for part in accepted.lower().split(",") if accepted else ():
         if part.strip().startswith("zh"):
             return "zh"
         if part.strip().startswith("en"):
             return "en"
-    return default
+    return None

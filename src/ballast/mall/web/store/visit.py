@@ -118,12 +118,17 @@ _entries: WeakKeyDictionary[Database, dict[str, tuple[float, Entry]]] = WeakKeyD
 _looks: WeakKeyDictionary[Database, dict[str, tuple[float, Look]]] = WeakKeyDictionary()
 
 
+def known_entry(db: Database, slug: str) -> Entry | None:
+    """The shop of a slug, where it was asked for within the last seconds."""
+    seen = _entries.setdefault(db, {}).get(slug)
+    return seen[1] if seen and seen[0] > time.monotonic() else None
+
+
 async def entry_of(db: Database, slug: str) -> Entry:
     """The shop of a slug. Raises NotFoundException."""
+    if there := known_entry(db, slug):
+        return there
     known = _entries.setdefault(db, {})
-    seen = known.get(slug)
-    if seen and seen[0] > time.monotonic():
-        return seen[1]
     async with db.directory() as connection:
         found = await catalog.entry(connection, slug) if "\x00" not in slug else None
     if found is None:

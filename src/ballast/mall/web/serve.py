@@ -1,0 +1,27 @@
+"""A web process: ``granian --interface asgi --factory --loop uvloop ballast.mall.web.serve:application``."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+from litestar.types import ASGIApp
+
+from ballast.mall import settings
+from ballast.mall.web.app import create_app
+from ballast.mall.web.shared import SharedPages
+from ballast.mall.web.shedding import Shedding
+
+
+def application() -> ASGIApp:
+    """From ``ballast.toml`` (or the file that BALLAST_CONFIG names) and the environment."""
+    found = settings.load(Path(os.environ.get("BALLAST_CONFIG", "ballast.toml")))
+    mall = create_app(found)
+    app = SharedPages(Shedding(mall, found.max_inside), mall, secret=found.secret, secure_cookies=found.secure_cookies)
+    # What is there now stays: to look through it again and again would cost each request its part. Requests leave few
+    # circles behind, so that the collector need not come so often either.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    return app

@@ -1,0 +1,53 @@
+"""A door before the application: so many requests are let in at once; one more is told to come again, before it is read.
+
+Under more load than a process can bear those that are inside are served soon, and the others cost next to nothing.
+"""
+
+from __future__ import annotations
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Scope, Send
+
+_TEXT = "现在人太多，请稍后再试。 Too many at once: try again in a moment."
+_PAGE = f'<!doctype html><meta charset="utf-8"><title>503</title><p>{_TEXT}</p>'.encode()
+_PROBLEM = b'{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"Too many requests at once: try again."}'
+
+
+class Shedding:
+    """ASGI in, ASGI out."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        """`most`: requests that are inside at once; where load is borne at all, few wait."""
+        self._app, self._most = app, most
+        self._inside = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let it in, or answer 503."""
+        # Whoever looks after this process must hear from it when it is busiest, too.
+        if scope["type"] != ScopeType.HTTP or scope["path"] == "/healthz":
+            await self._app(scope, receive, send)
+        elif self._inside >= self._most:
+            await _refuse(scope["path"].startswith("/api/"), send)
+        else:
+            self._inside += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._inside -= 1
+
+
+async def _refuse(api: bool, send: Send) -> None:
+    body, kind = (_PROBLEM, b"application/problem+json") if api else (_PAGE, b"text/html; charset=utf-8")
+    start: HTTPResponseStartEvent = {
+        "type": "http.response.start",
+        "status": 503,
+        "headers": [
+            (b"content-type", kind),
+            (b"content-length", str(len(body)).encode()),
+            (b"retry-after", b"1"),
+            (b"cache-control", b"no-store"),
+        ],
+    }
+    rest: HTTPResponseBodyEvent = {"type": "http.response.body", "body": body, "more_body": False}
+    await send(start)
+    await send(rest)
