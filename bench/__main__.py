@@ -7,7 +7,19 @@ import sys
 
 from bench import page
 
-ALL = ("seal", "ddl", "tpcb", "restore", "recover", "rewind", "physical")
+ALL = (
+    "seal",
+    "ddl",
+    "tpcb",
+    "restore",
+    "recover",
+    "rewind",
+    "physical",
+    "checkout",
+    "vendure",
+    "pages",
+    "overload",
+)
 DEFAULT = tuple(name for name in ALL if name != "physical")
 """What `make bench` runs: the physical backup wants 25 GB of room."""
 

@@ -1,0 +1,3 @@
+const { bootstrap } = require('@vendure/core');
+const { config } = require('./config');
+bootstrap({ ...config, dbConnectionOptions: { ...config.dbConnectionOptions, synchronize: false } }).then(() => console.log('up'));
