@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from ballast.errors import BallastError, ConfigError, IntegrityError, RestoreError
 from ballast.recovery import Priority, Recovered, Request, Wish, ensure, recover, restore
 from ballast.recovery.doorbell import BELL, MASK, Doorbell
+from ballast.recovery.gate import try_briefly
 from ballast.recovery.rewind import Rewinding, rewind
 from ballast.vault.vault import Vault
 from tests.fix_postgres import Database, NewServer
@@ -150,6 +152,28 @@ def test_rows_are_marked_as_committed_before_their_pages_are_written(kept: Kept)
         ((plan,),) = to.query(query)
         assert plan[0]["Plan"]["Actual Rows"] == 1
         assert plan[0]["Plan"].get("Shared Dirtied Blocks") == 0, table
+
+
+def test_a_vacuum_of_the_server_itself_does_not_hold_up_the_end(own_server: NewServer) -> None:
+    """It holds its table's lock for as long as it takes: minutes for gigabytes that were just put back."""
+    slow = "WITH (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)"
+    holds = (
+        "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = 'filled'::regclass"
+        " AND mode = 'ShareUpdateExclusiveLock' AND query LIKE 'autovacuum: VACUUM%'"
+    )
+    with (
+        own_server(settings={"autovacuum_naptime": "1s"}) as server,
+        psycopg.connect(server.dsn(), autocommit=True) as conn,
+    ):
+        fill = f"CREATE TABLE filled {slow} AS SELECT n, repeat('x', 2000) FROM generate_series(1, 4000) AS n"
+        conn.execute(fill.encode())
+        for _ in range(600):
+            if conn.execute(holds).fetchone() is not None:
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("no automatic VACUUM came")
+        assert any(try_briefly(conn, ["ALTER TABLE filled ENABLE ROW LEVEL SECURITY"]) for _ in range(10))
 
 
 def test_run_again_when_all_is_done_it_says_so(kept: Kept) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from ballast.recovery import progress
 from ballast.recovery.adjust import Adjustment, Statement
 from ballast.recovery.copying import ServerRefused, run_script, run_statement, try_statements
 from ballast.recovery.dumpscript import Part, Phase, accepted, is_ours, left_out, parts, statements, without_gate
+from ballast.recovery.gate import IMPATIENT
 from ballast.recovery.record import Structure
 from ballast.recovery.schedule import Task, work_off
 from ballast.recovery.target import connect_target
@@ -51,6 +52,7 @@ def validate_all(dsn: str, jobs: int) -> list[str]:
 
     def validate(table: str, name: str, conn: psycopg.Connection[Any]) -> None:
         with conn.transaction():
+            run_script(conn, IMPATIENT)
             refused = try_statements(conn, [f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}"])
         if refused is not None and refused.sqlstate != _BROKEN_KEY:
             raise refused
@@ -61,17 +63,8 @@ def validate_all(dsn: str, jobs: int) -> list[str]:
     with connect_target(dsn) as conn:
         waiting = conn.execute(_UNCHECKED.encode()).fetchall()
     tasks = [Task(table, True, partial(validate, table, name)) for _, table, name in waiting]
-    work_off(tasks, jobs, partial(_impatient, dsn))
+    work_off(tasks, jobs, partial(connect_target, dsn))
     return sorted(broken)
-
-
-@contextmanager
-def _impatient(dsn: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection for which an automatic VACUUM of a table that was just filled gives way at once, not after a second."""
-    with connect_target(dsn) as conn:
-        with suppress(psycopg.errors.InsufficientPrivilege):  # superusers', unless it is granted
-            conn.execute("SET deadlock_timeout = '20ms'")
-        yield conn
 
 
 def create_roles(conn: psycopg.Connection[Any], script: str) -> list[str]:
