@@ -22,7 +22,7 @@ def secret_of(key: bytes) -> str:
     return _PREFIX + base64.b64encode(key).decode()
 
 
-def headers(event_id: UUID, body: bytes, secrets: Sequence[str], at: datetime) -> dict[str, str]:
+def headers(event_id: UUID | str, body: bytes, secrets: Sequence[str], at: datetime) -> dict[str, str]:
     """What a request carries: the event's id (the same however often it is sent), the moment of sending, the signatures."""
     moment = str(int(at.timestamp()))
     signed = f"{event_id}.{moment}.".encode() + body
