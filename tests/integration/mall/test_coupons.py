@@ -97,7 +97,9 @@ def test_one_form_sent_ten_times_takes_one(open_shop: OpenShop) -> None:
     assert counted(shop, coupon_id) == (1, 1)
 
 
-def test_what_is_not_offered_cannot_be_taken_and_what_was_taken_stays_good_when_it_is_stopped(open_shop: OpenShop) -> None:
+def test_what_is_not_offered_cannot_be_taken_and_what_was_taken_stays_good_when_it_is_stopped(
+    open_shop: OpenShop,
+) -> None:
     shop, other = open_shop(products=1), open_shop()
     he = guest()
     good = make(shop)
@@ -113,9 +115,7 @@ def test_what_is_not_offered_cannot_be_taken_and_what_was_taken_stays_good_when_
     ):
         assert all_take(shop, coupon_id, [(guest(), new_id())]) == [key], key
     (held,) = in_shop(shop, lambda c: shopper.coupons(c, he, NOW))
-    placed = in_shop(
-        shop, lambda c: buy(c, he, shop.goods[0].sku_ids[0], 2, claim_id=held.claim_id, now=NOW)
-    )
+    placed = in_shop(shop, lambda c: buy(c, he, shop.goods[0].sku_ids[0], 2, claim_id=held.claim_id, now=NOW))
     assert placed.total_fen == 1000
     assert shop.database.run("SELECT used FROM mall.coupon WHERE coupon_id = %s", good) == [(1,)]
 

@@ -115,7 +115,17 @@ class House:
 
     def state(self) -> list[object]:
         """All that the forms could change."""
-        tables = ("coupon", "full_reduction", "limited_price", "page", "shipping", "shop", "staff", "webhook", "webhook_delivery")
+        tables = (
+            "coupon",
+            "full_reduction",
+            "limited_price",
+            "page",
+            "shipping",
+            "shop",
+            "staff",
+            "webhook",
+            "webhook_delivery",
+        )
         return [
             self.shop.database.run(f"SELECT t::text FROM mall.{one} t WHERE shop_id = %s ORDER BY 1", self.shop.shop_id)
             for one in tables
@@ -152,7 +162,9 @@ def _furnish(shop: Shop) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def houses(mall_database: MallDatabase, visitor: NewVisitor, request: pytest.FixtureRequest) -> Iterator[tuple[House, House]]:
+def houses(
+    mall_database: MallDatabase, visitor: NewVisitor, request: pytest.FixtureRequest
+) -> Iterator[tuple[House, House]]:
     from tests.fix_mall import open_shop as fixture
 
     open_shop: OpenShop = fixture.__wrapped__(mall_database)  # type: ignore[attr-defined]
@@ -186,7 +198,15 @@ def test_every_handler_of_a_shop_names_a_permission(mall_database: MallDatabase)
 def test_who_only_looks_changes_nothing_by_any_form(houses: tuple[House, House]) -> None:
     mine, _ = houses
     before = mine.state()
-    for deed in (*DEEDS, "/promotions/coupons/new", "/pages", "/shipping/new", "/settings", "/webhooks", "/staff/invite"):
+    for deed in (
+        *DEEDS,
+        "/promotions/coupons/new",
+        "/pages",
+        "/shipping/new",
+        "/settings",
+        "/webhooks",
+        "/staff/invite",
+    ):
         assert mine.staff["viewer"].post(mine.path(deed), {"version": "2"}).status_code == 403, deed
     assert mine.state() == before
 
@@ -223,7 +243,11 @@ def test_another_shops_ids_lead_nowhere_and_change_nothing(houses: tuple[House, 
     price = _limited_fields(str(goods.sku_ids[0]))
     assert mine.owner.post(mine.path("/promotions/limited/new"), price).status_code == 422
     picture = f"/pictures/{other.shop.shop_id}/{'a' * 64}"
-    for url in (picture, picture.replace(str(other.shop.shop_id), str(mine.shop.shop_id)), "https://elsewhere.example/x.png"):
+    for url in (
+        picture,
+        picture.replace(str(other.shop.shop_id), str(mine.shop.shop_id)),
+        "https://elsewhere.example/x.png",
+    ):
         banner = {"version": "2", "type": "banner", "seconds": "5", "picture-0": url}
         answer = mine.owner.post(mine.path("/pages/{page}/blocks/") + str(new_id()), banner)
         assert answer.status_code == 422, url
@@ -270,11 +294,19 @@ def test_a_coupon_is_made_changed_stopped_and_its_worth_stays(houses: tuple[Hous
     )
     coupon_id, *terms = row[0]
     assert terms == [1000, 5000, 10050, 2, 7, datetime(2030, 11, 11, tzinfo=UTC)]
-    change = {"name": "九折", "name_en": "Ten percent", "per_customer": "3", "stock": "", "ends_at": "2031-01-01T00:00", "percent": "99"}
+    change = {
+        "name": "九折",
+        "name_en": "Ten percent",
+        "per_customer": "3",
+        "stock": "",
+        "ends_at": "2031-01-01T00:00",
+        "percent": "99",
+    }
     assert mine.owner.post(mine.path(f"/promotions/coupons/{coupon_id}"), change).status_code == 303
     assert mine.owner.post(mine.path(f"/promotions/coupons/{coupon_id}/stop")).status_code == 303
     assert mine.shop.database.run(
-        "SELECT percent_bp, per_customer, stock, stopped_at IS NOT NULL FROM mall.coupon WHERE coupon_id = %s", coupon_id
+        "SELECT percent_bp, per_customer, stock, stopped_at IS NOT NULL FROM mall.coupon WHERE coupon_id = %s",
+        coupon_id,
     ) == [(1000, 3, None, True)]
     for field, wrong in (
         ("percent", "0"),
@@ -299,7 +331,9 @@ def test_limited_time_prices_that_overlap_are_told_also_when_one_is_resumed(hous
     path, fields = mine.path("/promotions/limited/new"), _limited_fields(sku)
     assert mine.owner.post(path, fields | {f"price-{sku}": "99.00"}).status_code == 422
     assert mine.owner.post(path, fields).status_code == 303
-    again = mine.owner.post(path, fields | {"name": "Other", "starts_at": "2030-11-01T12:00", "ends_at": "2030-11-03T00:00"})
+    again = mine.owner.post(
+        path, fields | {"name": "Other", "starts_at": "2030-11-01T12:00", "ends_at": "2030-11-03T00:00"}
+    )
     assert again.status_code == 422
     assert "Pot: Flash, 2030-11-01 00:00" in again.text
     after = fields | {"name": "After", "starts_at": "2030-11-02T00:00", "ends_at": "2030-11-03T00:00"}
@@ -352,7 +386,14 @@ def test_shipping_is_edited_region_by_region_and_what_is_used_stays(houses: tupl
         "extra_fen-rest": "5",
     }
     path = mine.path("/shipping/new")
-    twice = mine.owner.post(path, {**fields, "province-1": ["海南省"], **{f"{one}-1": "1" for one in ("first", "first_fen", "extra", "extra_fen")}})
+    twice = mine.owner.post(
+        path,
+        {
+            **fields,
+            "province-1": ["海南省"],
+            **{f"{one}-1": "1" for one in ("first", "first_fen", "extra", "extra_fen")},
+        },
+    )
     assert twice.status_code == 422
     assert "A province is named once" in twice.text
     assert mine.owner.post(path, {**fields, "first-0": "0"}).status_code == 422
@@ -367,7 +408,9 @@ def test_shipping_is_edited_region_by_region_and_what_is_used_stays(houses: tupl
     ]
     page = mine.owner.get(mine.path(f"/shipping/{made}")).text
     assert page.count("checked") == 4  # two provinces, the rest, the unit
-    mine.shop.database.run("UPDATE mall.product SET shipping_id = %s WHERE product_id = %s", made, mine.shop.goods[0].product_id)
+    mine.shop.database.run(
+        "UPDATE mall.product SET shipping_id = %s WHERE product_id = %s", made, mine.shop.goods[0].product_id
+    )
     assert mine.owner.post(mine.path(f"/shipping/{made}/archive")).status_code == 422
     assert mine.owner.post(mine.path(f"/shipping/{made}/default")).status_code == 303
     assert mine.shop.database.run(
@@ -415,7 +458,8 @@ def test_staff_get_roles_are_signed_out_and_removed_and_the_last_owner_stays(hou
     accounts = {
         login.partition("-")[0]: account
         for login, account in mine.shop.database.run(
-            "SELECT login, account_id FROM mall.account JOIN mall.staff USING (account_id) WHERE shop_id = %s", mine.shop.shop_id
+            "SELECT login, account_id FROM mall.account JOIN mall.staff USING (account_id) WHERE shop_id = %s",
+            mine.shop.shop_id,
         )
     }
     clerk, owner = accounts["clerk"], accounts["owner"]

@@ -77,7 +77,9 @@ def test_an_address_that_is_not_of_the_public_internet_is_refused(address: str) 
     assert not reach.is_public(address)
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+)
 def test_a_public_address_is_not(address: str) -> None:
     assert reach.is_public(address)
 
