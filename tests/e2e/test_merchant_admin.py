@@ -135,10 +135,10 @@ def test_a_coupon_is_made_taken_and_used(browser: Browser, address: str, open_sh
     shopper = shoppers.new_page()
     shopper.goto(f"{address}/s/teahouse/")
     shopper.get_by_role("navigation", name="店铺页面").get_by_role("link", name="领券").click()
-    _keep(shopper, "coupons-phone-zh")
+    _keep(shopper, "store-coupons-phone-zh")
     shopper.get_by_role("button", name="领取 新客立减").click()
     expect(shopper.get_by_role("status")).to_contain_text("已领取")
-    _keep(shopper, "coupons-taken-phone-zh")
+    _keep(shopper, "store-coupons-taken-phone-zh")
     shopper.goto(f"{address}/s/teahouse/products/{shop.goods[0].product_id}")
     shopper.get_by_role("button", name="加入购物车").click()
     shopper.locator("a[href$='/checkout']").click()
@@ -216,7 +216,7 @@ def test_the_home_page_is_decorated_previewed_and_published(
     expect(preview.get_by_role("heading", name="New in <store>")).to_be_visible()
     _keep(merchant, "editor-desktop-en")
     shoppers = {size: _person(browser, complaints, size, "en-GB").new_page() for size in SIZES}
-    for size, shopper in shoppers.items():
+    for shopper in shoppers.values():
         shopper.goto(f"{address}/s/pottery/")
         expect(shopper.get_by_text("Kiln day is Friday")).to_have_count(0)
     other = merchants.new_page()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -162,13 +161,11 @@ def _furnish(shop: Shop) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def houses(
-    mall_database: MallDatabase, visitor: NewVisitor, request: pytest.FixtureRequest
-) -> Iterator[tuple[House, House]]:
+def houses(mall_database: MallDatabase, visitor: NewVisitor, request: pytest.FixtureRequest) -> tuple[House, House]:
     from tests.fix_mall import open_shop as fixture
 
     open_shop: OpenShop = fixture.__wrapped__(mall_database)  # type: ignore[attr-defined]
-    yield House(open_shop("mine"), visitor), House(open_shop("other"), visitor)
+    return House(open_shop("mine"), visitor), House(open_shop("other"), visitor)
 
 
 @pytest.mark.parametrize("role", ROLES)

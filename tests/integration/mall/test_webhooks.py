@@ -274,14 +274,34 @@ def test_no_redirect_is_followed_and_nothing_inside_is_reached(
     assert "not public" in messages(shop)[0][3]
     assert inside.heard == []
     inside.close()
-    for url in ("http://example.com/x", "https://10.0.0.1/x", "https://[::1]/x", "nonsense", ""):
-        with pytest.raises(Refused):
 
-            async def refused(db: Database, url: str = url) -> None:
+
+def test_what_can_never_be_called_is_not_registered(open_shop: OpenShop) -> None:
+    shop = open_shop()
+
+    def refused(url: str) -> str:
+        async def work(db: Database) -> str:
+            try:
                 async with db.shop(shop.shop_id) as connection:
                     await endpoints.register(connection, shop.shop_id, url, ["order.paid"], BY, NOW)
+            except Refused as error:
+                return error.key
+            return ""
 
-            at_work(shop, refused)
+        return at_work(shop, work)
+
+    for url in (
+        "http://example.com/x",
+        "https://10.0.0.1/x",
+        "https://[::1]/x",
+        "nonsense",
+        "",
+        "https://a.example/" + "x" * 500,
+    ):
+        assert refused(url) == "webhook.url", url
+    assert [refused(f"https://example.com/{n}") for n in range(endpoints.MOST + 1)] == [""] * endpoints.MOST + [
+        "webhook.most"
+    ]
 
 
 def test_who_is_slow_is_not_waited_for_longer_than_the_limit(

@@ -131,18 +131,21 @@ async def _attempt(
 
 
 async def _heard(connection: Connection, message: Message, answer: Answer | None, now: datetime) -> None:
+    # The webhook's row before the message's, here as below and in `endpoints`: nobody waits for each other.
+    await connection.execute(_SQL.heard, {"webhook_id": message.webhook_id})
     await connection.execute(
         _SQL.settle, _settled(message, "delivered", None, answer, answer.excerpt if answer else "", now)
     )
-    await connection.execute(_SQL.heard, {"webhook_id": message.webhook_id})
 
 
 async def _not_heard(connection: Connection, message: Message, answer: Answer | None, said: str, now: datetime) -> None:
-    await _note(connection, message, answer, said, now)
     cursor = await connection.execute(_SQL.not_heard, {"webhook_id": message.webhook_id, "now": now})
     row: dict[str, Any] | None = await cursor.fetchone()
+    # Turned off meanwhile, by its shop or after another message: then this one is given up too.
+    active = row is not None and row["active"]
+    await _note(connection, msgspec.structs.replace(message, active=active), answer, said, now)
     gone = answer is not None and answer.status == GONE
-    if row and row["active"] and (gone or now - row["failing_since"] >= schedule.STOP_AFTER):
+    if row and active and (gone or now - row["failing_since"] >= schedule.STOP_AFTER):
         values = {"webhook_id": message.webhook_id, "stopped_at": now, "now": now}
         await connection.execute(_SQL.turn_off, values)
         await connection.execute(_SQL.drop_waiting, values)
