@@ -170,6 +170,11 @@ def mall_database(mall_server: EmbeddedServer) -> Iterator[MallDatabase]:
 @pytest.fixture
 def open_shop(mall_database: MallDatabase) -> OpenShop:
     """Opens a shop: ``open_shop()`` or ``open_shop("lin", products=3)``."""
+    return shop_opener(mall_database)
+
+
+def shop_opener(mall_database: MallDatabase) -> OpenShop:
+    """What `open_shop` gives, for fixtures that live longer than a test."""
 
     def make(slug: str | None = None, *, products: int = 0, name: str = "小店 Shop") -> Shop:
         shop_id = new_id()

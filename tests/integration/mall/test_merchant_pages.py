@@ -14,9 +14,8 @@ from ballast.mall.promotions import Named, NewCoupon, NewReduction
 from ballast.mall.rules.blocks import Notice
 from ballast.mall.rules.permissions import ROLES, Permission, may
 from ballast.mall.terms import StoredTier
-from ballast.mall.web.app import create_app
 from ballast.mall.webhooks import endpoints
-from tests.fix_mall import MallDatabase, OpenShop, Shop
+from tests.fix_mall import MallDatabase, Shop, shop_opener
 from tests.fix_people import NewVisitor, Visitor, token_in
 from tests.integration.mall.ordering import in_shop
 
@@ -161,10 +160,8 @@ def _furnish(shop: Shop) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def houses(mall_database: MallDatabase, visitor: NewVisitor, request: pytest.FixtureRequest) -> tuple[House, House]:
-    from tests.fix_mall import open_shop as fixture
-
-    open_shop: OpenShop = fixture.__wrapped__(mall_database)  # type: ignore[attr-defined]
+def houses(mall_database: MallDatabase, visitor: NewVisitor) -> tuple[House, House]:
+    open_shop = shop_opener(mall_database)
     return House(open_shop("mine"), visitor), House(open_shop("other"), visitor)
 
 
@@ -178,18 +175,6 @@ def test_every_page_is_open_to_those_who_may_and_to_nobody_else(houses: tuple[Ho
         assert answer.status_code == (200 if allowed else 403), (below, answer.text[-600:])
         if below in ("/promotions", "/pages", "/shipping", "/settings", "/staff", "/webhooks", "/audit"):
             assert (f'href="{mine.path(below)}"' in menu) == allowed, below
-
-
-def test_every_handler_of_a_shop_names_a_permission(mall_database: MallDatabase) -> None:
-    handlers = [
-        handler
-        for route in create_app(mall_database.settings()).routes
-        if route.path.startswith("/merchant/{slug")
-        for handler in route.route_handlers  # type: ignore[union-attr]
-        if "OPTIONS" not in handler.http_methods  # type: ignore[union-attr]
-    ]
-    assert len(handlers) > 30
-    assert [str(one) for one in handlers if "permission" not in one.opt] == []
 
 
 def test_who_only_looks_changes_nothing_by_any_form(houses: tuple[House, House]) -> None:

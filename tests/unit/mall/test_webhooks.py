@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ballast.mall.webhooks import reach, schedule, signature
+from ballast.mall.webhooks.endpoints import KINDS
 
 
 def test_the_signature_is_that_of_the_standards_own_example() -> None:
@@ -28,6 +32,27 @@ def test_two_secrets_make_two_signatures() -> None:
     secrets = [signature.secret_of(bytes([n]) * signature.KEY_BYTES) for n in (1, 2)]
     both = signature.headers("x", b"{}", secrets, datetime.now(UTC))["webhook-signature"].split(" ")
     assert len(set(both)) == 2
+
+
+def test_the_documents_receiver_believes_us_and_nobody_else() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "webhooks.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert code is not None
+    names: dict[str, Any] = {}
+    exec(code[1], names)
+    old, new = (signature.secret_of(bytes([n]) * signature.KEY_BYTES) for n in (1, 2))
+    now = datetime.now(UTC)
+    sent = signature.headers("x", b'{"a":1}', [new, old], now)
+    assert names["verify"](old, sent, b'{"a":1}')
+    assert names["verify"](new, sent, b'{"a":1}')
+    assert not names["verify"](old, sent, b'{"a":2}')
+    assert not names["verify"](signature.secret_of(b"other"), sent, b'{"a":1}')
+    late = signature.headers("x", b"{}", [old], now - timedelta(minutes=6))
+    assert not names["verify"](old, late, b"{}")
+    listed = {
+        kind for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for kind in re.findall(r"`([a-z_.]+)`", row)
+    }
+    assert listed == set(KINDS)
 
 
 def test_attempts_go_on_for_a_day_or_a_little_more_and_spread() -> None:
