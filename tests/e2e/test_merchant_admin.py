@@ -194,6 +194,7 @@ def test_the_home_page_is_decorated_previewed_and_published(
     merchant.get_by_label("Picture 1").select_option(label="#1 · 800×400")
     merchant.get_by_label("What it shows").first.fill("Pots in a kiln")
     merchant.get_by_label("Picture 2").select_option(label="#2 · 800×400")
+    merchant.get_by_label("Seconds each").fill("1")
     _keep(merchant, "banner-desktop-en")
     merchant.get_by_role("button", name="Save").click()
     add.get_by_role("link", name="Notice").click()
@@ -232,6 +233,8 @@ def test_the_home_page_is_decorated_previewed_and_published(
         expect(shopper.get_by_role("heading", name="New in <store>")).to_be_visible()
         expect(shopper.get_by_text("Hand-made pot")).to_be_visible()
         _keep(shopper, f"home-{size}-en")
+        # The second picture comes by itself.
+        shopper.wait_for_function("document.querySelector('.banner').scrollLeft > 300", timeout=12_000)
         shopper.context.close()
     merchants.close()
     # 422 is how the refused form was answered.

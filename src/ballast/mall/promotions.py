@@ -157,17 +157,13 @@ async def change_coupon(
 async def reductions(connection: Connection, *, before: UUID | None = None, most: int = 50) -> list[MadeReduction]:
     """The shop's, newest first."""
     cursor = await connection.execute(_SQL.reductions, {"before": before, "most": most})
-    return [
-        msgspec.convert(
-            {
-                **row,
-                "tiers": msgspec.json.decode(row["tiers"]),
-                "scope": msgspec.json.decode(row["scope"]),
-            },
-            MadeReduction,
-        )
-        for row in await cursor.fetchall()
-    ]
+    return [_reduction(row) for row in await cursor.fetchall()]
+
+
+async def running_reductions(connection: Connection, now: datetime) -> list[MadeReduction]:
+    """Those that hold now, the one that ends first first."""
+    cursor = await connection.execute(_SQL.running_reductions, {"now": now})
+    return [_reduction(row) for row in await cursor.fetchall()]
 
 
 async def add_reduction(connection: Connection, shop_id: UUID, made: NewReduction, by: By, now: datetime) -> UUID:
@@ -248,3 +244,8 @@ async def _scope(connection: Connection, scope: StoredScope) -> str:
 def _coupon(row: dict[str, Any]) -> MadeCoupon:
     found = {**row, "scope": msgspec.json.decode(row["scope"]), "code": row["code"] or ""}
     return msgspec.convert(found, MadeCoupon)
+
+
+def _reduction(row: dict[str, Any]) -> MadeReduction:
+    found = {**row, "tiers": msgspec.json.decode(row["tiers"]), "scope": msgspec.json.decode(row["scope"])}
+    return msgspec.convert(found, MadeReduction)

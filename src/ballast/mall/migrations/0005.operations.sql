@@ -59,7 +59,7 @@ CREATE TABLE mall.webhook_delivery (
     FOREIGN KEY (shop_id, webhook_id) REFERENCES mall.webhook,
     FOREIGN KEY (shop_id, event_id) REFERENCES mall.outbox
 );
-CREATE INDEX webhook_delivery_due ON mall.webhook_delivery (next_at) WHERE status = 'waiting';
+CREATE INDEX webhook_delivery_due ON mall.webhook_delivery (shop_id, webhook_id, next_at) WHERE status = 'waiting';
 
 CREATE TABLE mall.api_key (
     shop_id      uuid NOT NULL REFERENCES mall.shop,

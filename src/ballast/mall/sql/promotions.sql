@@ -34,6 +34,11 @@ FROM mall.full_reduction
 WHERE :before ::uuid IS NULL OR promotion_id < :before
 ORDER BY promotion_id DESC LIMIT :most;
 
+-- name: running_reductions
+-- What shoppers are told of.
+SELECT promotion_id, name, name_en, tiers::text AS tiers, scope::text AS scope, starts_at, ends_at, stopped_at
+FROM mall.full_reduction WHERE stopped_at IS NULL AND starts_at <= :now AND ends_at > :now ORDER BY ends_at, promotion_id LIMIT 20;
+
 -- name: add_reduction!
 INSERT INTO mall.full_reduction (shop_id, promotion_id, name, name_en, tiers, scope, starts_at, ends_at)
 VALUES (mall.current_shop(), :promotion_id, :name, :name_en, :tiers ::jsonb, :scope ::jsonb, :starts_at, :ends_at);

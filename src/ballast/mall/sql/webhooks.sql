@@ -62,10 +62,14 @@ ON CONFLICT (shop_id, webhook_id, event_id) DO NOTHING;
 
 -- name: due
 -- (as the platform's role) What is to be sent now, of each webhook a few at most: one that is slow keeps no other waiting.
-SELECT shop_id, delivery_id FROM (
-    SELECT shop_id, delivery_id, next_at, row_number() OVER (PARTITION BY shop_id, webhook_id ORDER BY next_at, delivery_id) AS place
-    FROM (SELECT * FROM mall.webhook_delivery WHERE status = 'waiting' AND next_at <= :now ORDER BY next_at LIMIT 5000) soonest
-) ranked WHERE place <= :each ORDER BY next_at LIMIT :most;
+SELECT d.shop_id, d.delivery_id
+FROM (SELECT DISTINCT shop_id, webhook_id FROM mall.webhook_delivery WHERE status = 'waiting' AND next_at <= :now) w
+CROSS JOIN LATERAL (
+    SELECT m.shop_id, m.delivery_id, m.next_at FROM mall.webhook_delivery m
+    WHERE m.shop_id = w.shop_id AND m.webhook_id = w.webhook_id AND m.status = 'waiting' AND m.next_at <= :now
+    ORDER BY m.next_at LIMIT :each
+) d
+ORDER BY d.next_at LIMIT :most;
 
 -- name: claim
 -- One of them is ours until `leased_until`; who is killed meanwhile leaves it to the next. No row: somebody else has it.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -33,7 +33,7 @@ _SQL = load("webhooks")
 
 LEASE = timedelta(seconds=60)
 """Longer than an attempt can take."""
-MOST, OF_EACH, AT_ONCE = 200, 10, 32
+MOST, OF_EACH, AT_ONCE = 500, 25, 64
 GONE = 410
 """The receiver wants no more, says the standard."""
 
@@ -56,7 +56,11 @@ class Message(msgspec.Struct, frozen=True):
 
     def content(self) -> bytes:
         """What is sent: `{"type", "timestamp", "data"}`, the same at every attempt."""
-        told = {"type": self.kind, "timestamp": self.created_at, "data": msgspec.Raw(self.body.encode())}
+        told = {
+            "type": self.kind,
+            "timestamp": self.created_at.astimezone(UTC),
+            "data": msgspec.Raw(self.body.encode()),
+        }
         return msgspec.json.encode(told)
 
 

@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from ballast.mall import coupons
+from ballast.mall import coupons, promotions
 from ballast.mall.db import Database
 from ballast.mall.ids import new_id
 from ballast.mall.rules.refused import Refused
@@ -22,7 +22,7 @@ from ballast.mall.web.store.visit import visiting
 async def coupons_page(
     request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]
 ) -> Response[str]:
-    """What can be taken, and what was."""
+    """What can be taken, what was, and the full reductions that hold by themselves."""
     return await _page(request, slug, db)
 
 
@@ -60,6 +60,7 @@ async def _page(
             problem=why(visit.language, error) if error else "",
             offers=[(one, new_id()) for one in await coupons.offered(visit.connection, owner, visit.now)],
             mine=[(one, one.state(visit.now)) for one in mine],
+            reductions=await promotions.running_reductions(visit.connection, visit.now),
             key=new_id(),
         )
 
