@@ -234,7 +234,7 @@ def test_the_home_page_is_decorated_previewed_and_published(
         expect(shopper.get_by_text("Hand-made pot")).to_be_visible()
         _keep(shopper, f"home-{size}-en")
         # The second picture comes by itself.
-        shopper.wait_for_function("document.querySelector('.banner').scrollLeft > 300", timeout=12_000)
+        expect(shopper.locator(".banner__slide").nth(1)).to_be_in_viewport(ratio=0.5, timeout=15_000)
         shopper.context.close()
     merchants.close()
     # 422 is how the refused form was answered.
@@ -303,7 +303,9 @@ def test_every_page_fits_both_widths_in_both_languages_and_complains_of_nothing(
         context = _person(browser, complaints, size, "en-GB")
         page = context.new_page()
         _sign_in(page, address)
-        for language, spoken in (("zh", "zh-CN"), ("en", "en")):
+        # What is too wide is so on a phone first; all four are looked at where pictures are kept.
+        spoken_here = (("zh", "zh-CN"), ("en", "en"))[0 if size == "phone" or PICTURES else 1 :]
+        for language, spoken in spoken_here:
             for name, path in PAGES.items():
                 below = path.format(page=page_id, webhook=webhook_id)
                 answer = page.goto(f"{address}/merchant/pottery{below}?lang={language}")
