@@ -34,6 +34,7 @@ class MallDatabase:
     """A migrated database, and how each role reaches it."""
 
     dsn: str
+    secret: str = field(default_factory=lambda: secrets.token_hex(32))
 
     def settings(self, **changes: Any) -> Settings:
         """Settings of a web process of this database."""
@@ -43,7 +44,7 @@ class MallDatabase:
                 "identity_dsn": make_conninfo(self.dsn, user="mall_identity"),
                 "platform_dsn": make_conninfo(self.dsn, user="mall_platform"),
                 "owner_dsn": self.dsn,
-                "secret": secrets.token_hex(32),
+                "secret": self.secret,
                 **changes,
             }
         )

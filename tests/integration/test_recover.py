@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -95,6 +96,25 @@ def refused(db: Database, user: str, *statements: str) -> tuple[str, str]:
         conn.execute(last.encode())
     conn.rollback()
     return refusal.value.sqlstate or "", refusal.value.diag.message_hint or ""
+
+
+def test_only_those_that_are_asked_for_come_back_until_it_is_called_off(kept: Kept) -> None:
+    to = kept.db.another()
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(bring, kept, to, asked_only=over)
+        while to.query("SELECT to_regprocedure('ballast.ensure_tenant(text, interval)') IS NOT NULL") != [(True,)]:
+            assert not running.done(), running.exception()
+        assert ensure(to.dsn, "t5")
+        back = to.query("SELECT tenant FROM ballast_recovery.tenant WHERE back_at IS NOT NULL")
+        over.set()
+        halted = running.result(30)
+
+    assert back == [("t5",)]
+    assert (halted.left_away, halted.proven) == (8, False)
+    assert bring(kept, to).proven
+    to.run("DROP SCHEMA ballast_recovery CASCADE")
+    assert contents(to) == contents(kept.db)
 
 
 def test_everything_comes_back_and_nothing_of_ours_stays(kept: Kept) -> None:

@@ -18,6 +18,7 @@ from ballast.mall.db import Connection, Database
 from ballast.mall.ids import token_hash
 from ballast.mall.queries import load
 from ballast.mall.rules.refused import Refused
+from ballast.mall.safe import Safe
 
 _SQL = load("accounts")
 WINDOW = timedelta(minutes=15)
@@ -54,7 +55,7 @@ class TooOften(Refused):
         self.wait_s = wait_s
 
 
-async def sign_in(db: Database, attempt: Attempt, now: datetime) -> SignedIn:
+async def sign_in(db: Database, safe: Safe, attempt: Attempt, now: datetime) -> SignedIn:
     """A session for who knows the password, and the code where the account has one.
 
     Raises:
@@ -76,7 +77,7 @@ async def sign_in(db: Database, attempt: Attempt, now: datetime) -> SignedIn:
         else None
     )
     async with db.identity() as connection:
-        token = await _enter(connection, account, attempt, rehashed, now) if account and right else None
+        token = await _enter(connection, safe, account, attempt, rehashed, now) if account and right else None
         if account and token is None:
             await audit.note(
                 connection, audit.By(account.account_id, account.login, attempt.address), "account.refused", now
@@ -89,13 +90,18 @@ async def sign_in(db: Database, attempt: Attempt, now: datetime) -> SignedIn:
 
 
 async def _enter(
-    connection: Connection, account: accounts.Account, attempt: Attempt, rehashed: str | None, now: datetime
+    connection: Connection,
+    safe: Safe,
+    account: accounts.Account,
+    attempt: Attempt,
+    rehashed: str | None,
+    now: datetime,
 ) -> str | None:
     """The token of a new session, or None where the account or the code does not allow it."""
     held = await connection.execute(
         _SQL.hold, {"account_id": account.account_id, "password_hash": account.password_hash}
     )
-    if await held.fetchone() is None or not await accounts.use_totp(connection, account, attempt.code, now):
+    if await held.fetchone() is None or not await accounts.use_totp(connection, safe, account, attempt.code, now):
         return None
     if rehashed is not None:
         await accounts.set_password(connection, account.account_id, rehashed)
