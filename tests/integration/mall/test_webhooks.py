@@ -9,6 +9,7 @@ import hmac
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -36,7 +37,7 @@ BY = By(None, "tester")
 class Receiver:
     """A shop's software: what it heard, and how it answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.heard: list[tuple[str, dict[str, str], bytes]] = []
         self.status, self.body, self.location = 200, b"thanks", ""
         self.asked = threading.Event()
@@ -64,6 +65,9 @@ class Receiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self._server.server_port}/hook?shop=1"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
