@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from html.parser import HTMLParser
 from typing import TypeVar
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from ballast.mall.pages import Draft
 from ballast.mall.rules.blocks import Notice, ProductList, Text
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.store import visit
-from tests.fix_mall import OpenShop, Shop
+from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.fix_people import NewVisitor, Visitor, shop_with_owner
 from tests.integration.mall.ordering import in_shop
 
@@ -189,7 +190,7 @@ def test_a_free_page_is_made_edited_previewed_published_and_found_in_the_menu(
 
 
 def test_rows_of_pictures_and_chosen_products_keep_what_was_typed(
-    owner: tuple[str, Visitor], mall_database: object
+    owner: tuple[str, Visitor], mall_database: MallDatabase
 ) -> None:
     slug, editor = owner
     listed = editor.get(f"/merchant/{slug}/pages").text
@@ -206,3 +207,101 @@ def test_rows_of_pictures_and_chosen_products_keep_what_was_typed(
     )
     assert (found.status_code, 'value="Best"' in found.text) == (200, True)
     assert editor.post(block, {**sent, "act": ""}).status_code == 422
+
+
+def test_every_kind_of_block_comes_back_from_its_form_as_it_was_put(
+    owner: tuple[str, Visitor], mall_database: MallDatabase
+) -> None:
+    slug, editor = owner
+    ((shop_id,),) = mall_database.run("SELECT shop_id FROM mall.directory WHERE slug = %s", slug)
+    category, product = new_id(), new_id()
+    for name in ("a" * 64, "b" * 64):
+        mall_database.run(
+            "INSERT INTO mall.picture (shop_id, picture, media_type, width, height, size_bytes) VALUES (%s, %s, 'image/png', 8, 4, 9)",
+            shop_id,
+            name,
+        )
+    mall_database.run(
+        "INSERT INTO mall.category (shop_id, category_id, name) VALUES (%s, %s, 'Teas')", shop_id, category
+    )
+    mall_database.run(
+        "INSERT INTO mall.product (shop_id, product_id, status, title) VALUES (%s, %s, 'on_sale', 'Tea')",
+        shop_id,
+        product,
+    )
+    one, two = (f"/pictures/{shop_id}/{name * 64}" for name in "ab")
+    evil = '"><script>alert(1)</script>'
+    rows = {"picture-0": one, "alt-0": evil, "link-0": "/s/x/", "picture-2": two, "alt-2": "two"}
+    kinds: list[dict[str, str]] = [
+        {"type": "banner", "seconds": "3", **rows},
+        {"type": "grid", "columns": "3", "label-0": "Tea", "label-2": "Pots", **rows},
+        {
+            "type": "product_list",
+            "source": "category",
+            "category": str(category),
+            "title": evil,
+            "columns": "2",
+            "most": "9",
+        },
+        {"type": "product_list", "source": "chosen", "product": str(product), "columns": "1", "most": "5"},
+        {"type": "text", "text": f"a\n\n{evil}", "heading": "h", "align": "end"},
+        {"type": "picture", "picture-0": one, "alt-0": "a", "link-0": "https://example.com/"},
+        {"type": "video_link", "url": "https://example.com/v", "picture-0": two, "title": "v"},
+        {"type": "notice", "text": evil, "link": "/s/x/coupons"},
+    ]
+    home = editor.post(f"/merchant/{slug}/pages", {"title": "x", "slug": "all"}).headers["location"]
+
+    def written() -> tuple[str, list[dict[str, object]]]:
+        ((version, draft),) = mall_database.run(
+            "SELECT version::text, draft->'blocks' FROM mall.page WHERE page_id = %s", home.rpartition("/")[2]
+        )
+        return version, draft
+
+    for kind in kinds:
+        answer = editor.post(f"{home}/blocks/{new_id()}", {**kind, "version": written()[0]})
+        assert answer.status_code == 303, (kind, answer.text)
+    _, there = written()
+    assert [block["type"] for block in there] == [kind["type"] for kind in kinds]
+    for block in there:
+        path = f"{home}/blocks/{block['id']}"
+        shown = _fields(editor.get(path).text)
+        assert editor.post(path, shown).status_code == 303, shown
+    assert written()[1] == there
+    for page in (editor.get(f"{home}/preview").text, editor.get(home).text):
+        assert "<script>alert" not in page
+        assert "alert(1)" in page
+
+
+class _Fields(HTMLParser):
+    """What a browser would send of the page's block form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, list[str]] = {}
+        self._select = self._area = ""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        has = dict(attributes)
+        name, value = has.get("name") or "", has.get("value") or ""
+        if tag == "input" and name and (has.get("type") not in ("radio", "checkbox") or "checked" in has):
+            self.found.setdefault(name, []).append(value)
+        elif tag == "textarea":
+            self._area = name
+            self.found[name] = [""]
+        elif tag == "select":
+            self._select = name
+        elif tag == "option" and "selected" in has:
+            self.found[self._select] = [value]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._area = "" if tag == "textarea" else self._area
+
+    def handle_data(self, data: str) -> None:
+        if self._area:
+            self.found[self._area][0] += data
+
+
+def _fields(page: str) -> dict[str, list[str]]:
+    parser = _Fields()
+    parser.feed(page)
+    return {name: values for name, values in parser.found.items() if name not in ("_csrf_token", "q")}

@@ -361,6 +361,25 @@ def test_ten_workers_at_once_tell_it_once(open_shop: OpenShop, receiver: Receive
     assert sorted(headers["webhook-id"] for _, headers, _ in receiver.heard) == sorted(events)
 
 
+def test_who_has_much_to_hear_keeps_nobody_waiting(open_shop: OpenShop, receiver: Receiver) -> None:
+    busy, quiet = open_shop(), open_shop()
+    register(busy, receiver.url)
+    heard = Receiver()
+    register(quiet, heard.url)
+
+    async def much(db: Database) -> None:
+        async with db.shop(busy.shop_id) as connection:
+            for _ in range(2 * webhooks.sending.OF_EACH):
+                await outbox.write(connection, "order.paid", {}, NOW - timedelta(minutes=5))
+        await jobs.hand_out(db, [webhooks.subscribe], NOW)
+
+    at_work(busy, much)
+    happen(quiet)
+    assert deliver(busy) == webhooks.sending.OF_EACH + 1
+    assert (len(receiver.heard), len(heard.heard)) == (webhooks.sending.OF_EACH, 1)
+    heard.close()
+
+
 WORKER = """
 import asyncio, os
 from datetime import UTC, datetime
