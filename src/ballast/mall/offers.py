@@ -98,9 +98,12 @@ async def set_status(
         version: the one that it was read with; None: whichever.
 
     Raises:
-        Outdated; Refused: `product.unknown`, `product.nothing_to_sell` (no SKU is offered).
+        Outdated; Refused: `product.unknown`, `product.nothing_to_sell` (no SKU is offered), `product.archived` (the plan's
+            room has to be looked at, which the admin does).
     """
     await _is(connection, product_id, version)
+    if status != "archived" and (await get(connection, product_id)).status == "archived":
+        raise Refused("product.archived", "The product is put away.", "Take it out of the archive in the admin.")
     await connection.execute(_SQL.change, {"product_id": product_id, "status": status, "now": now})
     changed = await get(connection, product_id)
     if status == "on_sale" and not any(sku.active for sku in changed.skus):

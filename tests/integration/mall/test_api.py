@@ -154,6 +154,8 @@ def test_prices_and_stock_change_only_from_what_was_read(client: TestClient[Lite
     off = software.call("PATCH", product, {"status": "off_sale"}, If_Match=cheaper.headers["etag"])
     assert off["status"] == "off_sale"
     shopper.call("GET", product, status=404)
+    software.call("PATCH", product, {"status": "archived"}, If_Match="*")
+    assert software.call("PATCH", product, {"status": "draft"}, status=409, If_Match="*")["code"] == "product.archived"
 
     stock = f"/stock/{goods.sku_ids[0]}"
     level = software.ask("GET", stock)
