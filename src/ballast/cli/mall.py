@@ -19,9 +19,10 @@ from rich.progress import TimeRemainingColumn as TimeLeft
 from ballast.cli import options
 from ballast.cli.output import err, out, show_json, show_table
 from ballast.errors import ConfigError
-from ballast.mall import imports, settings
+from ballast.mall import imports
 from ballast.mall.db import Database
 from ballast.mall.settings import Settings
+from ballast.up.platform import mall_settings
 
 SOME_BAD = 3
 """The exit code of an import that has brought all but some bad lines."""
@@ -163,7 +164,7 @@ def plant(
 
 
 def _settings(config: Path) -> Settings:
-    found = settings.load(config)
+    found = mall_settings(config)
     # The pools would try for some time and then say that they are busy.
     psycopg.connect(found.app_dsn, connect_timeout=5).close()
     return found

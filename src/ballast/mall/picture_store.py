@@ -25,10 +25,12 @@ class PictureStore:
 
     Args:
         address: a folder, or ``s3://bucket/prefix``; S3 takes endpoint and credentials from the environment (AWS_*).
+        synced: in a folder, that it is on the disk is waited for; not where pictures can be made again.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, synced: bool = True) -> None:
         self._address = address
+        self._synced = synced
         self._folder = None if address.startswith("s3://") else Path(address).expanduser().absolute()
 
     async def put(self, shop_id: UUID, picture: str, width: int, data: bytes) -> None:
@@ -42,7 +44,7 @@ class PictureStore:
             if self._folder:
                 self._folder.mkdir(parents=True, exist_ok=True)
             await obstore.put_async(self._backend, name, data, mode="create", use_multipart=False)
-            if self._folder:
+            if self._folder and self._synced:
                 await asyncio.to_thread(_sync, self._folder / name)
         except (AlreadyExistsError, FileExistsError):
             return

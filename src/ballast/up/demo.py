@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ballast.mall import settings as mall
+from ballast.mall.seed import DEMO_LOGIN, DEMO_PHONE
 from ballast.supervise import Part
 from ballast.up.parts import tied
 from ballast.up.platform import Platform
-
-LOGIN, PHONE = "merchant@example.com", "19900000001"
 
 
 class Shops(NamedTuple):
@@ -39,6 +38,6 @@ def part_of(platform: Platform, wanted: Shops) -> Part:
 def lines(platform: Platform) -> list[str]:
     """How one gets in."""
     return [
-        f"  demo merchant   {LOGIN}, password {platform.demo_password}",
-        f"  demo customer   {PHONE} in every shop, the same password",
+        f"  demo merchant   {DEMO_LOGIN}, password {platform.demo_password}",
+        f"  demo customer   {DEMO_PHONE} in every shop, the same password",
     ]

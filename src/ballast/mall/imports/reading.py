@@ -20,7 +20,6 @@ _LOOKED_AT = 200
 """So many lines that are not ASCII tell the encoding."""
 _MOST_LINES = 2_000
 """A record that goes on for more lines has a quotation mark that is never closed."""
-_LONGEST = 1 << 20
 _UNCLOSED = "unclosed"
 
 
@@ -161,6 +160,3 @@ def _is_utf8(line: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-csv.field_size_limit(_LONGEST)

@@ -6,6 +6,7 @@ broken off. Everything is written as the application's own roles and keeps their
 prices by `rules.pricing`, lives of orders by `rules.states`, books by `rules.books`.
 """
 
+from ballast.mall.seed.people import DEMO_PHONE
 from ballast.mall.seed.planting import DEMO_LOGIN, Seeded, Watch, plant, seed
 
-__all__ = ["DEMO_LOGIN", "Seeded", "Watch", "plant", "seed"]
+__all__ = ["DEMO_LOGIN", "DEMO_PHONE", "Seeded", "Watch", "plant", "seed"]

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import colorsys
-import contextlib
 import hashlib
 import io
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from pathlib import Path
 from random import Random
-from typing import Any
 from uuid import UUID
 
 import msgspec
-import obstore
-from obstore.exceptions import AlreadyExistsError
 from PIL import Image, ImageDraw, ImageFilter
 
 WIDTHS = (1080, 480, 160)
@@ -66,19 +61,3 @@ def paint(number: int) -> Painted:
 def _colour(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
     red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
     return int(red * 255), int(green * 255), int(blue * 255)
-
-
-def folder_or_bucket(address: str) -> Put:
-    """Keeps pictures in a folder or in ``s3://bucket/prefix``, under ``<shop>/<hash>-<width>.webp``."""
-    if address.startswith("s3://"):
-        store: Any = obstore.store.from_url(address)
-    else:
-        store = obstore.store.LocalStore(Path(address).expanduser().absolute(), mkdir=True)
-
-    async def put(shop_id: UUID, picture: str, width: int, data: bytes) -> None:
-        with contextlib.suppress(AlreadyExistsError):
-            await obstore.put_async(
-                store, f"{shop_id}/{picture}-{width}.webp", data, mode="create", use_multipart=False
-            )
-
-    return put

@@ -17,11 +17,12 @@ from ballast.mall.accounts import check_password
 from ballast.mall.db import Connection, Database
 from ballast.mall.ids import derived
 from ballast.mall.past import Past, payment_of
+from ballast.mall.picture_store import PictureStore
 from ballast.mall.rules.refused import Refused
 from ballast.mall.sandbox.ledger import Ledger
 from ballast.mall.seed import goods, lives, promises, sales
 from ballast.mall.seed.people import DEMO_PHONE
-from ballast.mall.seed.pictures import COUNT, SIDE, Painted, Put, folder_or_bucket, paint
+from ballast.mall.seed.pictures import COUNT, SIDE, Painted, Put, paint
 from ballast.mall.seed.words import Pair, Trade, words
 from ballast.mall.settings import Settings
 
@@ -125,7 +126,7 @@ def seed(
                 beside=Beside(
                     Ledger(settings.sandbox_file) if orders else None,
                     settings.base_url,
-                    folder_or_bucket(settings.pictures) if pictures else None,
+                    PictureStore(settings.pictures, synced=False).put if pictures else None,
                     pictures,
                 ),
                 password=password,
@@ -294,7 +295,7 @@ async def _claim(connection: Connection, plan: Plan, orders: int, products: int,
     """The line that says that it is done is written in the transaction that does it."""
     asked = msgspec.json.encode({"orders": orders, "products": products})
     cursor = await connection.execute(
-        queries.load("checkout").claim_key,
+        queries.load("seed").claim_key,
         {
             "scope": _SCOPE,
             "key": _SCOPE,
