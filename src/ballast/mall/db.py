@@ -6,6 +6,7 @@ waiting before it, is refused at once (``Busy``): under twice the load that can 
 
 from __future__ import annotations
 
+import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -101,6 +102,7 @@ def _pool(dsn: str, size: int, waiting: int) -> AsyncConnectionPool[Connection]:
         max_waiting=waiting,
         timeout=2.0,
         open=False,
+        check=_check_if_told,
         kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "ballast-mall"},
         connection_class=psycopg.AsyncConnection[DictRow],
         configure=_configure,
@@ -113,6 +115,15 @@ async def _configure(connection: Connection) -> None:
     connection.prepared_max = 250
 
 
+async def _check_if_told(connection: Connection) -> None:
+    """Raises for a connection that broke while it was idle, so that the pool gives another: after a loss of the server each
+    would cost a request. One that is well has nothing to be read, which the kernel tells without a round trip."""
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    if waiting.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
+
+
 @asynccontextmanager
 async def _one_of(pool: AsyncConnectionPool[Any]) -> AsyncIterator[Connection]:
     try:
@@ -122,9 +133,4 @@ async def _one_of(pool: AsyncConnectionPool[Any]) -> AsyncIterator[Connection]:
     try:
         yield connection
     finally:
-        broken = connection.broken
         await pool.putconn(connection)
-        if (
-            broken
-        ):  # the server went away, and those that were idle meanwhile are broken as well: not one request for each
-            await pool.check()
