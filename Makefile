@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PY := .venv/bin/python
-.PHONY: help setup assets demo test check lint types imports format bench lock clean
+.PHONY: help setup assets demo run test check lint types imports format bench lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ assets: ## bring the scripts and styles of the pages (done once; needs npm)
 
 demo: setup ## protect a database under load, destroy it, bring it back, prove that nothing is lost
 	@$(PY) -m ballast.demo
+
+run: setup assets ## run the whole platform with some shops to look at; Ctrl-C stops it (ARGS="--port 9000 …")
+	@$(PY) -m ballast.cli up --seed-shops 20 --seed-orders 400 $(ARGS)
 
 # Three run side by side, since they wait much; long files first. What a busy machine has made fail must pass alone.
 test: setup assets ## run the tests (real servers, real kills; about half an hour)

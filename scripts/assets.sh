@@ -20,5 +20,6 @@ cp node_modules/htmx.org/dist/htmx.min.js node_modules/weui/dist/style/weui.min.
 cp node_modules/@tabler/core/dist/css/tabler.min.css node_modules/@tabler/core/dist/js/tabler.min.js "$vendor/"
 cp node_modules/@tabler/icons-webfont/dist/tabler-icons.min.css "$vendor/"
 cp node_modules/@tabler/icons-webfont/dist/fonts/tabler-icons.woff2 "$vendor/fonts/"
+cp node_modules/swagger-ui-dist/swagger-ui-bundle.js node_modules/swagger-ui-dist/swagger-ui.css "$vendor/"
 cp node_modules/chart.js/dist/chart.umd.js node_modules/sortablejs/Sortable.min.js "$vendor/"
 touch "$stamp"

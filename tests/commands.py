@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from typer.testing import CliRunner
 
-from ballast.cli.app import commands
+from ballast.cli.app import commands, exit_code
 from ballast.errors import BallastError
 
 
@@ -21,7 +21,7 @@ def ballast(*arguments: str) -> Said:
     """Runs a command; errors that are none of Ballast's own are raised."""
     result = CliRunner().invoke(commands(), list(arguments))
     if isinstance(result.exception, BallastError):
-        return Said(1, result.stdout, str(result.exception))
+        return Said(exit_code(result.exception), result.stdout, str(result.exception))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Said(result.exit_code, result.stdout, result.stderr)

@@ -34,6 +34,7 @@ class MallDatabase:
     """A migrated database, and how each role reaches it."""
 
     dsn: str
+    secret: str = field(default_factory=lambda: secrets.token_hex(32))
 
     def settings(self, **changes: Any) -> Settings:
         """Settings of a web process of this database."""
@@ -43,7 +44,7 @@ class MallDatabase:
                 "identity_dsn": make_conninfo(self.dsn, user="mall_identity"),
                 "platform_dsn": make_conninfo(self.dsn, user="mall_platform"),
                 "owner_dsn": self.dsn,
-                "secret": secrets.token_hex(32),
+                "secret": self.secret,
                 **changes,
             }
         )
@@ -170,25 +171,33 @@ def mall_database(mall_server: EmbeddedServer) -> Iterator[MallDatabase]:
 @pytest.fixture
 def open_shop(mall_database: MallDatabase) -> OpenShop:
     """Opens a shop: ``open_shop()`` or ``open_shop("lin", products=3)``."""
+    return shop_opener(mall_database)
+
+
+def shop_opener(mall_database: MallDatabase) -> OpenShop:
+    """What `open_shop` gives, for fixtures that live longer than a test."""
 
     def make(slug: str | None = None, *, products: int = 0, name: str = "小店 Shop") -> Shop:
-        shop_id = new_id()
-        slug = slug or f"s{shop_id.hex[-12:]}"
-        with psycopg.connect(mall_database.dsn) as connection:
-            connection.execute(
-                "INSERT INTO mall.directory (shop_id, slug, name, industry, plan, service_until) VALUES (%s, %s, %s, 'food', 'pro', now() + interval '1 year')",
-                (shop_id, slug, name),
-            )
-            connection.execute(
-                "INSERT INTO mall.shop (shop_id, name, name_en) VALUES (%s, %s, %s)", (shop_id, name, name)
-            )
-            connection.execute(
-                "INSERT INTO mall.shipping (shop_id, shipping_id, name, rules, is_default) VALUES (%s, %s, 'free', '[]', true)",
-                (shop_id, new_id()),
-            )
-        shop = Shop(mall_database, shop_id, slug)
-        for number in range(products):
-            shop.add_product(f"商品{number} Product {number}")
-        return shop
+        return open_a_shop(mall_database, slug, products=products, name=name)
 
     return make
+
+
+def open_a_shop(database: MallDatabase, slug: str | None = None, *, products: int = 0, name: str = "小店 Shop") -> Shop:
+    """A shop of this database, with so many products."""
+    shop_id = new_id()
+    slug = slug or f"s{shop_id.hex[-12:]}"
+    with psycopg.connect(database.dsn) as connection:
+        connection.execute(
+            "INSERT INTO mall.directory (shop_id, slug, name, industry, plan, service_until) VALUES (%s, %s, %s, 'food', 'pro', now() + interval '1 year')",
+            (shop_id, slug, name),
+        )
+        connection.execute("INSERT INTO mall.shop (shop_id, name, name_en) VALUES (%s, %s, %s)", (shop_id, name, name))
+        connection.execute(
+            "INSERT INTO mall.shipping (shop_id, shipping_id, name, rules, is_default) VALUES (%s, %s, 'free', '[]', true)",
+            (shop_id, new_id()),
+        )
+    shop = Shop(database, shop_id, slug)
+    for number in range(products):
+        shop.add_product(f"商品{number} Product {number}")
+    return shop

@@ -19,6 +19,10 @@ class ConfigError(BallastError):
     """Something that the owner wrote (configuration, an argument) cannot be followed."""
 
 
+class UsageError(ConfigError):
+    """An argument cannot be understood, or not without guessing: the call itself was wrong."""
+
+
 class ServerError(BallastError):
     """A PostgreSQL server is not there, or not as it must be."""
 

@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -16,6 +18,7 @@ import pytest
 from ballast.errors import BallastError, ConfigError, IntegrityError, RestoreError
 from ballast.recovery import Priority, Recovered, Request, Wish, ensure, recover, restore
 from ballast.recovery.doorbell import BELL, MASK, Doorbell
+from ballast.recovery.gate import try_briefly
 from ballast.recovery.rewind import Rewinding, rewind
 from ballast.vault.vault import Vault
 from tests.fix_postgres import Database, NewServer
@@ -97,6 +100,25 @@ def refused(db: Database, user: str, *statements: str) -> tuple[str, str]:
     return refusal.value.sqlstate or "", refusal.value.diag.message_hint or ""
 
 
+def test_only_those_that_are_asked_for_come_back_until_it_is_called_off(kept: Kept) -> None:
+    to = kept.db.another()
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(bring, kept, to, asked_only=over)
+        while to.query("SELECT to_regprocedure('ballast.ensure_tenant(text, interval)') IS NOT NULL") != [(True,)]:
+            assert not running.done(), running.exception()
+        assert ensure(to.dsn, "t5")
+        back = to.query("SELECT tenant FROM ballast_recovery.tenant WHERE back_at IS NOT NULL")
+        over.set()
+        halted = running.result(30)
+
+    assert back == [("t5",)]
+    assert (halted.left_away, halted.proven) == (8, False)
+    assert bring(kept, to).proven
+    to.run("DROP SCHEMA ballast_recovery CASCADE")
+    assert contents(to) == contents(kept.db)
+
+
 def test_everything_comes_back_and_nothing_of_ours_stays(kept: Kept) -> None:
     source, to = kept.db, kept.db.another()
     recovered = bring(kept, to)
@@ -118,6 +140,40 @@ def test_everything_comes_back_and_nothing_of_ours_stays(kept: Kept) -> None:
     assert to.query("SELECT conname FROM pg_constraint WHERE NOT convalidated") == []
     before, after = sequence_values(source), sequence_values(to)
     assert all(before[name] <= after[name] for name in before)
+
+
+def test_rows_are_marked_as_committed_before_their_pages_are_written(kept: Kept) -> None:
+    """Else whoever reads a table first, the check of its foreign keys, changes every page: all is written twice."""
+    to = kept.db.another()
+    halted(kept, to, "recover.open")
+    to.run("CHECKPOINT")  # pages are clean: what changes one is counted
+    for table in ("item", "line", "comment", "visit"):
+        query = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT count(*) FROM {table} WHERE {table} IS NOT NULL"
+        ((plan,),) = to.query(query)
+        assert plan[0]["Plan"]["Actual Rows"] == 1
+        assert plan[0]["Plan"].get("Shared Dirtied Blocks") == 0, table
+
+
+def test_a_vacuum_of_the_server_itself_does_not_hold_up_the_end(own_server: NewServer) -> None:
+    """It holds its table's lock for as long as it takes: minutes for gigabytes that were just put back."""
+    slow = "WITH (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)"
+    holds = (
+        "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = 'filled'::regclass"
+        " AND mode = 'ShareUpdateExclusiveLock' AND query LIKE 'autovacuum: VACUUM%'"
+    )
+    with (
+        own_server(settings={"autovacuum_naptime": "1s"}) as server,
+        psycopg.connect(server.dsn(), autocommit=True) as conn,
+    ):
+        fill = f"CREATE TABLE filled {slow} AS SELECT n, repeat('x', 2000) FROM generate_series(1, 4000) AS n"
+        conn.execute(fill.encode())
+        for _ in range(600):
+            if conn.execute(holds).fetchone() is not None:
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("no automatic VACUUM came")
+        assert any(try_briefly(conn, ["ALTER TABLE filled ENABLE ROW LEVEL SECURITY"]) for _ in range(10))
 
 
 def test_run_again_when_all_is_done_it_says_so(kept: Kept) -> None:

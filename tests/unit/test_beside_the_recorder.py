@@ -1,9 +1,11 @@
 """What the processes beside the recorder go by: whose word counts, whose settings hold, what the sealer takes."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from ballast.errors import ServerError
 from ballast.vault import catalogfile, config, health, watchdog
 from ballast.vault.catalogfile import CatalogRead, Inbox
 from ballast.vault.config import Config, Record
@@ -38,6 +40,20 @@ def test_a_mistake_in_the_file_leaves_the_watchdog_its_former_settings(tmp_path:
     assert watchdog._read_again(path, settings, Logbook("test")) is settings
     path.unlink()
     assert watchdog._read_again(path, settings, Logbook("test")) is settings
+
+
+def test_a_watchdog_ends_with_an_error_when_folder_and_server_are_both_gone(tmp_path: Path) -> None:
+    path, state = tmp_path / "ballast.toml", tmp_path / "s"
+    wanted = Record(on_recorder_loss="continue after 1s")
+    config.write(Config(dsn=f"host={tmp_path}", vault=str(tmp_path / "v"), state_dir=state, record=wanted), path)
+    state.mkdir()
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watchdog.watch, path, stay=False, log=Logbook("test"), gone_s=0.3)
+        with pytest.raises(TimeoutError):
+            watching.result(1)  # a server may come back: somebody has to be there then
+        state.rmdir()
+        with pytest.raises(ServerError, match=r"state folder .* is gone"):
+            watching.result(30)
 
 
 def test_a_catalog_is_taken_once_and_stays_until_it_is_used(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A time, a position, or nothing: each leads to one cut, and says which."""
 
 import itertools
+import time
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ballast.errors import ConfigError, GapError
+from ballast.errors import ConfigError, GapError, UsageError
 from ballast.vault.index import VaultIndex
 from ballast.vault.moment import Resolved, resolve
 from ballast.vault.records import Body, Cut, Entry, Gap, Genesis, Image, ObjectRef, Segment, Timeline
@@ -157,8 +158,32 @@ def test_a_naive_now_means_the_zone_of_this_machine(vault: Recorded) -> None:
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "1/2/3/4", "0/XYZ", "/", "12", "0/123456789"])
 def test_what_is_neither_is_refused_with_an_example(vault: Recorded, text: str) -> None:
-    with pytest.raises(ConfigError, match="Write a time like"):
+    with pytest.raises(UsageError, match="Write a time like"):
         vault.resolve(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("2025-10-26 02:30", r"came twice .* 2025-10-26 02:30:00\+02:00 or 2025-10-26 02:30:00\+01:00"),
+        ("2025-03-30 02:30", r"never came .* 2025-03-30 01:30:00\+01:00 or 2025-03-30 03:30:00\+02:00"),
+    ],
+)
+@pytest.mark.parametrize("zone", ["given", "system"])
+def test_a_local_time_that_came_twice_or_never_is_not_guessed(
+    vault: Recorded, monkeypatch: pytest.MonkeyPatch, text: str, said: str, zone: str
+) -> None:
+    now = datetime(2026, 7, 1, tzinfo=BERLIN if zone == "given" else None)
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        with pytest.raises(UsageError, match=said):
+            vault.resolve(text, now)
+        with pytest.raises(GapError, match="before the vault begins"):
+            vault.resolve(f"{text}+01:00", now)  # the zone says which
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_positions(vault: Recorded) -> None:

@@ -13,10 +13,11 @@ import typer
 from ballast import __version__
 from ballast.cli.output import err, show_error
 from ballast.cli.unforeseen import put_into_words
-from ballast.errors import BallastError
+from ballast.errors import BallastError, UsageError
 from ballast.vault.durable import keep_private
 
 _COMMANDS = {
+    "up": "up",
     "protect": "protect",
     "unprotect": "protect",
     "record": "record",
@@ -34,6 +35,8 @@ _COMMANDS = {
     "merge": "merge",
 }
 """Each command, and the module whose function of that name it is."""
+_GROUPS = {"mall": "mall"}
+"""Each group of commands, and the module whose `group` it is."""
 
 
 def commands(called: str | None = None) -> typer.Typer:
@@ -49,8 +52,11 @@ def commands(called: str | None = None) -> typer.Typer:
         "Each command's --help has an example.",
     )
     app.callback()(common)
-    for name in (called,) if called in _COMMANDS else _COMMANDS:
+    wanted = {called} if called in _COMMANDS or called in _GROUPS else {*_COMMANDS, *_GROUPS}
+    for name in (one for one in _COMMANDS if one in wanted):
         app.command(name)(getattr(import_module(f"ballast.cli.{_COMMANDS[name]}"), name))
+    for name in (one for one in _GROUPS if one in wanted):
+        app.add_typer(import_module(f"ballast.cli.{_GROUPS[name]}").group, name=name)
     return app
 
 
@@ -68,6 +74,11 @@ def common(
     """What holds for every command."""
 
 
+def exit_code(error: BallastError) -> int:
+    """2: a wrong call; 1: it was right, and what it asked for is not done."""
+    return 2 if isinstance(error, UsageError) else 1
+
+
 def main() -> None:
     """Runs the command line. Exit code 0: done; 1: not done, with a message; 2: a wrong call; 130: interrupted."""
     as_json = "--json" in sys.argv
@@ -76,7 +87,7 @@ def main() -> None:
         commands(sys.argv[1] if len(sys.argv) > 1 else None)()
     except BallastError as error:
         show_error(error, as_json=as_json)
-        sys.exit(1)
+        sys.exit(exit_code(error))
     except KeyboardInterrupt:
         err.print("interrupted: what was committed stays, and the same command goes on from there")
         sys.exit(130)

@@ -18,6 +18,7 @@ from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
 from ballast.mall.queries import load
 from ballast.mall.rules.refused import Refused
+from ballast.mall.safe import Safe, safe_for
 
 _SQL = load("accounts")
 Language = Literal["zh", "en"]
@@ -33,9 +34,15 @@ class Account(msgspec.Struct, frozen=True):
     name: str
     password_hash: str
     totp_secret: str | None
+    """Sealed (`safe`)."""
     language: Language
     operator: bool
     disabled: bool
+
+
+def safe(secret: str) -> Safe:
+    """Where second factors' secrets are sealed, by the platform's own."""
+    return safe_for(secret, "second factor")
 
 
 def login_from(typed: str) -> str:
@@ -136,24 +143,26 @@ def totp_step(secret: str, code: str, now: datetime) -> int | None:
     return None
 
 
-async def use_totp(connection: Connection, account: Account, code: str, now: datetime) -> bool:
+async def use_totp(connection: Connection, safe: Safe, account: Account, code: str, now: datetime) -> bool:
     """Whether the code is right and was not used before; it cannot be used again after this (RFC 6238, 5.2)."""
     if account.totp_secret is None:
         return True
-    step = totp_step(account.totp_secret, code, now)
+    step = totp_step(safe.open(account.totp_secret), code, now)
     if step is None:
         return False
     cursor = await connection.execute(_SQL.use_step, {"account_id": account.account_id, "step": step})
     return await cursor.fetchone() is not None
 
 
-async def turn_totp_on(connection: Connection, account_id: UUID, secret: str, code: str, now: datetime) -> None:
+async def turn_totp_on(
+    connection: Connection, safe: Safe, account_id: UUID, secret: str, code: str, now: datetime
+) -> None:
     """From now on a sign-in asks for a code. Refused unless a code of the secret proves that the authenticator has it."""
     if len(secret) != 32 or not secret.isalnum() or (step := totp_step(secret, code, now)) is None:
         raise Refused(
             "totp.wrong", "The code does not fit.", "Scan the picture again and type the code that is shown now."
         )
-    await connection.execute(_SQL.set_totp, {"account_id": account_id, "secret": secret, "step": step})
+    await connection.execute(_SQL.set_totp, {"account_id": account_id, "secret": safe.seal(secret), "step": step})
 
 
 async def turn_totp_off(connection: Connection, account_id: UUID) -> None:

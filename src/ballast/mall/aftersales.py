@@ -21,6 +21,7 @@ from ballast.mall.ids import new_id
 from ballast.mall.order_life import Locked, lock, step
 from ballast.mall.owner import Owner
 from ballast.mall.rules import books, refunding, states
+from ballast.mall.rules.money import allocate, plain_yuan
 from ballast.mall.rules.refunding import OPEN, RefundEvent, RefundItem, RefundState
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Event
@@ -154,31 +155,33 @@ async def request(
     return made
 
 
-async def approve(connection: Connection, refund_id: UUID, *, actor: str, now: datetime, answer: str = "") -> None:
+async def approve(
+    connection: Connection,
+    refund_id: UUID,
+    *,
+    actor: str,
+    now: datetime,
+    answer: str = "",
+    amount_fen: int | None = None,
+) -> None:
     """The shop agrees: the goods have to come back first, or the money goes back at once.
 
+    Args:
+        amount_fen: so much goes back, less than was asked for; None: all of it. What is not given can be asked for again.
+
     Raises:
-        UnknownRefund, IllegalTransition.
+        Refused: `refund.amount` (nothing, or more than was asked for); UnknownRefund; IllegalTransition.
     """
     order, refund = await _lock(connection, refund_id)
+    refund = _lowered(refund, amount_fen)
     if refund.with_return:
         state = refunding.REFUND.step(refund.status, RefundEvent.ASK_RETURN)
-        await _change(connection, refund, state, now, actor=actor, answer=answer)
+        await _change(connection, refund, state, now, actor=actor, answer=answer, lines=refund.lines)
         await _tell(connection, "refund.approved", order, refund_id, refund.amount_fen, now)
         return
     state = refunding.REFUND.step(refund.status, RefundEvent.APPROVE)
     state = refunding.REFUND.step(state, RefundEvent.SEND)
-    lines = {line.line: line for line in await effects.pieces(connection, order.order_id)}
-    back = [
-        msgspec.structs.replace(one, dropped=min(one.quantity, lines[one.line].to_send) if one.line in lines else 0)
-        for one in refund.lines
-    ]
-    dropped = {one.line: one.dropped for one in back if one.dropped}
-    if dropped:
-        await connection.execute(
-            queries.load("aftersales").drop_pieces,
-            {"order_id": order.order_id, "lines": list(dropped), "pieces": list(dropped.values())},
-        )
+    back = await _drop(connection, refund, {one.line: one.quantity for one in refund.lines})
     await _change(connection, refund, state, now, actor=actor, answer=answer, lines=back)
     await _tell(connection, "refund.approved", order, refund_id, refund.amount_fen, now)
 
@@ -225,17 +228,32 @@ async def goods_back(connection: Connection, refund_id: UUID, *, restock: bool, 
     order, refund = await _lock(connection, refund_id)
     state = refunding.REFUND.step(refund.status, RefundEvent.GOODS_BACK)
     if restock:
-        pieces = {one.line: one.quantity for one in refund.lines}
+        pieces = await _that_left(connection, refund)
         await effects.restock(connection, order.order_id, pieces, actor=actor, now=now)
     await _change(connection, refund, state, now, actor=actor)
     await _tell(connection, "refund.returned", order, refund_id, refund.amount_fen, now)
 
 
-async def pay_back(connection: Connection, refund_id: UUID, *, actor: str, now: datetime) -> None:
-    """The provider is to be asked: after goods came back, or once more after it failed. Raises UnknownRefund,
-    IllegalTransition."""
+async def pay_back(
+    connection: Connection, refund_id: UUID, *, actor: str, now: datetime, amount_fen: int | None = None
+) -> None:
+    """The provider is to be asked: after goods came back, or once more after it failed.
+
+    Args:
+        amount_fen: so much goes back, less than was approved, for goods that came back and are not as they were. A provider
+            that was asked once is never asked for another amount.
+
+    Raises:
+        Refused: `refund.amount`; UnknownRefund; IllegalTransition.
+    """
     _, refund = await _lock(connection, refund_id)
-    await _change(connection, refund, refunding.REFUND.step(refund.status, RefundEvent.SEND), now, actor=actor)
+    state = refunding.REFUND.step(refund.status, RefundEvent.SEND)
+    back = refund.lines
+    if refund.status == RefundState.RETURNED:
+        refund = _lowered(refund, amount_fen)
+        left = await _that_left(connection, refund)
+        back = await _drop(connection, refund, {one.line: one.quantity - left[one.line] for one in refund.lines})
+    await _change(connection, refund, state, now, actor=actor, lines=back)
 
 
 async def cancel_paid(
@@ -348,6 +366,44 @@ async def _lock(connection: Connection, refund_id: UUID, owner: Owner | None = N
     return order, _refund(found)
 
 
+async def _drop(connection: Connection, refund: Refund, most: Mapping[int, int]) -> tuple[Back, ...]:
+    """Pieces whose money goes back and that have not left, `most` of each line, are not sent any more."""
+    to_send = {line.line: line.to_send for line in await effects.pieces(connection, refund.order_id)}
+    dropped = {one.line: min(most[one.line], to_send.get(one.line, 0)) for one in refund.lines}
+    if any(dropped.values()):
+        await connection.execute(
+            queries.load("aftersales").drop_pieces,
+            {"order_id": refund.order_id, "lines": list(dropped), "pieces": list(dropped.values())},
+        )
+    return tuple(msgspec.structs.replace(one, dropped=dropped[one.line]) for one in refund.lines)
+
+
+async def _that_left(connection: Connection, refund: Refund) -> dict[int, int]:
+    """Line → how many of the refund's pieces were sent, and so can have come back. Of what is asked back those that left
+    come first; pieces of earlier refunds are with us already, or never left."""
+    lines = {line.line: line for line in await effects.pieces(connection, refund.order_id)}
+    out = {n: x.shipped_quantity - max(0, x.refunded_quantity - x.dropped_quantity) for n, x in lines.items()}
+    return {one.line: max(0, min(one.quantity, out.get(one.line, 0))) for one in refund.lines}
+
+
+def _lowered(refund: Refund, amount_fen: int | None) -> Refund:
+    """It gives back so much, each of its parts in proportion and none more than before."""
+    if amount_fen is None or amount_fen == refund.amount_fen:
+        return refund
+    if not 0 < amount_fen < refund.amount_fen:
+        raise Refused(
+            "refund.amount",
+            f"{amount_fen} fen cannot go back by a refund of {refund.amount_fen} fen.",
+            "Take an amount up to what is asked for; for more, make another refund.",
+            asked=plain_yuan(refund.amount_fen),
+        )
+    *amounts, shipping = allocate(amount_fen, [*(one.amount_fen for one in refund.lines), refund.shipping_fen])
+    lines = tuple(
+        msgspec.structs.replace(one, amount_fen=amount) for one, amount in zip(refund.lines, amounts, strict=True)
+    )
+    return msgspec.structs.replace(refund, amount_fen=amount_fen, shipping_fen=shipping, lines=lines)
+
+
 def _refund(row: Mapping[str, object]) -> Refund:
     return msgspec.convert({**row, "lines": msgspec.json.decode(str(row["lines"]))}, Refund)
 
@@ -393,6 +449,8 @@ async def _change(
             "status": state.value,
             "answer": answer.strip()[:500] or None,
             "lines": msgspec.json.encode(lines).decode() if lines is not None else None,
+            "amount_fen": refund.amount_fen,
+            "shipping_fen": refund.shipping_fen,
             "decided_by": actor,
             "now": now,
         },

@@ -92,10 +92,17 @@ async def platform_lines(
 
 
 async def shop_lines(
-    connection: Connection, shop_id: UUID, *, before: UUID | None = None, most: int = 50
+    connection: Connection,
+    shop_id: UUID,
+    *,
+    action: str = "",
+    actor: str = "",
+    before: UUID | None = None,
+    most: int = 50,
 ) -> list[Line]:
-    """A shop's record, newest first."""
-    cursor = await connection.execute(_SQL.of_shop, {"shop_id": shop_id, "before": before, "most": most})
+    """A shop's record, newest first; `action` is how an action begins, `actor` a login."""
+    values = {"shop_id": shop_id, "action": action, "actor": actor, "before": before, "most": most}
+    cursor = await connection.execute(_SQL.of_shop, values)
     return msgspec.convert(await cursor.fetchall(), list[Line])
 
 

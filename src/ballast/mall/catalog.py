@@ -43,11 +43,14 @@ class Look(msgspec.Struct, frozen=True):
     name_en: str
     intro: str
     intro_en: str
+    notice: str
+    notice_en: str
     logo_picture: str | None
     service_phone: str
     language: str
     theme_colour: str
     pickup_address: str
+    return_address: str
     levels: str
     """JSON, for `terms.levels`."""
     points_per_yuan: int

@@ -125,4 +125,9 @@ async def _one_of(pool: AsyncConnectionPool[Any]) -> AsyncIterator[Connection]:
     try:
         yield connection
     finally:
+        broken = connection.broken
         await pool.putconn(connection)
+        if (
+            broken
+        ):  # the server went away, and those that were idle meanwhile are broken as well: not one request for each
+            await pool.check()

@@ -19,7 +19,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from ballast.errors import BallastError
-from ballast.mall import orders, outbox, queries
+from ballast.mall import orders, outbox, platform, queries, signin, webhooks
 from ballast.mall.db import Database
 from ballast.mall.payments.callbacks import send_refund
 from ballast.mall.payments.provider import Provider
@@ -70,6 +70,19 @@ async def pay_back(db: Database, providers: Mapping[str, Provider], now: datetim
     )
 
 
+async def close_shops(db: Database, now: datetime) -> int:
+    """Close shops whose grace period is over. Returns how many."""
+    async with db.platform() as connection:
+        return len(await platform.close_due(connection, now))
+
+
+async def forget_attempts(db: Database, now: datetime) -> int:
+    """Forget attempts to sign in that do not count any more."""
+    async with db.identity() as connection:
+        await signin.forget_old_attempts(connection, now)
+    return 0
+
+
 async def _by_time(db: Database, statement: str, parameters: Mapping[str, object], now: datetime) -> int:
     async with db.platform() as connection:
         due = await (await connection.execute(statement, parameters)).fetchall()
@@ -116,9 +129,18 @@ def install(owner_dsn: str) -> None:
 
 
 def queue(
-    owner_dsn: str, db: Database, providers: Mapping[str, Provider], subscribers: Sequence[outbox.Subscriber]
+    owner_dsn: str,
+    db: Database,
+    providers: Mapping[str, Provider],
+    subscribers: Sequence[outbox.Subscriber],
+    *,
+    private_webhooks: bool = False,
 ) -> procrastinate.App:
     """The application of the queue, with all that is to be done and how often. `install` has made its tables.
+
+    Args:
+        subscribers: who is told of events besides the shops' webhooks.
+        private_webhooks: `Settings.private_webhooks`.
 
     Run it: ``async with app.open_async(): await app.run_worker_async(delete_jobs="always", concurrency=4)``.
     """
@@ -137,6 +159,9 @@ def queue(
 
     every("* * * * * */5", "mall.expire", lambda now: expire(db, now))
     every("* * * * *", "mall.settle", lambda now: settle(db, now))
-    every("* * * * * */2", "mall.hand_out", lambda now: hand_out(db, subscribers, now))
+    every("* * * * * */2", "mall.hand_out", lambda now: hand_out(db, [webhooks.subscribe, *subscribers], now))
     every("* * * * * */3", "mall.pay_back", lambda now: pay_back(db, providers, now))
+    every("* * * * * */2", "mall.deliver", lambda now: webhooks.deliver(db, now, private=private_webhooks))
+    every("* * * * *", "mall.close_shops", lambda now: close_shops(db, now))
+    every("*/15 * * * *", "mall.forget_attempts", lambda now: forget_attempts(db, now))
     return app

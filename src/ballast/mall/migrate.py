@@ -32,11 +32,14 @@ def migrate(dsn: str) -> list[str]:
     with as_file(files(__package__) / "migrations") as folder:
         migrations = yoyo.read_migrations(str(folder))
         try:
-            backend = yoyo.get_backend(_address(dsn))
-            with closing(backend.connection), backend.lock():
-                missing = backend.to_apply(migrations)
-                backend.apply_migrations(missing)
-        except (psycopg.Error, yoyo.exceptions.LockTimeout) as error:
+            with psycopg.connect(dsn, autocommit=True) as turn:
+                # yoyo's own lock is a row, and would stay for ever where its process was killed.
+                turn.execute("SELECT pg_advisory_lock(hashtextextended('ballast.mall.migrate', 0))")
+                backend = yoyo.get_backend(_address(dsn))
+                with closing(backend.connection):
+                    missing = backend.to_apply(migrations)
+                    backend.apply_migrations(missing)
+        except psycopg.Error as error:
             raise MigrationError(
                 f"the mall's structure could not be brought up to date: {error}",
                 "Mend the cause and run it again: it goes on with the migration that failed.",

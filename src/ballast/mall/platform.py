@@ -41,10 +41,22 @@ class Opening(msgspec.Struct, frozen=True):
     name_en: str = ""
     host: str = ""
     language: Literal["zh", "en"] = "zh"
+    intro: str = ""
+    intro_en: str = ""
+    service_phone: str = ""
+    pickup_address: str = ""
+    theme_colour: str = "#07c160"
+    points_per_yuan: int = 1
+    opened_at: datetime | None = None
+    """None: now"""
+    service_until: datetime | None = None
+    """None: a month's trial"""
+    owner: UUID | None = None
+    """the account that owns it; None: by invitation"""
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """A shop that is, and the token of its first owner's invitation."""
+    """A shop that is, and the token of its first owner's invitation ("" where it has an owner)."""
 
     shop_id: UUID
     owner_token: str
@@ -93,8 +105,8 @@ class OrderLine(msgspec.Struct, frozen=True):
 
 
 async def open_shop(connection: Connection, asked: Opening, by: By, now: datetime) -> Opened:
-    """A shop with what it needs to sell: address, default shipping (free, everywhere), a home page, a month's trial, an
-    invitation to its first owner. All of it or nothing, by the caller's transaction.
+    """A shop with what it needs to sell: address, default shipping (free, everywhere), a home page, a month's trial, its
+    first owner or an invitation to him. All of it or nothing, by the caller's transaction.
 
     Raises:
         Refused: the slug or host is taken or has a wrong form, or there is no name.
@@ -113,7 +125,15 @@ async def open_shop(connection: Connection, asked: Opening, by: By, now: datetim
         "industry": asked.industry,
         "plan": asked.plan,
         "language": asked.language,
-        "service_until": now + _TRIAL,
+        "intro": asked.intro,
+        "intro_en": asked.intro_en,
+        "service_phone": asked.service_phone,
+        "pickup_address": asked.pickup_address,
+        "theme_colour": asked.theme_colour,
+        "points_per_yuan": asked.points_per_yuan,
+        "service_until": asked.service_until or now + _TRIAL,
+        "opened_at": asked.opened_at or now,
+        "owner": asked.owner,
         "now": now,
     }
     try:
@@ -146,6 +166,9 @@ async def open_shop(connection: Connection, asked: Opening, by: By, now: datetim
     await audit.note(connection, by, "shop.opened", now, shop_id=shop_id, subject=slug, plan=asked.plan)
     if asked.host.strip():
         await add_host(connection, shop_id, asked.host, by, now)
+    if asked.owner is not None:
+        await connection.execute(_SQL.add_owner, values)
+        return Opened(shop_id, "")
     return Opened(shop_id, await links.invite(connection, shop_id, "owner", now))
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 import msgspec
 
 from ballast.errors import ConfigError
+
+Network = IPv4Network | IPv6Network
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,14 +46,49 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """connections of one web process to the database, as mall_app"""
     max_waiting: int = 64
     """requests that may wait for a connection; one more is answered 503"""
+    private_webhooks: bool = False
+    """webhooks may lead to private addresses and be plain http: for development"""
     max_inside: int = 32
     """requests that one web process lets in at once; one more is answered 503 before it is read"""
     secure_cookies: bool = False
     """set it where browsers come by https"""
+    trusted_proxies: str = ""
+    """networks (CIDR, with commas between) of our own proxies: only what comes from these is believed in X-Forwarded-For"""
+    api_caller_per_minute: int = 600
+    """requests to the API of one key or one shopper's token; like the two below counted by each web process on its own"""
+    api_address_per_minute: int = 3000
+    """… from one address, whoever calls"""
+    api_shop_per_minute: int = 12000
+    """… to one shop"""
+
+    @property
+    def proxies(self) -> tuple[Network, ...]:
+        """`trusted_proxies`, read. ValueError for what is no network."""
+        return tuple(ip_network(one.strip()) for one in self.trusted_proxies.split(",") if one.strip())
 
 
-def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings of ``[mall]`` in the file, changed by the environment.
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"BALLAST_MALL_{name.upper()}"
+
+
+def to_environ(settings: Settings, *, without: Collection[str] = ()) -> dict[str, str]:
+    """The settings as the environment of a process that reads them by `load`; those `without` are emptied."""
+    values = {name: "" if name in without else value for name, value in msgspec.structs.asdict(settings).items()}
+    return {
+        variable(name): str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()
+    }
+
+
+def with_owner(settings: Settings, owner_dsn: str) -> Settings:
+    """The same with the owner's DSN."""
+    return msgspec.structs.replace(settings, owner_dsn=owner_dsn)
+
+
+def load(
+    path: Path | None, environ: Mapping[str, str] = os.environ, defaults: Mapping[str, object] | None = None
+) -> Settings:
+    """The settings of ``[mall]`` in the file, changed by the environment. `defaults`: of what neither of them says.
 
     Raises:
         ConfigError: the file cannot be read, or a setting is missing, unknown or of the wrong kind.
@@ -68,8 +106,9 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
         raise ConfigError(
             f"[mall] in {path} has no setting {', '.join(unknown)}", f"Known are: {', '.join(sorted(names))}."
         )
+    found = {**(defaults or {}), **found}
     for name in names:
-        if (value := environ.get(f"BALLAST_MALL_{name.upper()}")) is not None:
+        if (value := environ.get(variable(name))) is not None:
             found[name] = value
     try:
         settings = msgspec.convert(found, Settings, strict=False)
@@ -77,6 +116,15 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
         raise ConfigError(
             f"[mall] is not right: {error}", "Correct it in ballast.toml or in BALLAST_MALL_…."
         ) from error
+    try:
+        _ = settings.proxies
+    except ValueError as error:
+        raise ConfigError(
+            f"[mall] trusted_proxies is not right: {error}",
+            'Write networks with commas between: "10.0.0.0/8, fd00::/8".',
+        ) from error
+    if min(settings.api_caller_per_minute, settings.api_address_per_minute, settings.api_shop_per_minute) < 1:
+        raise ConfigError("[mall] api_…_per_minute is less than 1", "Nobody could call the API: allow one at least.")
     if len(settings.secret) < 32:
         raise ConfigError(
             "[mall] secret is shorter than 32 characters",

@@ -7,22 +7,31 @@ whoever knows it could then lock its owner out.
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
-from ballast.mall import accounts, audit, passwords, sessions
+from ballast.mall import accounts, attempts, audit, passwords, sessions
+from ballast.mall.attempts import MOST_FOR_ONE_LOGIN, MOST_FROM_ONE_ADDRESS, WINDOW, TooOften
 from ballast.mall.db import Connection, Database
 from ballast.mall.ids import token_hash
 from ballast.mall.queries import load
 from ballast.mall.rules.refused import Refused
+from ballast.mall.safe import Safe
 
 _SQL = load("accounts")
-WINDOW = timedelta(minutes=15)
-MOST_FOR_ONE_LOGIN = 5
-MOST_FROM_ONE_ADDRESS = 50
+__all__ = [
+    "MOST_FOR_ONE_LOGIN",
+    "MOST_FROM_ONE_ADDRESS",
+    "WINDOW",
+    "Attempt",
+    "SignedIn",
+    "TooOften",
+    "confirm",
+    "forget_old_attempts",
+    "sign_in",
+]
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -43,18 +52,7 @@ class SignedIn(msgspec.Struct, frozen=True):
     account: accounts.Account
 
 
-class TooOften(Refused):
-    """Too many attempts; `wait_s` until the next may be made."""
-
-    def __init__(self, wait_s: int) -> None:
-        minutes = max(1, -(-wait_s // 60))
-        super().__init__(
-            "signin.often", "Too many attempts to sign in.", f"Try again in {minutes} minutes.", minutes=minutes
-        )
-        self.wait_s = wait_s
-
-
-async def sign_in(db: Database, attempt: Attempt, now: datetime) -> SignedIn:
+async def sign_in(db: Database, safe: Safe, attempt: Attempt, now: datetime) -> SignedIn:
     """A session for who knows the password, and the code where the account has one.
 
     Raises:
@@ -76,26 +74,31 @@ async def sign_in(db: Database, attempt: Attempt, now: datetime) -> SignedIn:
         else None
     )
     async with db.identity() as connection:
-        token = await _enter(connection, account, attempt, rehashed, now) if account and right else None
+        token = await _enter(connection, safe, account, attempt, rehashed, now) if account and right else None
         if account and token is None:
             await audit.note(
                 connection, audit.By(account.account_id, account.login, attempt.address), "account.refused", now
             )
         if token is not None:
-            await connection.execute(_SQL.forget_attempts, {"bucket": _bucket(login, attempt.address)})
+            await attempts.forget(connection, _bucket(login, attempt.address))
     if account is None or token is None:
         raise Refused("signin.wrong", "Login, password or code is wrong.", "Check them and try again.")
     return SignedIn(token, account)
 
 
 async def _enter(
-    connection: Connection, account: accounts.Account, attempt: Attempt, rehashed: str | None, now: datetime
+    connection: Connection,
+    safe: Safe,
+    account: accounts.Account,
+    attempt: Attempt,
+    rehashed: str | None,
+    now: datetime,
 ) -> str | None:
     """The token of a new session, or None where the account or the code does not allow it."""
     held = await connection.execute(
         _SQL.hold, {"account_id": account.account_id, "password_hash": account.password_hash}
     )
-    if await held.fetchone() is None or not await accounts.use_totp(connection, account, attempt.code, now):
+    if await held.fetchone() is None or not await accounts.use_totp(connection, safe, account, attempt.code, now):
         return None
     if rehashed is not None:
         await accounts.set_password(connection, account.account_id, rehashed)
@@ -122,7 +125,7 @@ async def confirm(db: Database, login: str, password: str, address: str, now: da
     if not await accounts.matches(account, password):
         raise Refused("password.present", "That is not the present password.", "Type it again.")
     async with db.identity() as connection:
-        await connection.execute(_SQL.forget_attempts, {"bucket": _bucket(login, address)})
+        await attempts.forget(connection, _bucket(login, address))
 
 
 async def forget_old_attempts(connection: Connection, now: datetime) -> None:
@@ -132,13 +135,9 @@ async def forget_old_attempts(connection: Connection, now: datetime) -> None:
 
 async def _count(connection: Connection, login: str, address: str, now: datetime) -> int | None:
     """One more attempt in both buckets. Seconds to wait, where it is one too many."""
-    for bucket, most in ((_bucket("", address), MOST_FROM_ONE_ADDRESS), (_bucket(login, address), MOST_FOR_ONE_LOGIN)):
-        cursor = await connection.execute(_SQL.count_attempt, {"bucket": bucket, "now": now, "window": WINDOW})
-        row = await cursor.fetchone()
-        if row is not None and row["attempts"] > most:
-            return max(1, int((row["since"] + WINDOW - now).total_seconds()))
-    return None
+    buckets = {_bucket("", address): MOST_FROM_ONE_ADDRESS, _bucket(login, address): MOST_FOR_ONE_LOGIN}
+    return await attempts.count(connection, buckets, now)
 
 
 def _bucket(login: str, address: str) -> bytes:
-    return hashlib.sha256(f"{login}\n{address}".encode()).digest()
+    return attempts.bucket(login, address)

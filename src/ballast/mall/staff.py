@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from ballast.mall import audit, links
+from ballast.mall import audit, links, sessions
 from ballast.mall.audit import By
 from ballast.mall.db import Connection
 from ballast.mall.queries import load
@@ -84,6 +84,12 @@ async def invitations(connection: Connection, shop_id: UUID, now: datetime) -> l
     return msgspec.convert(await cursor.fetchall(), list[Invitation])
 
 
+async def most(connection: Connection, shop_id: UUID) -> int:
+    """How many may work there by the shop's plan."""
+    row = await (await connection.execute(_SQL.room, {"shop_id": shop_id})).fetchone()
+    return row["max_staff"] if row else 0
+
+
 async def invite(connection: Connection, shop_id: UUID, role: str, by: By, now: datetime) -> str:
     """The token of a link by which somebody joins the shop. Refused where the plan has no room."""
     _known(role)
@@ -136,6 +142,15 @@ async def remove(connection: Connection, shop_id: UUID, account_id: UUID, by: By
     await audit.note_in_shop(
         connection, by, "staff.removed", now, shop_id=shop_id, subject=str(account_id), before=before
     )
+
+
+async def end_sessions(connection: Connection, shop_id: UUID, account_id: UUID, by: By, now: datetime) -> None:
+    """Somebody of the staff is signed out everywhere: a lost phone, a password that went round."""
+    values = {"shop_id": shop_id, "account_id": account_id}
+    if await (await connection.execute(_SQL.role_of, values)).fetchone() is None:
+        raise Refused("staff.unknown", "That account does not work in this shop.", "Reload the page.")
+    await sessions.revoke_all(connection, account_id, now)
+    await audit.note_in_shop(connection, by, "staff.sessions_ended", now, shop_id=shop_id, subject=str(account_id))
 
 
 def _known(role: str) -> Role:

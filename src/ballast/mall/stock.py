@@ -21,6 +21,8 @@ from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
 from ballast.mall.rules.refused import Refused
 
+MOST_PIECES = 100_000_000
+"""Of one SKU; far below what the column holds."""
 Kind = Literal["receive", "adjust", "reserve", "release", "sell", "return", "import"]
 
 
@@ -31,6 +33,16 @@ class OutOfStock(Refused):
         named = ", ".join(f"{sku} ({left} left)" for sku, left in free.items())
         super().__init__("stock.short", f"Not enough is in stock of SKU {named}.", "Take fewer.", count=len(free))
         self.free = dict(free)
+
+
+def too_many() -> Refused:
+    """No SKU has so many pieces, or fewer than none."""
+    return Refused(
+        "stock.range",
+        f"A SKU has 0 to {MOST_PIECES} pieces.",
+        "Write the number of pieces.",
+        most=MOST_PIECES,
+    )
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -87,6 +99,8 @@ async def receive(
     """New goods came into the house."""
     if any(count < 1 for count in pieces.values()):
         raise Refused("stock.receive_nothing", "Less than one piece cannot be received.", "Adjust the stock instead.")
+    if any(count > MOST_PIECES for count in pieces.values()):
+        raise too_many()
     await _change(connection, "receive", pieces, 1, 0, actor=actor, now=now, reason=reason)
 
 
@@ -101,6 +115,8 @@ async def adjust(
     Raises:
         OutOfStock: fewer than what orders have reserved.
     """
+    if not 0 <= on_hand <= MOST_PIECES:
+        raise too_many()
     row = await (
         await connection.execute(queries.load("stock").set_to, {"sku_id": sku_id, "on_hand": on_hand})
     ).fetchone()
@@ -109,6 +125,34 @@ async def adjust(
     if change := int(row["change"]):
         await _change(connection, "adjust", {sku_id: change}, 1, 0, actor=actor, now=now, reason=reason)
     return change
+
+
+async def change_by(
+    connection: Connection, sku_id: UUID, pieces: int, *, actor: str, now: datetime, reason: str = ""
+) -> Level:
+    """So many pieces more than there are, or (negative) fewer: for who counts what moved and not what is there.
+
+    Returns:
+        The stock now.
+
+    Raises:
+        Refused: `stock.unknown_sku`, `stock.receive_nothing` (0 pieces).
+        OutOfStock: fewer would be left than what orders have reserved.
+    """
+    if pieces == 0:
+        raise Refused("stock.receive_nothing", "No pieces are no change.", "Say how many.")
+    await hold(connection, sku_id)
+    kind: Kind = "receive" if pieces > 0 else "adjust"
+    await _change(connection, kind, {sku_id: pieces}, 1, 0, actor=actor, now=now, reason=reason)
+    return (await levels(connection, [sku_id]))[sku_id]
+
+
+async def hold(connection: Connection, sku_id: UUID) -> Level:
+    """A SKU's stock, which nobody else changes until the transaction ends. Refused (`stock.unknown_sku`)."""
+    row = await (await connection.execute(queries.load("stock").hold, {"sku_id": sku_id})).fetchone()
+    if row is None:
+        raise Refused("stock.unknown_sku", f"The shop has no stock of SKU {sku_id}.", "Choose one of its SKUs.")
+    return Level(**row)
 
 
 async def levels(connection: Connection, skus: Sequence[UUID]) -> dict[UUID, Level]:

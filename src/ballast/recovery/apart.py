@@ -56,7 +56,10 @@ def bring(seat: Seat, errand: Errand) -> Brought:
             return Brought(before, None)
         warning = mark.mark(conn, errand.origin)
         run_script(conn, SETTINGS)
-        return Brought(Loader(conn, seat.vault, errand.cut, errand.target).load(errand.tenants, errand.note), warning)
+        loader = Loader(conn, seat.vault, errand.cut, errand.target, settles=True)
+        brought = Brought(loader.load(errand.tenants, errand.note), warning)
+        loader.settle(errand.tenants)
+        return brought
 
 
 class Elsewhere:
@@ -76,6 +79,9 @@ class Elsewhere:
         if brought.warning is not None:
             self._warnings[brought.warning] = None
         return brought.recorded
+
+    def settle(self, tenants: Sequence[str]) -> None:
+        """Who has brought them has done it."""
 
     def note_failure(self, tenant: str, why: str) -> None:
         """See `Loader.note_failure`."""

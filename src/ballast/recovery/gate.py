@@ -29,6 +29,15 @@ from ballast.vault.records import ByColumn, Relation, Shared
 OUR_SETTING = "ballast.tenant"
 _GATE, _NAMED, _ALL, _OWNER = (f"ballast_recovery_{name}" for name in ("gate", "named", "all", "owner"))
 _LOCKS_IN_THE_WAY = ("55P03", "40P01")
+IMPATIENT = """
+DO $$ BEGIN
+    PERFORM set_config('deadlock_timeout', '20ms', true);
+EXCEPTION WHEN insufficient_privilege THEN NULL;
+END $$
+"""
+"""For the transaction: an automatic VACUUM or ANALYZE that has the lock asked for gives way at once. The server tells it to when
+somebody has waited for `deadlock_timeout`, a second by default: whoever gives up earlier never has it end, and that of a table of
+gigabytes which was just filled takes minutes. Superusers', unless SET on that parameter is granted; else nothing changes."""
 
 _POLICIES = """
 SELECT polrelid::bigint, polname, polpermissive, pg_get_expr(polqual, polrelid)
@@ -255,7 +264,7 @@ def _open(conn: psycopg.Connection[Any], oid: int, name: sql.Identifier, was_ena
 def try_briefly(conn: psycopg.Connection[Any], statements: Iterable[str]) -> bool:
     """All in one transaction, if the locks can be had at once; False: nothing was done."""
     try:
-        run_script(conn, "; ".join(("BEGIN", "SET LOCAL lock_timeout = '100ms'", *statements, "COMMIT")))
+        run_script(conn, "; ".join(("BEGIN", IMPATIENT, "SET LOCAL lock_timeout = '100ms'", *statements, "COMMIT")))
     except ServerRefused as refused:
         run_script(conn, "ROLLBACK")
         if refused.sqlstate not in _LOCKS_IN_THE_WAY:

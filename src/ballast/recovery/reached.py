@@ -10,7 +10,7 @@ import re
 import time
 from pathlib import Path
 
-from ballast.errors import ConfigError, GapError
+from ballast.errors import GapError, UsageError
 from ballast.postgres import connect, parse_lsn
 from ballast.vault import Resolved, Vault, wish
 from ballast.vault.moment import show
@@ -23,9 +23,9 @@ def reached(vault: Vault, at: str, *, dsn: str, state_dir: Path | None, patience
     """The cut for `at`, as soon as the vault has a commit past it (a position: as soon as it has that).
 
     `state_dir`: the recorder's, if it is on this machine: it is then asked to seal even if nothing but its canary came.
-    GapError after `patience_s`; ConfigError for "newest", which is another moment at each look."""
+    GapError after `patience_s`; UsageError for "newest", which is another moment at each look."""
     if at.strip().lower() in _NEWEST:
-        raise ConfigError(
+        raise UsageError(
             "a rewind needs a moment to go back to, not the newest.",
             "Give a time or a position; `ballast changes` proposes one.",
         )

@@ -16,6 +16,7 @@ from ballast.recovery import progress
 from ballast.recovery.adjust import Adjustment, Statement
 from ballast.recovery.copying import ServerRefused, run_script, run_statement, try_statements
 from ballast.recovery.dumpscript import Part, Phase, accepted, is_ours, left_out, parts, statements, without_gate
+from ballast.recovery.gate import IMPATIENT
 from ballast.recovery.record import Structure
 from ballast.recovery.schedule import Task, work_off
 from ballast.recovery.target import connect_target
@@ -51,6 +52,7 @@ def validate_all(dsn: str, jobs: int) -> list[str]:
 
     def validate(table: str, name: str, conn: psycopg.Connection[Any]) -> None:
         with conn.transaction():
+            run_script(conn, IMPATIENT)
             refused = try_statements(conn, [f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}"])
         if refused is not None and refused.sqlstate != _BROKEN_KEY:
             raise refused

@@ -60,6 +60,8 @@ class Wish(msgspec.Struct, frozen=True):
     inexact: bool = False
     protecting: Protecting | None = None
     """Protect the new server before the first tenant is back; None: somebody else does, or nobody."""
+    asked_only: threading.Event | None = None
+    """Bring back those alone that are waited for, until this is set; the same call without it brings the rest."""
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -81,11 +83,18 @@ class Recovered(msgspec.Struct, frozen=True):
     """All of this was done and proven by an earlier call."""
     is_protected: bool = False
     """By this call or an earlier one, where it was asked for."""
+    left_away: int = 0
+    """Tenants that nobody waited for until it was called off (`Wish.asked_only`)."""
 
     @property
     def proven(self) -> bool:
         """Every tenant was read back equal to the record, and no foreign key is broken."""
-        return not self.failures and not self.broken_foreign_keys and all(proof.equal for proof in self.tables)
+        return (
+            not self.left_away
+            and not self.failures
+            and not self.broken_foreign_keys
+            and all(proof.equal for proof in self.tables)
+        )
 
 
 def begun(vault: Vault, dsn: str) -> str | None:
@@ -121,7 +130,7 @@ class Recovery:
     ) -> None:
         self._vault, self._resolved, self._dsn = vault, resolved, dsn
         self._wish, self._onlooker, self._hands = wish, onlooker, hands
-        self._workers = hands.count if hands is not None else wish.jobs
+        self._workers = 0 if wish.asked_only is not None else hands.count if hands is not None else wish.jobs
         self._pace = Pace()
         self._changed = threading.Condition()
         self._serving = 0
@@ -180,6 +189,8 @@ class Recovery:
             roster.rank(conn, ranks)
         self._plan(conn, estimated)
         self._bring_all(target, estimated)
+        if self._wish.asked_only is not None:  # the gate stays: whoever comes may ask
+            return self._ended(choice, target, Ended([], []), is_protected=wanted is not None and unprotected is None)
         closing = Closing(conn, self._dsn, self._vault, self._resolved, target, self._wish.jobs)
         self._onlooker.begin("foreign keys, sequences, gate", 0)
         ended = closing.run(complete=not self._failures)
@@ -228,6 +239,12 @@ class Recovery:
         if self._failure is not None:
             raise self._failure
 
+    @property
+    def _is_over(self) -> bool:
+        """Nobody is missing; of those that are asked for alone, nobody is asked for any more."""
+        asked_only = self._wish.asked_only
+        return not self._precedence.missing if asked_only is None else asked_only.is_set()
+
     def _guarded(self, work: Callable[[Loader | Elsewhere], None], number: int, target: Target) -> None:
         try:
             with self._loader(number, target) as loader:
@@ -252,9 +269,10 @@ class Recovery:
             if warning := mark.mark(conn, number):
                 self._warnings[warning] = None
             run_script(conn, SETTINGS)
-            yield Loader(
-                conn, self._vault, self._resolved, target, **({"give_way": self._give_way} if is_worker else {})
-            )
+            if is_worker:
+                yield Loader(conn, self._vault, self._resolved, target, give_way=self._give_way, settles=True)
+            else:
+                yield Loader(conn, self._vault, self._resolved, target)
 
     def _work(self, loader: Loader | Elsewhere) -> None:
         """All of them, as far as nobody waits for others."""
@@ -266,13 +284,14 @@ class Recovery:
             if unit is None:
                 return
             self._bring(loader, unit)
+            loader.settle(unit)
 
     def _serve(self, loader: Loader | Elsewhere) -> None:
         """Those that are waited for, at once."""
         while True:
             with self._changed:
                 while (asked := self._precedence.next_asked(self._wish.jobs)) is None:
-                    if self._failure is not None or not self._precedence.missing:
+                    if self._failure is not None or self._is_over:
                         return
                     self._changed.wait(1)
                 self._serving += 1
@@ -327,7 +346,9 @@ class Recovery:
             with self._changed:
                 if sum(self._precedence.ask(tenant) for tenant in heard.tenants):
                     self._changed.notify_all()
-                ended = self._failure is not None or not self._precedence.missing
+                ended = self._failure is not None or self._is_over
+                if ended:
+                    self._changed.notify_all()
             if ended or self._pace.is_due(_TELL_EVERY_S):
                 told = self._pace.progress(heard, len(self._failures))
                 roster.tell(conn, told)
@@ -363,4 +384,5 @@ class Recovery:
             warnings=(*ended.warnings, *self._warnings),
             inexact=choice.inexact,
             is_protected=is_protected,
+            left_away=self._precedence.missing,
         )

@@ -27,6 +27,7 @@ from ballast.vault.drilled import seconds_of
 _CONTINUE = re.compile(r"continue after (\d+(?:\.\d+)?) ?s")
 _SLOT = re.compile(r"ballast[a-z0-9_]{0,56}")
 _PUBLICATION = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_TABLE = re.compile(r"\s*\[+\s*\"?([\w-]+)")
 _IN_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<at>.*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"(unknown|required) field `(?P<name>[^`]*)`")
 _SECRET = re.compile(
@@ -197,6 +198,8 @@ _KEYS: dict[str, _Key] = {
     ),
 }
 _GROUPS = ("tenants", "record")
+_OF_OTHERS = ("mall", "up")
+"""Tables of the same file that are not the vault's: passed over here, and kept when the file is written anew."""
 
 
 def load(path: str | os.PathLike[str]) -> Config:
@@ -224,6 +227,7 @@ def parse(text: str, *, folder: Path, name: str = "ballast.toml") -> Config:
 
 def convert(document: dict[str, Any], *, folder: Path, name: str = "ballast.toml") -> Config:
     """The same of what is in the file, as tomllib reads it."""
+    document = {key: value for key, value in document.items() if key not in _OF_OTHERS}
     document.setdefault("state_dir", ".ballast")
     if "nodes" in document:
         raise ConfigError(
@@ -269,9 +273,27 @@ def render(config: Config, *, folder: Path, without: Collection[str] = ()) -> st
 
 
 def write(config: Config, path: str | os.PathLike[str]) -> None:
-    """Write the file, whole or not at all; OSError."""
+    """Write the file, whole or not at all, with what is in it of others; OSError."""
     file = Path(path)
-    replace_file(file, render(config, folder=file.absolute().parent))
+    kept = tables_of_others(file.read_text(encoding="utf-8")) if file.exists() else ""
+    replace_file(file, render(config, folder=file.absolute().parent) + (f"\n{kept}" if kept else ""))
+
+
+def tables_of_others(text: str) -> str:
+    """The text of the tables in a settings file that are not the vault's, with the comments inside and right above them."""
+    kept: list[str] = []
+    above: list[str] = []
+    ours = True
+    for line in text.splitlines(keepends=True):
+        table = _TABLE.match(line)
+        if table is not None:
+            ours = table[1] not in _OF_OTHERS
+        if not ours:
+            kept += [*above, line]
+            above = []
+        else:
+            above = [*above, line] if line.startswith("#") else []
+    return "".join(kept).rstrip() + "\n" if kept else ""
 
 
 def replace_file(file: Path, text: str) -> None:

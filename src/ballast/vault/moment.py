@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ballast.errors import ConfigError, GapError
+from ballast.errors import GapError, UsageError
 from ballast.postgres.lsn import format_lsn, parse_lsn
 from ballast.vault.index import VaultIndex
 from ballast.vault.plan import Stretch
@@ -54,20 +54,20 @@ ReadTransactions = Callable[[Segment], pa.Table | None]
 def resolve(index: VaultIndex, read: ReadTransactions, at: str | None, *, now: datetime) -> Resolved:
     """The cut for `at`: None (newest), a position `[timeline/]X/Y`, or a time (ISO 8601; without a zone: local).
 
-    `now` says what today is and which zone is local: a naive one means the system's. ConfigError for what cannot be
-    understood, GapError for a moment that the vault does not hold."""
+    `now` says what today is and which zone is local: a naive one means the system's. UsageError for what cannot be
+    understood, or only by guessing; GapError for a moment that the vault does not hold."""
     if at is None or at.strip().lower() in ("newest", "latest"):
         timeline = index.newest_timeline
         cut = Cut(timeline, _until(index, timeline))
         return _resolved(index, read, cut, f"the newest that is recorded: {show(cut)}")
     text = at.strip()
     if not text:
-        raise ConfigError("The moment is empty.", 'Name a time or a position, or "newest".')
+        raise UsageError("The moment is empty.", 'Name a time or a position, or "newest".')
     if position := _POSITION.fullmatch(text):
         return _at_position(index, read, position[1], position[2])
     time = _understand(text, now)
     if time > (now if now.tzinfo is not None else now.astimezone()) + _AHEAD:
-        raise ConfigError(
+        raise UsageError(
             f"{time.isoformat(sep=' ')} has not come yet: it is {now.isoformat(sep=' ', timespec='seconds')}.",
             'Say which moment is meant, with its zone; "newest" is all that is recorded.',
         )
@@ -237,14 +237,27 @@ def _understand(text: str, now: datetime) -> datetime:
     try:
         time = datetime.fromisoformat(spelled)
     except ValueError:
-        raise ConfigError(
+        raise UsageError(
             f"{text!r} is neither a time nor a position.",
             "Write a time like 2026-03-01 18:55:00+08:00 (without a zone it is local),"
             " or a position like 0/1A2B3C or 1/0/1A2B3C.",
         ) from None
-    if time.tzinfo is not None:
-        return time
-    return time.astimezone() if now.tzinfo is None else time.replace(tzinfo=now.tzinfo)
+    return time if time.tzinfo is not None else _local(time, now.tzinfo, text)
+
+
+def _local(time: datetime, zone: tzinfo | None, text: str) -> datetime:
+    """The moment at which clocks of `zone` (None: the system's) showed `time`; UsageError where they did so twice, or never."""
+    instants = {time.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)}
+    readings = [instant.astimezone(zone) for instant in sorted(instants)]
+    found = [reading for reading in readings if reading.replace(tzinfo=None, fold=0) == time]
+    if len(found) == 1:
+        return found[0]
+    raise UsageError(
+        f"{text!r} came twice in local time, since clocks were put back."
+        if found
+        else f"{text!r} never came in local time, since clocks were put forward.",
+        f"Say which moment is meant: {' or '.join(reading.isoformat(sep=' ') for reading in found or readings)}.",
+    )
 
 
 def _same(asked: str, time: datetime) -> bool:

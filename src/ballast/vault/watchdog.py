@@ -7,6 +7,9 @@ when the network between them does not:
 
     python -m ballast.vault.watchdog --config ballast.toml --stay
 
+It ends by itself when the recorder has ended and production does not wait for it; and, with an error, when for `GONE_S` neither
+the recorder's state folder is there nor the server answers: both were taken away, and nothing would ever tell it to end.
+
 A recorder that is connected but acknowledges nothing (it was blinded, or has found a gap) is not lost: what happens
 then is `on_blind`.
 """
@@ -22,7 +25,7 @@ from typing import Any
 
 import psycopg
 
-from ballast.errors import BallastError
+from ballast.errors import BallastError, ServerError
 from ballast.vault import arming, config, health
 from ballast.vault.config import Config
 from ballast.vault.durable import keep_private
@@ -33,6 +36,9 @@ LOCK_FILE = "watchdog.lock"
 LOG_FILE = "watchdog.log"
 SILENT_S = 3.0
 """A receiver speaks every second; one that has said nothing for so long hangs, and counts as away from then on."""
+
+GONE_S = 300.0
+"""Longer than a server takes to be started again after a crash."""
 
 
 class Absence:
@@ -75,13 +81,15 @@ def start_beside(config_path: Path, state_dir: Path) -> int:
     return process.pid
 
 
-def watch(config_path: Path, *, stay: bool, log: Logbook) -> None:
-    """Watch until this recorder has ended and production does not wait for it. `stay`: for ever."""
+def watch(config_path: Path, *, stay: bool, log: Logbook, gone_s: float = GONE_S) -> None:
+    """Watch until this recorder has ended and production does not wait for it. `stay`: for ever. ServerError when state folder
+    and server have both been away for `gone_s`."""
     settings = config.load(config_path)
     read_at = config_path.stat().st_mtime_ns
     conn: psycopg.Connection[Any] | None = None
     absence: Absence | None = None
     trouble = ""
+    there_at = time.monotonic()
     while True:
         if (changed := _changed(config_path, read_at)) is not None:
             read_at, settings = changed, _read_again(config_path, settings, log)
@@ -93,7 +101,7 @@ def watch(config_path: Path, *, stay: bool, log: Logbook) -> None:
                 conn = arming.control_connection(settings.dsn, "ballast watchdog")
                 absence = None  # a server that has just started has no receivers yet
             now = read_standbys(conn, settings.slot)
-            trouble = ""
+            trouble, there_at = "", time.monotonic()
             if not now.names(settings.slot):
                 absence = None
                 if not stay and not health.is_held(settings.state_dir):
@@ -109,6 +117,15 @@ def watch(config_path: Path, *, stay: bool, log: Logbook) -> None:
                 log.error("cannot_watch", reason=trouble)
             if conn is None or conn.broken or conn.closed:
                 conn = None
+            if settings.state_dir.is_dir():
+                there_at = time.monotonic()
+            elif time.monotonic() - there_at >= gone_s:
+                raise ServerError(
+                    f"the recorder's state folder {settings.state_dir} is gone, and the server has not answered for"
+                    f" {gone_s:.0f} s: {trouble}",
+                    "Nothing is watched any more. If the server comes back and its commits wait, run `ballast record`, or take"
+                    f" {settings.slot} out of synchronous_standby_names.",
+                ) from error
         time.sleep(min(0.5, (limit_s or 5.0) / 10))
 
 

@@ -99,14 +99,14 @@ def test_the_sixth_attempt_is_refused_whatever_is_typed_and_others_still_get_in(
 
     async def from_elsewhere(database: Database) -> str:
         attempt = signin.Attempt("target", PASSWORD, "", "203.0.113.9", "test")
-        return (await signin.sign_in(database, attempt, datetime.now(UTC))).token
+        return (await signin.sign_in(database, accounts.safe(mall_database.secret), attempt, datetime.now(UTC))).token
 
     assert with_database(mall_database, from_elsewhere)
 
     async def when_it_is_over(database: Database) -> str:
         attempt = signin.Attempt("target", PASSWORD, "", "testclient", "test")
         later = datetime.now(UTC) + signin.WINDOW + timedelta(seconds=1)
-        return (await signin.sign_in(database, attempt, later)).token
+        return (await signin.sign_in(database, accounts.safe(mall_database.secret), attempt, later)).token
 
     assert with_database(mall_database, when_it_is_over)
 
@@ -130,7 +130,9 @@ def test_a_code_is_taken_once_even_by_two_at_once_and_never_an_older_one(mall_da
 
     async def story(database: Database) -> list[bool]:
         async with database.identity() as connection:
-            await accounts.turn_totp_on(connection, account.account_id, secret, totp.at(NOW), NOW)
+            await accounts.turn_totp_on(
+                connection, accounts.safe(mall_database.secret), account.account_id, secret, totp.at(NOW), NOW
+            )
             held = await accounts.by_id(connection, account.account_id)
         assert held is not None
         then = NOW + timedelta(seconds=60)
@@ -138,12 +140,16 @@ def test_a_code_is_taken_once_even_by_two_at_once_and_never_an_older_one(mall_da
         # The code by which it was turned on; the next; that again; the one before it; a wrong one.
         for code in (totp.at(NOW), totp.at(then), totp.at(then), totp.at(then - timedelta(seconds=30)), "000000x"):
             async with database.identity() as connection:
-                answers.append(await accounts.use_totp(connection, held, code, then))
+                answers.append(
+                    await accounts.use_totp(connection, accounts.safe(mall_database.secret), held, code, then)
+                )
         later = then + timedelta(seconds=60)
 
         async def at_once() -> bool:
             async with database.identity() as connection:
-                return await accounts.use_totp(connection, held, totp.at(later), later)
+                return await accounts.use_totp(
+                    connection, accounts.safe(mall_database.secret), held, totp.at(later), later
+                )
 
         answers += sorted(await asyncio.gather(at_once(), at_once()))
         return answers
@@ -159,9 +165,13 @@ def test_with_two_steps_the_password_alone_does_not_enter(mall_database: MallDat
     async def turn_on(database: Database) -> None:
         async with database.identity() as connection:
             earlier = datetime.now(UTC) - timedelta(seconds=60)
-            await accounts.turn_totp_on(connection, account.account_id, secret, totp.at(earlier), earlier)
+            await accounts.turn_totp_on(
+                connection, accounts.safe(mall_database.secret), account.account_id, secret, totp.at(earlier), earlier
+            )
 
     with_database(mall_database, turn_on)
+    (kept,) = mall_database.run("SELECT totp_secret FROM mall.account WHERE login = 'careful'")[0]
+    assert secret not in kept
     code = totp.now()
     assert visitor().sign_in("careful").status_code == 422
     assert visitor().sign_in("careful", "wrong password", code).status_code == 422

@@ -95,3 +95,19 @@ def test_another_shops_rows_are_neither_seen_nor_changed_nor_made(
 def test_the_application_cannot_read_accounts(mall_database: MallDatabase) -> None:
     with _as(mall_database, "mall_app") as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("SELECT * FROM mall.account")
+
+
+def test_a_shop_renames_itself_in_the_directory_and_changes_nothing_else_there(
+    mall_database: MallDatabase, open_shop: OpenShop
+) -> None:
+    mine, other = open_shop(), open_shop(name="other")
+    with _as(mall_database, "mall_app") as connection:
+        connection.execute("SELECT set_config('mall.shop', %s, false)", (str(mine.shop_id),))
+        assert connection.execute("UPDATE mall.directory SET name = 'mine'").rowcount == 1
+        connection.commit()
+        for column in ("slug = 'x'", "status = 'open'", "plan = 'pro'", "service_until = now()"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(f"UPDATE mall.directory SET {column}".encode())
+            connection.rollback()
+    assert mall_database.run("SELECT name FROM mall.directory WHERE shop_id = %s", mine.shop_id) == [("mine",)]
+    assert mall_database.run("SELECT name FROM mall.directory WHERE shop_id = %s", other.shop_id) == [("other",)]

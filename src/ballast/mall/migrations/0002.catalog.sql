@@ -8,6 +8,8 @@ CREATE TABLE mall.shop (
     name_en           text NOT NULL DEFAULT '',
     intro             text NOT NULL DEFAULT '',
     intro_en          text NOT NULL DEFAULT '',
+    notice            text NOT NULL DEFAULT '',
+    notice_en         text NOT NULL DEFAULT '',
     logo_picture      text,
     service_phone     text NOT NULL DEFAULT '',
     language          text NOT NULL DEFAULT 'zh' CHECK (language IN ('zh', 'en')),
@@ -15,12 +17,15 @@ CREATE TABLE mall.shop (
     pay_within_s      integer NOT NULL DEFAULT 1800 CHECK (pay_within_s BETWEEN 60 AND 604800),
     receive_within_s  integer NOT NULL DEFAULT 864000 CHECK (receive_within_s > 0),
     pickup_address    text NOT NULL DEFAULT '',
+    return_address    text NOT NULL DEFAULT '',
     points_per_yuan   integer NOT NULL DEFAULT 1 CHECK (points_per_yuan BETWEEN 0 AND 100),
     levels            jsonb NOT NULL DEFAULT '[]',
     version           bigint NOT NULL DEFAULT 1,
     created_at        timestamptz NOT NULL DEFAULT now(),
     updated_at        timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON COLUMN mall.shop.notice IS 'one line at the top of the storefront; empty: none';
+COMMENT ON COLUMN mall.shop.return_address IS 'where goods go back to: shown with a refund that awaits them';
 COMMENT ON COLUMN mall.shop.levels IS 'member levels: [{"name","name_en","from_fen","discount_bp"}], lowest first';
 
 CREATE TABLE mall.staff (

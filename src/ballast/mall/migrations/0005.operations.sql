@@ -29,12 +29,19 @@ CREATE TABLE mall.webhook (
     webhook_id   uuid NOT NULL,
     url          text NOT NULL,
     secret       text NOT NULL,
+    old_secret   text,
+    old_until    timestamptz,
     kinds        text[] NOT NULL,
     active       boolean NOT NULL DEFAULT true,
+    failing_since timestamptz,
+    stopped_at   timestamptz,
     removed_at   timestamptz,
     created_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (shop_id, webhook_id)
 );
+COMMENT ON COLUMN mall.webhook.old_secret IS 'signs beside the new one until old_until, so that a receiver can change it without a gap';
+COMMENT ON COLUMN mall.webhook.failing_since IS 'the first failure since the last success';
+COMMENT ON COLUMN mall.webhook.stopped_at IS 'when it was turned off because nobody answered; empty where its shop turned it off';
 
 CREATE TABLE mall.webhook_delivery (
     shop_id        uuid NOT NULL,
@@ -52,7 +59,7 @@ CREATE TABLE mall.webhook_delivery (
     FOREIGN KEY (shop_id, webhook_id) REFERENCES mall.webhook,
     FOREIGN KEY (shop_id, event_id) REFERENCES mall.outbox
 );
-CREATE INDEX webhook_delivery_due ON mall.webhook_delivery (next_at) WHERE status = 'waiting';
+CREATE INDEX webhook_delivery_due ON mall.webhook_delivery (shop_id, webhook_id, next_at) WHERE status = 'waiting';
 
 CREATE TABLE mall.api_key (
     shop_id      uuid NOT NULL REFERENCES mall.shop,
@@ -60,6 +67,7 @@ CREATE TABLE mall.api_key (
     name         text NOT NULL,
     secret_hash  bytea NOT NULL CHECK (octet_length(secret_hash) = 32),
     scopes       text[] NOT NULL,
+    expires_at   timestamptz,
     last_used_at timestamptz,
     revoked_at   timestamptz,
     created_at   timestamptz NOT NULL DEFAULT now(),

@@ -36,6 +36,13 @@ END $$;
 REVOKE SELECT ON mall.webhook, mall.api_key, mall.visitor, mall.customer, mall.payment_callback FROM mall_platform;
 GRANT SELECT (shop_id, customer_id, name, created_at) ON mall.customer TO mall_platform;
 
+-- Everybody may look up a shop by its address; a shop renames itself and no other.
+GRANT UPDATE (name) ON mall.directory TO mall_app;
+ALTER TABLE mall.directory ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_by_all ON mall.directory FOR SELECT USING (true);
+CREATE POLICY renamed_by_shop ON mall.directory FOR UPDATE TO mall_app USING (shop_id = mall.current_shop()) WITH CHECK (shop_id = mall.current_shop());
+CREATE POLICY of_platform ON mall.directory TO mall_platform USING (true) WITH CHECK (true);
+
 GRANT SELECT, INSERT, UPDATE ON mall.staff TO mall_identity;
 CREATE POLICY of_identity ON mall.staff TO mall_identity USING (true) WITH CHECK (true);
 

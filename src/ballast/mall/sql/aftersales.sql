@@ -4,8 +4,9 @@ SELECT refund_id, status, lines::text AS lines, shipping_fen FROM mall.refund
 WHERE order_id = :order_id AND status NOT IN ('refused', 'withdrawn');
 
 -- name: due_payment
--- The payment that a refund goes back to.
-SELECT payment_id FROM mall.payment WHERE order_id = :order_id AND status = 'succeeded' AND NOT undue ORDER BY succeeded_at LIMIT 1;
+-- The payment that a refund goes back to. What was paid before the shop came here no provider of ours can pay back.
+SELECT payment_id FROM mall.payment
+WHERE order_id = :order_id AND status = 'succeeded' AND NOT undue AND provider <> 'import' ORDER BY succeeded_at LIMIT 1;
 
 -- name: request
 -- Somebody asks for money back; nothing where the id was used before.
@@ -29,7 +30,7 @@ WHERE r.refund_id = :refund_id FOR UPDATE OF r;
 -- The refund stands elsewhere now.
 UPDATE mall.refund SET status = :status, version = version + 1,
     answer = COALESCE(:answer ::text, answer),
-    lines = COALESCE(:lines ::jsonb, lines),
+    lines = COALESCE(:lines ::jsonb, lines), amount_fen = :amount_fen ::bigint, shipping_fen = :shipping_fen ::bigint,
     decided_by = COALESCE(decided_by, :decided_by ::text),
     decided_at = CASE WHEN :decided_by ::text IS NULL THEN decided_at ELSE COALESCE(decided_at, :now ::timestamptz) END,
     sent_at = CASE WHEN :status = 'processing' THEN :now ::timestamptz ELSE sent_at END,

@@ -26,5 +26,6 @@ LIMIT :most;
 SELECT audit_id, actor, action, shop_id, '' AS slug, subject, detail::text AS detail, address, at
 FROM mall.audit
 WHERE shop_id = :shop_id AND (:before::uuid IS NULL OR audit_id < :before)
+    AND (:action::text = '' OR starts_with(action, :action)) AND (:actor::text = '' OR actor = :actor)
 ORDER BY audit_id DESC
 LIMIT :most;

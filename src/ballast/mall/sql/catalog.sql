@@ -4,7 +4,8 @@ SELECT shop_id, slug, name, status FROM mall.directory WHERE slug = :slug;
 
 -- name: look
 -- How a shop presents itself, with the pages of its menu.
-SELECT h.name, h.name_en, h.intro, h.intro_en, h.logo_picture, h.service_phone, h.language, h.theme_colour, h.pickup_address,
+SELECT h.name, h.name_en, h.intro, h.intro_en, h.notice, h.notice_en, h.logo_picture, h.service_phone, h.language, h.theme_colour,
+    h.pickup_address, h.return_address,
     h.levels::text AS levels, h.points_per_yuan,
     (SELECT COALESCE(json_agg(json_build_object('slug', p.slug, 'title', p.title, 'title_en', p.title_en) ORDER BY p.position, p.slug), '[]')
      FROM mall.page p
@@ -75,3 +76,7 @@ SELECT p.product_id, p.title, p.title_en, p.subtitle, p.subtitle_en, p.descripti
      ) l ON true
      WHERE k.shop_id = p.shop_id AND k.product_id = p.product_id AND k.active)::text AS choices
 FROM mall.product p WHERE p.product_id = :product_id AND p.status = 'on_sale';
+
+-- name: host
+-- The slug of the shop that has this host name.
+SELECT d.slug FROM mall.hostname h JOIN mall.directory d USING (shop_id) WHERE h.host = :host;

@@ -1,12 +1,17 @@
 -- name: add_to_directory
 INSERT INTO mall.directory (shop_id, slug, name, industry, plan, service_until, opened_at)
-VALUES (:shop_id, :slug, :name, :industry, :plan, :service_until, :now)
+VALUES (:shop_id, :slug, :name, :industry, :plan, :service_until, :opened_at)
 ON CONFLICT (slug) DO NOTHING
 RETURNING shop_id;
 
 -- name: add_shop!
-INSERT INTO mall.shop (shop_id, name, name_en, language, created_at, updated_at)
-VALUES (:shop_id, :name, :name_en, :language, :now, :now);
+INSERT INTO mall.shop (shop_id, name, name_en, language, intro, intro_en, service_phone, pickup_address, theme_colour, points_per_yuan,
+    created_at, updated_at)
+VALUES (:shop_id, :name, :name_en, :language, :intro, :intro_en, :service_phone, :pickup_address, :theme_colour, :points_per_yuan,
+    :opened_at, :now);
+
+-- name: add_owner!
+INSERT INTO mall.staff (shop_id, account_id, role, created_at) VALUES (:shop_id, :owner, 'owner', :now);
 
 -- name: add_shipping!
 INSERT INTO mall.shipping (shop_id, shipping_id, name, rules, is_default)

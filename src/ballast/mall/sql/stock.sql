@@ -35,3 +35,7 @@ ORDER BY at DESC, movement_id DESC LIMIT :most ::integer;
 -- name: set_to
 -- How much it must change so that so many are on hand; the row stays locked.
 SELECT :on_hand ::integer - on_hand AS change FROM mall.stock WHERE sku_id = :sku_id FOR UPDATE;
+
+-- name: hold
+-- Stock of a SKU; the row stays locked.
+SELECT sku_id, on_hand, reserved FROM mall.stock WHERE sku_id = :sku_id FOR UPDATE;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,13 +16,19 @@ from litestar.exceptions import HTTPException, NotFoundException
 from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler, Message, Scope
 
+from ballast.errors import StoreError
 from ballast.mall.db import Busy, Database
+from ballast.mall.picture_store import PictureStore
+from ballast.mall.pictures import Pictures
 from ballast.mall.settings import Settings
-from ballast.mall.web import account, assets, guard, merchant, payments, platform, store
+from ballast.mall.traffic import Traffic, counting
+from ballast.mall.web import account, api, assets, guard, hosts, merchant, payments, pictures, platform, store
+from ballast.mall.web.api import problems
 from ballast.mall.web.render import page
 from ballast.mall.web.texts import LANGUAGE_COOKIE
 
 _MAX_BODY = 2 << 20
+_log = logging.getLogger(__name__)
 
 # Nothing comes from elsewhere; a page may be framed by our own preview only.
 _HEADERS = (
@@ -51,27 +58,38 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         handlers: routes beside those that every process has; by default all faces.
     """
     database = Database(settings)
+    traffic = Traffic()
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await database.open()
         try:
-            yield
+            async with counting(traffic, database):
+                yield
         finally:
             await database.close()
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             health,
-            create_static_files_router("/static", [assets.folder()]),
+            # A name that no file can have (with a NUL) makes pathlib raise ValueError.
+            create_static_files_router("/static", [assets.folder()], exception_handlers={ValueError: _missing}),
             *(handlers if handlers is not None else faces()),
         ],
         lifespan=[lifespan],
-        state=State({"db": database, "settings": settings}),
+        state=State(
+            {
+                "db": database,
+                "settings": settings,
+                "traffic": traffic,
+                "pictures": Pictures(PictureStore(settings.pictures)),
+            }
+        ),
         # They are the same for each request of the process.
         dependencies={
             "db": Provide(_db, use_cache=True, sync_to_thread=False),
             "settings": Provide(_settings, use_cache=True, sync_to_thread=False),
+            "pictures": Provide(_pictures, use_cache=True, sync_to_thread=False),
         },
         csrf_config=CSRFConfig(
             secret=settings.secret,
@@ -84,13 +102,17 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         exception_handlers={
             Busy: _busy,
             psycopg.OperationalError: _away,
+            StoreError: _no_store,
             psycopg.DataError: _unfit,
+            UnicodeDecodeError: _unfit,
             guard.SignInNeeded: guard.to_signin,
             HTTPException: _refused,
             NotFoundException: _refused,
         },
         openapi_config=None,
     )
+    app.asgi_handler = hosts.Hosts(app.asgi_handler, database, settings)
+    return app
 
 
 def faces() -> list[ControllerRouterHandler]:
@@ -100,7 +122,9 @@ def faces() -> list[ControllerRouterHandler]:
         *merchant.routes(),
         *platform.routes(),
         *payments.routes(),
+        *pictures.routes(),
         *store.routes(),
+        *api.routes(),
     ]
 
 
@@ -121,6 +145,11 @@ def _settings(state: State, db: NamedDependency[Database]) -> Settings:
     # After `db`, which it does not need: two that stand side by side are resolved in two tasks, for each request.
     settings: Settings = state.settings
     return settings
+
+
+def _pictures(state: State) -> Pictures:
+    found: Pictures = state.pictures
+    return found
 
 
 async def _with_headers(message: Message, scope: Scope) -> None:
@@ -145,12 +174,23 @@ def _away(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     return _said(request, 503, "common.error.away", {"Retry-After": "2"})
 
 
+def _no_store(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    _log.warning("%s", error)
+    return _said(request, 503, "common.error.store", {"Retry-After": "5"})
+
+
 def _unfit(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    # A text with a NUL, a number that no column holds: what came in is wrong, not the server.
+    # A text with a NUL or in no encoding, a number that no column holds: what came in is wrong, not the server.
     return _said(request, 400, "common.error.bad")
 
 
+def _missing(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    return _said(request, 404, "common.error.missing")
+
+
 def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    if _by_program(request):
+        return problems.http(request, error)
     name = _SAID.get(error.status_code, "common.error.other")
     return _said(request, error.status_code, name, dict(error.headers or {}))
 
@@ -158,4 +198,10 @@ def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[
 def _said(
     request: Request[Any, Any, Any], status: int, name: str, headers: dict[str, str] | None = None
 ) -> Response[Any]:
+    if _by_program(request):
+        return problems.respond(request, status, headers=headers)
     return page(request, "common/error.html", status=status, headers=headers, name=name, code=status)
+
+
+def _by_program(request: Request[Any, Any, Any]) -> bool:
+    return request.url.path.startswith("/api/")

@@ -23,7 +23,9 @@ from ballast.mall.audit import By
 from ballast.mall.rules.permissions import Permission, may
 from ballast.mall.rules.standing import Standing
 from ballast.mall.sessions import Session
+from ballast.mall.settings import Settings
 from ballast.mall.staff import Membership
+from ballast.mall.web import forwarded
 from ballast.mall.web.address import next_of
 
 COOKIE = "account"
@@ -104,8 +106,17 @@ def dependencies() -> dict[str, Provide]:
 
 
 def address_of(connection: _Connection) -> str:
-    """The browser's address, as the server sees it."""
-    return connection.client.host if connection.client else ""
+    """The caller's address: what the server sees, or what a proxy of ours says."""
+    settings: Settings = connection.app.state.settings
+    return address_in(connection, settings)
+
+
+def address_in(connection: _Connection, settings: Settings) -> str:
+    """The same, before the application has the request."""
+    seen = connection.client.host if connection.client else ""
+    if not settings.trusted_proxies:
+        return seen
+    return forwarded.client(seen, connection.headers.getall("x-forwarded-for", []), settings.proxies)
 
 
 def to_signin(request: Request[Any, Any, Any], _: Exception) -> Response[Any]:

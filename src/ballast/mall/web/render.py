@@ -13,7 +13,9 @@ from litestar.enums import MediaType
 from litestar.utils.empty import value_or_default
 from litestar.utils.scope.state import ScopeState
 
+from ballast.mall.rules.carriers import carrier_name
 from ballast.mall.rules.money import plain_yuan
+from ballast.mall.rules.numbers import spoken
 from ballast.mall.web.texts import Language, language_of, translator
 
 _CHINA = ZoneInfo("Asia/Shanghai")
@@ -35,6 +37,10 @@ def environment() -> Environment:
     jinja.filters["yuan"] = yuan
     jinja.filters["when"] = when
     jinja.filters["plain"] = plain_yuan
+    jinja.filters["carrier"] = carrier_name
+    jinja.filters["spoken"] = spoken
+    jinja.filters["share"] = share
+    jinja.filters["tenths"] = tenths
     return jinja
 
 
@@ -54,11 +60,11 @@ def page(
         language: where it is known already; else ``language_of``.
         context: what the template may use, besides ``t``, ``language``, ``csrf_token`` and ``path``.
     """
-    spoken = language or language_of(request)
+    chosen = language or language_of(request)
     body = (
         environment()
         .get_template(template)
-        .render(t=translator(spoken), language=spoken, csrf_token=_csrf(request), path=request.url.path, **context)
+        .render(t=translator(chosen), language=chosen, csrf_token=_csrf(request), path=request.url.path, **context)
     )
     return Response(body, media_type=MediaType.HTML, status_code=status, headers=headers)
 
@@ -67,6 +73,16 @@ def yuan(fen: int) -> str:
     """Fen as yuan for people: 123456 is ``1,234.56``. The sign of the currency stands in the template."""
     sign, fen = ("-", -fen) if fen < 0 else ("", fen)
     return f"{sign}{fen // 100:,}.{fen % 100:02d}"
+
+
+def share(bp: int) -> str:
+    """Basis points as percent: 2000 is ``20``, 1250 is ``12.5``."""
+    return f"{bp / 100:.2f}".rstrip("0").rstrip(".")
+
+
+def tenths(bp: int) -> str:
+    """Basis points as a Chinese discount is named, in tenths of the price: 8000 is ``8`` (8 折)."""
+    return f"{bp / 1000:.3f}".rstrip("0").rstrip(".")
 
 
 def when(moment: datetime | None, form: str = "%Y-%m-%d %H:%M") -> str:

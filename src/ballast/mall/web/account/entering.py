@@ -13,7 +13,7 @@ from litestar.enums import RequestEncodingType
 from litestar.params import Body
 from litestar.response import Redirect
 
-from ballast.mall import sessions, signin
+from ballast.mall import accounts, sessions, signin
 from ballast.mall.db import Database
 from ballast.mall.ids import token_hash
 from ballast.mall.rules.refused import Refused
@@ -57,7 +57,7 @@ async def enter(
         replaces=request.cookies.get(guard.COOKIE, ""),
     )
     try:
-        entered = await signin.sign_in(db, attempt, datetime.now(UTC))
+        entered = await signin.sign_in(db, accounts.safe(settings.secret), attempt, datetime.now(UTC))
     except signin.TooOften as error:
         return _form(request, data.login, data.next, error, 429, {"Retry-After": str(error.wait_s)})
     except Refused as error:

@@ -15,6 +15,7 @@ from litestar.response import Redirect
 from ballast.mall import accounts, audit, links, passwords, sessions, signin
 from ballast.mall.db import Database
 from ballast.mall.rules.refused import Refused
+from ballast.mall.settings import Settings
 from ballast.mall.web.guard import Visit
 from ballast.mall.web.shell import Entry, Menu, admin_page
 from ballast.mall.web.texts import Language, translator
@@ -106,13 +107,15 @@ async def totp_on(
     visit: NamedDependency[Visit],
     data: Annotated[TotpForm, Body(media_type=RequestEncodingType.URL_ENCODED)],
     db: NamedDependency[Database],
+    settings: NamedDependency[Settings],
 ) -> Response[Any]:
     """From now on a sign-in asks for a code."""
     me = visit.session
     try:
         await _knows(db, visit, data.present)
         async with db.identity() as connection:
-            await accounts.turn_totp_on(connection, me.account_id, data.secret, data.code, visit.now)
+            safe = accounts.safe(settings.secret)
+            await accounts.turn_totp_on(connection, safe, me.account_id, data.secret, data.code, visit.now)
             await sessions.revoke_all(connection, me.account_id, visit.now, but=me.token_hash)
             await audit.note(connection, visit.by, "account.totp_on", visit.now, subject=me.login)
     except Refused as error:

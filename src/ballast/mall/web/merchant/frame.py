@@ -10,14 +10,40 @@ from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.standing import Standing
 from ballast.mall.web.guard import ShopVisit
-from ballast.mall.web.render import when
+from ballast.mall.web.render import page, when
 from ballast.mall.web.shell import Entry, Menu, admin_page, spoken
 from ballast.mall.web.texts import translator
 
 # Text, path below the shop's, icon, and what one must be allowed so that it is shown.
 _ENTRIES: tuple[tuple[str, str, str, Permission], ...] = (
     ("merchant.menu.home", "", "layout-dashboard", Permission.SEE_DASHBOARD),
+    ("trade.menu.orders", "/orders", "receipt", Permission.SEE_ORDERS),
+    ("trade.menu.refunds", "/refunds", "receipt-refund", Permission.SEE_ORDERS),
+    ("goods.menu.products", "/products", "package", Permission.SEE_PRODUCTS),
+    ("goods.menu.categories", "/categories", "sitemap", Permission.SEE_PRODUCTS),
+    ("goods.menu.stock", "/stock", "building-warehouse", Permission.SEE_PRODUCTS),
+    ("goods.menu.pictures", "/pictures", "photo", Permission.SEE_PRODUCTS),
+    ("selling.menu", "/promotions", "discount", Permission.EDIT_PROMOTIONS),
+    ("decor.menu", "/pages", "layout", Permission.EDIT_PAGES),
+    ("trade.menu.customers", "/customers", "user-heart", Permission.SEE_CUSTOMERS),
+    ("trade.menu.books", "/books", "report-money", Permission.SEE_BOOKS),
+    ("shop.menu.shipping", "/shipping", "truck-delivery", Permission.EDIT_SETTINGS),
+    ("shop.menu.settings", "/settings", "settings", Permission.EDIT_SETTINGS),
+    ("shop.menu.staff", "/staff", "users", Permission.EDIT_STAFF),
+    ("keys.menu", "/keys", "key", Permission.EDIT_KEYS),
+    ("shop.menu.webhooks", "/webhooks", "webhook", Permission.EDIT_KEYS),
+    ("shop.menu.audit", "/audit", "history", Permission.SEE_AUDIT),
 )
+
+
+def root(shop_visit: ShopVisit) -> str:
+    """Where the shop's admin begins."""
+    return f"/merchant/{shop_visit.shop.slug}"
+
+
+def refused_page(request: Request[Any, Any, Any], error: Refused) -> Response[str]:
+    """For refusals that no form shows itself: what a page is about is not there, or not this shop's, which is the same."""
+    return page(request, "common/error.html", status=404, name="common.error.missing", code=404)
 
 
 def merchant_page(
@@ -30,9 +56,9 @@ def merchant_page(
     """A page of a shop. Above it stands what the shop may not do just now, and why."""
     shop, standing = shop_visit.shop, shop_visit.standing
     t = translator(spoken(request, shop_visit.visit.session))
-    root = f"/merchant/{shop.slug}"
+    home = root(shop_visit)
     entries = tuple(
-        Entry(text, root + below, icon) for text, below, icon, permission in _ENTRIES if shop_visit.may(permission)
+        Entry(text, home + below, icon) for text, below, icon, permission in _ENTRIES if shop_visit.may(permission)
     )
     warning = ""
     if standing is not Standing.OPEN:
@@ -44,7 +70,7 @@ def merchant_page(
     return admin_page(
         request,
         f"merchant/{template}",
-        menu=Menu(shop.name, root, entries),
+        menu=Menu(shop.name, home, entries),
         session=shop_visit.visit.session,
         refused=refused,
         warning=warning,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.response import Redirect
 
-from ballast.mall import staff
+from ballast.mall import dashboard, staff
 from ballast.mall.db import Database
 from ballast.mall.rules.permissions import Permission
 from ballast.mall.web.guard import ShopVisit, Visit, needs
 from ballast.mall.web.merchant.frame import merchant_page
-from ballast.mall.web.shell import Entry, Menu, admin_page
+from ballast.mall.web.shell import Entry, Menu, admin_page, spoken
+from ballast.mall.web.texts import translator
 
 
 @get("/")
@@ -35,6 +38,34 @@ async def my_shops(
 
 
 @get("/", opt=needs(Permission.SEE_DASHBOARD))
-async def shop_home(request: Request[Any, Any, Any], shop_visit: NamedDependency[ShopVisit]) -> Response[str]:
-    """What the shop is, and how it stands."""
-    return merchant_page(request, "home.html", shop_visit)
+async def shop_home(
+    request: Request[Any, Any, Any], shop_visit: NamedDependency[ShopVisit], db: NamedDependency[Database]
+) -> Response[str]:
+    """How the shop is doing, over 7 days or, with ``?days=30``, over 30; and what waits to be done."""
+    days = 30 if request.query_params.get("days") == "30" else 7
+    async with db.shop(shop_visit.shop.shop_id) as connection:
+        found = await dashboard.read(connection, shop_visit.visit.now, days)
+    t = translator(spoken(request, shop_visit.visit.session))
+    by_day = _chart(t, [f"{one.day:%m-%d}" for one in found.days], [one.figures for one in found.days])
+    by_hour = _chart(t, [f"{one.hour:02}:00" for one in found.hours], [one.today for one in found.hours])
+    return merchant_page(
+        request,
+        "home.html",
+        shop_visit,
+        found=found,
+        days=days,
+        by_day=by_day,
+        by_hour=by_hour,
+        few=dashboard.FEW,
+        counted=dashboard.COUNTED,
+        sees_orders=shop_visit.may(Permission.SEE_ORDERS),
+    )
+
+
+def _chart(t: Callable[..., str], labels: list[str], figures: Sequence[dashboard.Figures]) -> str:
+    chart = {
+        "labels": labels,
+        "bars": {"label": t("trade.dash.sales_yuan"), "values": [one.sales_fen / 100 for one in figures]},
+        "line": {"label": t("trade.dash.orders"), "values": [one.orders for one in figures]},
+    }
+    return msgspec.json.encode(chart).decode()

@@ -9,6 +9,7 @@ from uuid import UUID
 from litestar import MediaType, Request, post
 from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException, NotFoundException
+from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
 from ballast.mall.db import Database
@@ -23,8 +24,8 @@ from ballast.mall.settings import Settings
 @post("/pay/callback/{provider:str}/{shop:uuid}", status_code=200, media_type=MediaType.TEXT)
 async def callback(
     request: Request[Any, Any, Any],
-    provider: str,
-    shop: UUID,
+    provider: FromPath[str],
+    shop: FromPath[UUID],
     db: NamedDependency[Database],
     settings: NamedDependency[Settings],
 ) -> str:

@@ -10,7 +10,7 @@ from litestar import Router
 from litestar.types import ControllerRouterHandler
 
 from ballast.mall.rules.refused import Refused
-from ballast.mall.web.store import cart, checkout, home, member, orders, paying, products
+from ballast.mall.web.store import cart, checkout, coupons, home, member, orders, paying, products
 from ballast.mall.web.store.frame import not_open, refused
 from ballast.mall.web.store.visit import NotOpen
 
@@ -20,7 +20,9 @@ __all__ = ["routes"]
 def routes() -> list[ControllerRouterHandler]:
     """For `web.app.faces`."""
     handlers: list[ControllerRouterHandler] = [
-        handler for part in (home, products, cart, checkout, paying, orders, member) for handler in part.routes()
+        handler
+        for part in (home, products, cart, checkout, coupons, paying, orders, member)
+        for handler in part.routes()
     ]
     return [
         Router(

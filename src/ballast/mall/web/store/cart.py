@@ -12,7 +12,7 @@ from litestar.types import ControllerRouterHandler
 from ballast.mall import cart
 from ballast.mall.db import Database
 from ballast.mall.web.store.forms import form
-from ballast.mall.web.store.frame import go, shown
+from ballast.mall.web.store.frame import go, seen, shown
 from ballast.mall.web.store.visit import visiting
 
 
@@ -40,6 +40,7 @@ async def add(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDep
     sent = await form(request)
     async with visiting(db, request, slug) as visit:
         await cart.add(visit.connection, await visit.owner(), sent.id("sku"), sent.number("quantity", 1), visit.now)
+        seen(request, visit, "carts")
         return go(request, visit, "/checkout" if sent.text("then") == "buy" else "/cart?said=added")
 
 

@@ -25,7 +25,7 @@ from ballast.mall.ids import new_id
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.store.forms import Form, form, read_id
-from ballast.mall.web.store.frame import go, shown, why
+from ballast.mall.web.store.frame import go, seen, shown, why
 from ballast.mall.web.store.paying import begin
 from ballast.mall.web.store.provinces import PROVINCES
 from ballast.mall.web.store.visit import Visit, visiting
@@ -57,6 +57,7 @@ async def checkout_page(
             return go(request, visit, "/cart")
         address = await shopper.last_address(visit.connection, await visit.owner())
         wanted = tuple(Wanted(line.sku_id, line.quantity) for line in lines)
+        seen(request, visit, "checkouts")
         return await _page(request, visit, Asked(str(new_id()), wanted, address))
 
 

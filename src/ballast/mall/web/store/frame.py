@@ -12,12 +12,16 @@ from markupsafe import Markup
 
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
+from ballast.mall.traffic import Step, Traffic
+from ballast.mall.web.guard import address_of
 from ballast.mall.web.render import page
-from ballast.mall.web.store.visit import NotOpen, Visit
+from ballast.mall.web.store.visit import NotOpen, Visit, host_of
 from ballast.mall.web.texts import Language, language_of, texts, translator
 
 _MISSING = {"order.unknown", "refund.unknown"}
-SAID = frozenset({"added", "placed", "cancelled", "received", "requested", "withdrawn", "sent_back", "no_provider"})
+SAID = frozenset(
+    {"added", "placed", "cancelled", "received", "requested", "withdrawn", "sent_back", "no_provider", "taken"}
+)
 """What a page may say at its top after a form: ``?said=``."""
 
 
@@ -38,6 +42,8 @@ async def shown(
         tab: which of the bar's tabs it belongs to: home, categories, cart, me.
         problem: what went wrong, shown at the top.
     """
+    if request.method == "GET" and status == 200:
+        seen(request, visit)
     said = request.query_params.get("said", "")
     answer = page(
         request,
@@ -68,6 +74,17 @@ def go(request: Request[Any, Any, Any], visit: Visit, path: str) -> Redirect:
     return answer
 
 
+def seen(request: Request[Any, Any, Any], visit: Visit, step: Step | None = None) -> None:
+    """Count a page that is shown, or a step towards an order."""
+    traffic: Traffic = request.app.state.traffic
+    if step:
+        traffic.step(visit.entry.shop_id, step, visit.now)
+    else:
+        headers = request.headers
+        agent, language = headers.get("user-agent", ""), headers.get("accept-language", "")
+        traffic.view(visit.entry.shop_id, address_of(request), agent, language, visit.now)
+
+
 def why(language: Language, error: Refused) -> str:
     """What a shopper reads where a rule says no."""
     name = f"store.refused.{error.key}"
@@ -86,7 +103,7 @@ def refused(request: Request[Any, Any, Any], error: Refused) -> Response[str]:
         language=language,
         status=404 if missing else 409,
         text=translator(language)("common.error.missing") if missing else why(language, error),
-        base=f"/s/{slug}",
+        base="" if host_of(request) else f"/s/{slug}",
     )
 
 

@@ -32,7 +32,7 @@ async def home(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDe
             "home.html",
             tab="home",
             blocks=blocks,
-            lists=await _lists(visit.connection, blocks),
+            lists=await lists_of(visit.connection, blocks),
             newest=() if blocks else await catalog.newest(visit.connection, _NEWEST),
         )
 
@@ -46,11 +46,12 @@ async def free_page(
         found = await catalog.page(visit.connection, page) if page and "\x00" not in page else None
         if found is None:
             raise NotFoundException
-        lists = await _lists(visit.connection, found.blocks)
+        lists = await lists_of(visit.connection, found.blocks)
         return await shown(request, visit, "page.html", tab="home", page=found, blocks=found.blocks, lists=lists)
 
 
-async def _lists(connection: Connection, blocks: tuple[AnyBlock, ...]) -> dict[UUID, tuple[catalog.Item, ...]]:
+async def lists_of(connection: Connection, blocks: tuple[AnyBlock, ...]) -> dict[UUID, tuple[catalog.Item, ...]]:
+    """What the product lists among these blocks show, by block."""
     return {block.id: await catalog.of_block(connection, block) for block in blocks if isinstance(block, ProductList)}
 
 

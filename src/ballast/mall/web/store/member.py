@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -10,20 +11,24 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from ballast.mall import terms, visitors
+from ballast.mall import attempts, coupons, terms, visitors
+from ballast.mall.attempts import TooOften
 from ballast.mall.db import Database
 from ballast.mall.rules.levels import Level
 from ballast.mall.rules.refused import Refused
+from ballast.mall.web.guard import address_of
 from ballast.mall.web.store.forms import form
 from ballast.mall.web.store.frame import go, shown, why
-from ballast.mall.web.store.visit import Visit, visiting
+from ballast.mall.web.store.visit import Visit, entry_of, visiting
 
 
 @get("/me")
 async def me(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> Response[str]:
     """Points and level of a member; for a guest the ways in; for both the way to the orders."""
     async with visiting(db, request, slug) as visit:
-        return await shown(request, visit, "me.html", tab="me", level=_level(visit))
+        mine = await coupons.held(visit.connection, visit.visitor.owner, visit.now) if visit.visitor else ()
+        good = sum(one.state(visit.now) == "good" for one in mine)
+        return await shown(request, visit, "me.html", tab="me", level=_level(visit), good_coupons=good)
 
 
 @get("/login")
@@ -46,19 +51,23 @@ async def register_page(
 async def login(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> Response[Any]:
     """Log in; the guest's cart, orders and coupons come along."""
     sent = await form(request)
+    typed, address = sent.text("login", 254), address_of(request)
     try:
+        shop_id = (await entry_of(db, slug)).shop_id
+        await attempts.shopper_signs_in(db, shop_id, typed, address, datetime.now(UTC))
         async with visiting(db, request, slug) as visit:
             visit.enter(
                 await visitors.login(
                     visit.connection,
                     await visit.known(),
-                    login=sent.text("login", 254),
+                    login=typed,
                     password=sent.secret("password"),
                     now=visit.now,
                 )
             )
+        await attempts.shopper_signed_in(db, shop_id, typed, address)
     except Refused as error:
-        return await _form(request, slug, db, "login", error, sent.text("login", 254))
+        return await _form(request, slug, db, "login", error, typed)
     return go(request, visit, "/me")
 
 
@@ -69,6 +78,8 @@ async def register(
     """Become a member, logged in."""
     sent = await form(request)
     try:
+        shop_id = (await entry_of(db, slug)).shop_id
+        await attempts.shopper_registers(db, shop_id, address_of(request), datetime.now(UTC))
         async with visiting(db, request, slug) as visit:
             visit.enter(
                 await visitors.register(
@@ -111,7 +122,8 @@ async def _form(
             visit,
             "enter.html",
             tab="me",
-            status=409 if error else 200,
+            status=(429 if isinstance(error, TooOften) else 409) if error else 200,
+            headers={"Retry-After": str(error.wait_s)} if isinstance(error, TooOften) else None,
             problem=why(visit.language, error) if error else "",
             kind=kind,
             login=typed,

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
+from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
@@ -40,7 +41,7 @@ async def begin(db: Database, settings: Settings, visit: Visit, order_id: UUID) 
         order_id,
         providers(settings)[Sandbox.name],
         owner=visit.visitor.owner,
-        return_url=f"{settings.base_url.rstrip('/')}{visit.base}/orders/{order_id}/paid",
+        return_url=visit.address(settings, f"/orders/{order_id}/paid"),
         now=datetime.now(UTC),
     )
 
@@ -55,7 +56,8 @@ async def pay(
 ) -> Response[Any]:
     """Begin (or go on with) a payment."""
     async with visiting(db, request, slug) as visit:
-        await visit.known()
+        if visit.visitor is None:  # whoever is nobody here has no order to pay
+            raise NotFoundException
     try:
         await begin(db, settings, visit, order_id)
     except payments.ProviderAway:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from litestar import Request
@@ -24,6 +25,7 @@ from ballast.mall.catalog import Entry, Look
 from ballast.mall.db import Connection, Database
 from ballast.mall.owner import Owner
 from ballast.mall.settings import Settings
+from ballast.mall.web import hosts
 from ballast.mall.web.texts import Language, language_of
 
 COOKIE = "visitor"
@@ -50,11 +52,19 @@ class Visit:
     now: datetime
     visitor: visitors.Visitor | None
     login: visitors.Login | None = None
+    host: str = ""
+    """The shop's own, where the request came by it."""
 
     @property
     def base(self) -> str:
         """Where the shop's addresses begin."""
-        return f"/s/{self.entry.slug}"
+        return "" if self.host else f"/s/{self.entry.slug}"
+
+    def address(self, settings: Settings, path: str) -> str:
+        """The whole address of a page of the shop, such that this browser is known there."""
+        platform = settings.base_url.rstrip("/")
+        root = f"{urlsplit(platform).scheme}://{self.host}" if self.host else platform
+        return f"{root}{self.base}{path}"
 
     @property
     def member(self) -> visitors.Visitor | None:
@@ -87,7 +97,7 @@ class Visit:
         return Cookie(
             COOKIE,
             value=self.login.token,
-            path=self.base,
+            path=self.base or "/",
             max_age=int(visitors.STAYS.total_seconds()),
             httponly=True,
             secure=settings.secure_cookies,
@@ -111,7 +121,12 @@ async def visiting(db: Database, request: Request[Any, Any, Any], slug: str) -> 
         language = language_of(request, "en" if look.language == "en" else "zh")
         token = request.cookies.get(COOKIE)
         visitor = await visitors.find(connection, token, now) if token else None
-        yield Visit(found, look, connection, language, now, visitor)
+        yield Visit(found, look, connection, language, now, visitor, host=host_of(request))
+
+
+def host_of(request: Request[Any, Any, Any]) -> str:
+    """The shop's own host name, by which the request came; "" where it came by the platform's."""
+    return str(request.scope.get(hosts.KEY, ""))
 
 
 _entries: WeakKeyDictionary[Database, dict[str, tuple[float, Entry]]] = WeakKeyDictionary()

@@ -29,7 +29,7 @@ for (const box of document.querySelectorAll("[data-chart]")) {
     data: {
       labels,
       datasets: [
-        { type: "line", label: line.label, data: line.values, yAxisID: "y1", borderColor: "#f59f00", backgroundColor: "#f59f00", tension: 0.3, pointRadius: 2 },
+        { type: "line", label: line.label, data: line.values, yAxisID: "y1", borderColor: "#f59f00", backgroundColor: "#f59f00", cubicInterpolationMode: "monotone", pointRadius: 2 },
         { type: "bar", label: bars.label, data: bars.values, yAxisID: "y", backgroundColor: "#066fd1" },
       ],
     },

@@ -1,0 +1,73 @@
+"""Where tenants are at a moment: at home or in the lifeboat, and how that changes. Pure: no clock, no server, no file.
+
+`home` → (a sure sign of loss) → `launching` → (the lifeboat is open) → `afloat` → (the new server is open) → `returning` → (every
+tenant is home) → `home`. A launch that fails is tried again and leaves the course at `launching`: there is no other place to go.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from ballast.continuity.signs import Sign
+
+Mode = Literal["home", "launching", "afloat", "returning"]
+Place = Literal["home", "lifeboat", "nowhere"]
+
+
+class Course(msgspec.Struct, frozen=True):
+    """What every process of the machine must know."""
+
+    number: int = 0
+    """Grows with each change."""
+    mode: Mode = "home"
+    since: datetime | None = None
+    """When the loss was noticed."""
+    why: Sign = Sign.NONE
+    only: frozenset[str] | None = None
+    """The tenants that it is about; None: all."""
+    lifeboat: str = ""
+    """Its DSN, without a role."""
+    as_of: datetime | None = None
+    """Of the record that the lifeboat was built from."""
+    vault_away: bool = False
+    """The record could not be read: who is not in the lifeboat yet cannot come."""
+    back: frozenset[str] = frozenset()
+    """While returning: tenants that are home, their entries merged."""
+
+    def place(self, tenant: str) -> Place:
+        """Where this tenant's next transaction belongs."""
+        if self.mode == "home" or (self.only is not None and tenant not in self.only) or tenant in self.back:
+            return "home"
+        return "lifeboat" if self.lifeboat else "nowhere"
+
+    def lost(self, why: Sign, now: datetime, only: frozenset[str] | None = None) -> Course:
+        """The loss is noticed. While tenants come home it is another loss: those that are back are concerned as well."""
+        if self.mode in ("launching", "afloat"):
+            wider = None if only is None or self.only is None else self.only | only
+            return self._next(only=wider)
+        if self.mode == "returning":
+            return self._next(mode="afloat", why=why, back=frozenset())
+        return self._next(mode="launching", since=now, why=why, only=only)
+
+    def launched(self, lifeboat: str, as_of: datetime | None, *, vault_away: bool = False) -> Course:
+        """The lifeboat is open: the first, or another in the place of one that was lost."""
+        mode: Mode = "afloat" if self.mode == "launching" else self.mode
+        return self._next(mode=mode, lifeboat=lifeboat, as_of=as_of, vault_away=vault_away)
+
+    def home_is_open(self) -> Course:
+        """Tenants may go home, one by one."""
+        return self._next(mode="returning") if self.mode == "afloat" else self
+
+    def came_home(self, tenant: str) -> Course:
+        """This one is merged and is served at home from now on."""
+        return self._next(back=self.back | {tenant})
+
+    def all_home(self) -> Course:
+        """It is over."""
+        return Course(self.number + 1)
+
+    def _next(self, **changed: object) -> Course:
+        return msgspec.structs.replace(self, number=self.number + 1, **changed)

@@ -1,0 +1,218 @@
+"""The intake: what tenants accepted while their database was away, on this machine's disk before anybody is told so.
+
+    <folder>/intake.jsonl               entries in the order of acceptance (`entries`), only ever added to
+    <folder>/<first>-<last>.jsonl       files that were closed: all of it was merged
+    <folder>/reserve                    room that is given up, piece by piece, where the disk is full and it must go on
+
+All processes of a machine write to the same file, one after the other under its lock; whoever adds reads first what others
+have added, so that a key is taken once on the whole machine. Several machines have an intake each. A line without its end is
+of a writer that died before it could tell anybody: the next one cuts it off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from ballast.continuity.entries import BEGINNING, Entry, IntakeFull, Offered, Taken, chained, read_chain
+from ballast.errors import IntegrityError
+from ballast.vault.durable import make_folder, sync_folder
+from ballast.vault.failpoints import reach
+
+RESERVE_BYTES = 16 << 20
+_PIECE_BYTES = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CLOSED = re.compile(r"(\d{12})-(\d{12})\.jsonl")
+
+
+class Intake:
+    """One process's hold of the intake. Of one thread at a time.
+
+    IntegrityError at opening, or when it reads on: the file is not what was written."""
+
+    def __init__(self, folder: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
+        self.folder = folder
+        self._path = folder / "intake.jsonl"
+        self._reserve = folder / "reserve"
+        make_folder(folder)
+        self._file = -1
+        self._held: dict[tuple[str, str], Entry] = {}
+        self._open()
+        with self._locked():
+            self._fill_reserve(reserve_bytes)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def take(self, offers: Sequence[Offered]) -> list[Taken]:
+        """Accept all of `offers`, durably when this returns; one whose key is held already is answered with what is held.
+
+        IntakeFull: none of them is kept. OSError: the disk failed; none can be told to be kept."""
+        with self._locked():
+            new: dict[tuple[str, str], Entry] = {}
+            taken = []
+            number, before = self._number, self._last
+            for offer in offers:
+                at = (offer.tenant, offer.key)
+                held = self._held.get(at) or new.get(at)
+                taken.append(Taken(held or chained(offer, number + 1, before), repeated=held is not None))
+                if held is None:
+                    new[at] = taken[-1].entry
+                    number, before = new[at].number, new[at].hash
+            if new:
+                urgent = any(offer.urgent for offer in offers)
+                self._add(b"".join(entry.line() for entry in new.values()), urgent=urgent)
+                self._keep(list(new.values()))
+            return taken
+
+    def find(self, tenant: str, key: str) -> Entry | None:
+        """What is held under this key, by whichever process of this machine it was taken."""
+        with self._locked():
+            return self._held.get((tenant, key))
+
+    def entries(self) -> list[Entry]:
+        """All that is held, in the order of acceptance."""
+        with self._locked():
+            return sorted(self._held.values(), key=lambda entry: entry.number)
+
+    def retire(self, last: int) -> bool:
+        """Close the file when all entries up to `last` are merged; False, and nothing is done, where more have come since."""
+        with self._locked():
+            if not self._held or self._number != last:
+                return False
+            first = last - len(self._held) + 1
+            self._path.rename(self.folder / f"{first:012}-{last:012}.jsonl")
+            sync_folder(self.folder)
+            return True
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone with the file, knowing all that is in it."""
+        while True:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            if self._is_current():
+                break
+            self.close()  # another process has retired it
+            self._open()
+        try:
+            self._read_on()
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _is_current(self) -> bool:
+        try:
+            there = os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        ours = os.fstat(self._file)
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def _open(self) -> None:
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        sync_folder(self.folder)
+        self._size = 0
+        self._held.clear()
+        self._number, self._last = self._end_of_closed()
+
+    def _end_of_closed(self) -> tuple[int, str]:
+        """Number and hash of the last entry of the last file that was closed."""
+        closed = sorted(path for path in self.folder.iterdir() if _CLOSED.fullmatch(path.name))
+        if not closed:
+            return 0, BEGINNING
+        # Its chain was read when it was the current one, and is read again by whoever verifies the copy.
+        last = msgspec.json.decode(closed[-1].read_bytes().splitlines()[-1], type=Entry)
+        return last.number, last.hash
+
+    def _read_on(self) -> None:
+        """Learn what others have added, and cut off what was never finished."""
+        size = os.fstat(self._file).st_size
+        if size < self._size:
+            raise IntegrityError(
+                f"{self._path} is shorter than it was: accepted entries have been cut off",
+                "Take the file from the store's copy before anything else is accepted.",
+            )
+        if size == self._size:
+            return
+        data = _read(self._file, self._size, size)
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.ftruncate(self._file, self._size + whole)
+            os.fsync(self._file)
+        self._keep(list(read_chain(data[:whole], self._number + 1, self._last, str(self._path))))
+        self._size += whole
+
+    def _keep(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self._held[entry.tenant, entry.key] = entry
+            self._number, self._last = entry.number, entry.hash
+
+    def _add(self, data: bytes, *, urgent: bool) -> None:
+        while True:
+            try:
+                _write(self._file, self._size, data)
+                reach("intake.written")
+                os.fdatasync(self._file)
+                reach("intake.durable")
+                break
+            except OSError as error:
+                # What the kernel may still hold of it is not to be found by the next reader.
+                os.ftruncate(self._file, self._size)
+                if error.errno not in _FULL:
+                    raise
+                if not (urgent and self._give_up_room()):
+                    raise IntakeFull(
+                        f"the disk of {self.folder} is full: nothing more can be accepted",
+                        "Make room on it; what was accepted before is safe.",
+                    ) from error
+        self._size += len(data)
+
+    def _fill_reserve(self, wanted: int) -> None:
+        """As much as the disk has; less room is no reason not to open."""
+        descriptor = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            have = os.fstat(descriptor).st_size
+            with contextlib.suppress(OSError):
+                while have < wanted:
+                    piece = min(_PIECE_BYTES, wanted - have)
+                    os.posix_fallocate(descriptor, have, piece)
+                    have += piece
+        finally:
+            os.close(descriptor)
+
+    def _give_up_room(self) -> bool:
+        """False where none is left."""
+        descriptor = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            have = os.fstat(descriptor).st_size
+            if have:
+                os.ftruncate(descriptor, max(0, have - _PIECE_BYTES))
+                os.fsync(descriptor)
+            return have > 0
+        finally:
+            os.close(descriptor)
+
+
+def _read(file: int, start: int, end: int) -> bytes:
+    parts = []
+    while start < end and (part := os.pread(file, end - start, start)):
+        parts.append(part)
+        start += len(part)
+    return b"".join(parts)
+
+
+def _write(file: int, start: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, start)
+        view, start = view[written:], start + written

@@ -1,0 +1,101 @@
+"""The lifeboat: a server of this machine alone, rebuilt from the vault, where shops are while their database is away.
+
+It is a cache: what must last is in the intake before it is in here, so the server does not sync. Started and empty it waits for
+a loss; launched it is open as soon as structure and shared rows stand, and a tenant is in it when it was first asked for
+(`SELECT ballast.ensure_tenant('…')` in any session, or `fetch`). At its end it is thrown away.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from psycopg.conninfo import make_conninfo
+
+from ballast.errors import RestoreError
+from ballast.postgres import EmbeddedServer
+from ballast.recovery import Wish, ensure, recover
+from ballast.recovery.watcher import Silent
+from ballast.vault import Resolved, Vault
+
+_SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+    "max_wal_size": "512MB",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "autovacuum": "off",
+}
+
+
+class Lifeboat:
+    """One server, launched once."""
+
+    def __init__(self, folder: Path, *, major: int = 18, jobs: int = 2, settings: tuple[str, ...] = ()) -> None:
+        self._server = EmbeddedServer(folder, major=major, settings=_SETTINGS)
+        self._wish = Wish(jobs=jobs, settings=settings, asked_only=threading.Event())
+        self._running: threading.Thread | None = None
+        self._seen = _Seen()
+        self._failure: BaseException | None = None
+
+    def make_ready(self) -> None:
+        """Start it, empty."""
+        self._server.discard()  # what an earlier process left is of an earlier moment
+        self._server.start()
+
+    def launch(self, vault: Vault, resolved: Resolved) -> None:
+        """Rebuild structure and shared rows as of `resolved`; returns when tenants can be fetched. What `recover` raises."""
+        assert self._running is None
+        self._running = threading.Thread(target=self._sail, args=(vault, resolved), name="lifeboat", daemon=True)
+        self._running.start()
+        self._seen.turned.wait()
+        self._refuse_failed()
+
+    def dsn(self, role: str = "") -> str:
+        """Where it is, as `role`; default: its superuser."""
+        return make_conninfo(self._server.dsn(), **({"user": role} if role else {}))
+
+    def fetch(self, tenant: str, timeout_s: float = 10.0) -> bool:
+        """Returns when this tenant is in it; False: the record has no such tenant."""
+        self._refuse_failed()
+        return ensure(self._server.dsn(), tenant, timeout_s=timeout_s)
+
+    @property
+    def is_afloat(self) -> bool:
+        """Whether it is open and tenants can be fetched."""
+        return self._seen.is_open and self._failure is None and self._server.running()
+
+    def sink(self) -> None:
+        """Throw it away."""
+        assert self._wish.asked_only is not None
+        self._wish.asked_only.set()
+        self._server.discard()
+        if self._running is not None:
+            self._running.join()
+
+    def _sail(self, vault: Vault, resolved: Resolved) -> None:
+        try:
+            recover(vault, resolved, self._server.dsn(), self._wish, self._seen)
+        except BaseException as failure:
+            self._failure = failure
+        finally:
+            self._seen.turned.set()
+
+    def _refuse_failed(self) -> None:
+        if self._failure is not None:
+            raise RestoreError(f"the lifeboat is lost: {self._failure}", "Launch another.") from self._failure
+
+
+class _Seen(Silent):
+    """Sees it open."""
+
+    def __init__(self) -> None:
+        self.turned = threading.Event()
+        self.is_open = False
+
+    def opened(self) -> None:
+        """Tenants can be fetched."""
+        self.is_open = True
+        self.turned.set()

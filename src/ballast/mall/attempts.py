@@ -1,0 +1,86 @@
+"""How often somebody may try: counted in the database, so that it holds over all processes, and committed before the try.
+
+Buckets are hashes of who tries what from where. A login alone is never one: whoever knows it could lock its owner out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from ballast.mall.db import Connection, Database
+from ballast.mall.queries import load
+from ballast.mall.rules.refused import Refused
+
+_SQL = load("accounts")
+WINDOW = timedelta(minutes=15)
+MOST_FOR_ONE_LOGIN = 5
+MOST_FROM_ONE_ADDRESS = 50
+MOST_REGISTERED_FROM_ONE_ADDRESS = 30
+
+
+class TooOften(Refused):
+    """Too many attempts; `wait_s` until the next may be made."""
+
+    def __init__(self, wait_s: int) -> None:
+        minutes = max(1, -(-wait_s // 60))
+        super().__init__(
+            "signin.often", "Too many attempts to sign in.", f"Try again in {minutes} minutes.", minutes=minutes
+        )
+        self.wait_s = wait_s
+
+
+async def count(connection: Connection, buckets: dict[bytes, int], now: datetime) -> int | None:
+    """One more attempt in each bucket, as mall_identity. Seconds to wait, where it is one too many.
+
+    Args:
+        buckets: each with how many it allows in `WINDOW`.
+    """
+    for one, most in buckets.items():
+        cursor = await connection.execute(_SQL.count_attempt, {"bucket": one, "now": now, "window": WINDOW})
+        row = await cursor.fetchone()
+        if row is not None and row["attempts"] > most:
+            return max(1, int((row["since"] + WINDOW - now).total_seconds()))
+    return None
+
+
+async def forget(connection: Connection, one: bytes) -> None:
+    """After a success its tries do not count any more."""
+    await connection.execute(_SQL.forget_attempts, {"bucket": one})
+
+
+async def shopper_signs_in(db: Database, shop_id: UUID, login: str, address: str, now: datetime) -> None:
+    """A shopper's try to sign in to a shop. Raises TooOften."""
+    typed = login.strip().lower()[:254]
+    await _of_shopper(
+        db,
+        {
+            bucket("shopper", shop_id, address): MOST_FROM_ONE_ADDRESS,
+            bucket("shopper", shop_id, address, typed): MOST_FOR_ONE_LOGIN,
+        },
+        now,
+    )
+
+
+async def shopper_signed_in(db: Database, shop_id: UUID, login: str, address: str) -> None:
+    """It was the right password."""
+    async with db.identity() as connection:
+        await forget(connection, bucket("shopper", shop_id, address, login.strip().lower()[:254]))
+
+
+async def shopper_registers(db: Database, shop_id: UUID, address: str, now: datetime) -> None:
+    """A try to become a member of a shop; it tells whether a login is taken. Raises TooOften."""
+    await _of_shopper(db, {bucket("register", shop_id, address): MOST_REGISTERED_FROM_ONE_ADDRESS}, now)
+
+
+def bucket(*what: object) -> bytes:
+    """The bucket of these together."""
+    return hashlib.sha256("\n".join(map(str, what)).encode()).digest()
+
+
+async def _of_shopper(db: Database, buckets: dict[bytes, int], now: datetime) -> None:
+    async with db.identity() as connection:
+        wait_s = await count(connection, buckets, now)
+    if wait_s is not None:
+        raise TooOften(wait_s)

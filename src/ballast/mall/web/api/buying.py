@@ -1,0 +1,151 @@
+"""For a shopper's program: the cart, what it would cost, and the order."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, delete, get, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+
+from ballast.mall import cart, checkout
+from ballast.mall.checkout import Address, Quote, Wanted
+from ballast.mall.db import Database
+from ballast.mall.web.api.calls import VISITOR, Key, ShopCall, shopper
+from ballast.mall.web.api.shapes import (
+    AddressInfo,
+    CartInfo,
+    CartLineInfo,
+    CartQuantity,
+    OrderRequest,
+    PlacedInfo,
+    QuotedLineInfo,
+    QuoteInfo,
+    QuoteRequest,
+    StepInfo,
+    WantedLine,
+    shaped,
+)
+
+
+@get("/cart", security=VISITOR)
+async def get_cart(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> CartInfo:
+    """What is in the cart."""
+    async with shopper(db, request, slug) as call:
+        return await _cart(call)
+
+
+@put("/cart/lines/{sku_id:uuid}", security=VISITOR)
+async def put_cart_line(
+    request: Request[Any, Any, Any],
+    slug: FromPath[str],
+    sku_id: FromPath[UUID],
+    db: NamedDependency[Database],
+    data: JSONBody[CartQuantity],
+) -> CartInfo:
+    """So many pieces of a SKU in the cart, whether or not it was there."""
+    async with shopper(db, request, slug) as call:
+        await cart.add(call.connection, call.owner, sku_id, data.quantity, call.now)
+        await cart.set_quantity(call.connection, call.owner, sku_id, data.quantity)
+        return await _cart(call)
+
+
+@delete("/cart/lines/{sku_id:uuid}", security=VISITOR, status_code=200)
+async def delete_cart_line(
+    request: Request[Any, Any, Any], slug: FromPath[str], sku_id: FromPath[UUID], db: NamedDependency[Database]
+) -> CartInfo:
+    """Take a SKU out of the cart; one that is not there stays away."""
+    async with shopper(db, request, slug) as call:
+        await cart.remove(call.connection, call.owner, [sku_id])
+        return await _cart(call)
+
+
+@post("/quotes", security=VISITOR, status_code=200)
+async def quote(
+    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database], data: JSONBody[QuoteRequest]
+) -> QuoteInfo:
+    """What these goods would cost now, with all promotions. Nothing is kept."""
+    async with shopper(db, request, slug) as call:
+        found = await checkout.quote(
+            call.connection,
+            call.owner,
+            _wanted(data.lines),
+            address=_address(data.address) if data.address else None,
+            delivery=data.delivery,
+            claim_id=data.claim_id,
+            now=call.now,
+        )
+    return _quote(found)
+
+
+@post("/orders", security=VISITOR)
+async def create_order(
+    request: Request[Any, Any, Any],
+    slug: FromPath[str],
+    db: NamedDependency[Database],
+    data: JSONBody[OrderRequest],
+    key: Key,
+) -> PlacedInfo:
+    """Place an order. The goods are kept until `pay_by`; what was ordered leaves the cart."""
+    async with shopper(db, request, slug) as call:
+        placed = await checkout.place(
+            call.connection,
+            call.owner,
+            _wanted(data.lines),
+            key=key,
+            address=_address(data.address),
+            delivery=data.delivery,
+            claim_id=data.claim_id,
+            note=data.note,
+            shown_fen=data.agreed_fen,
+            now=call.now,
+            source="api",
+        )
+    return shaped(placed, PlacedInfo)
+
+
+async def _cart(call: ShopCall) -> CartInfo:
+    lines = await cart.lines(call.connection, call.owner)
+    return CartInfo(tuple(shaped(one, CartLineInfo) for one in lines), sum(one.quantity for one in lines))
+
+
+def _wanted(lines: tuple[WantedLine, ...]) -> list[Wanted]:
+    return [Wanted(one.sku_id, one.quantity) for one in lines]
+
+
+def _address(said: AddressInfo) -> Address:
+    return Address(said.name, said.phone, said.province, said.city, said.district, said.street)
+
+
+def _quote(found: Quote) -> QuoteInfo:
+    breakdown = found.breakdown
+    lines = tuple(
+        QuotedLineInfo(
+            line.sku_id,
+            line.product_id,
+            line.title,
+            line.title_en,
+            line.options,
+            line.picture,
+            line.quantity,
+            line.price_fen,
+            price.total_fen,
+            line.free,
+        )
+        for line, price in zip(found.lines, breakdown.lines, strict=True)
+    )
+    refusal = found.coupon_reason or (breakdown.coupon_refusal.key if breakdown.coupon_refusal else None)
+    return QuoteInfo(
+        lines,
+        tuple(shaped(one, StepInfo) for one in breakdown.steps),
+        breakdown.discount_fen,
+        breakdown.shipping.fee_fen,
+        breakdown.shipping.known,
+        found.total_fen,
+        breakdown.orderable and not found.short,
+        str(refusal) if refusal else None,
+    )
+
+
+HANDLERS = [get_cart, put_cart_line, delete_cart_line, quote, create_order]

@@ -1,0 +1,154 @@
+"""Who calls: a shopper, whose token is a visitor's, in the shop that the path names; or a shop's own software, by its key."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.di import Provide
+from litestar.exceptions import (
+    NotAuthorizedException,
+    PermissionDeniedException,
+    SerializationException,
+    ValidationException,
+)
+from litestar.handlers.base import BaseRouteHandler
+from litestar.params import HeaderParameter, QueryParameter
+
+from ballast.mall import keys, visitors
+from ballast.mall.catalog import Entry
+from ballast.mall.db import Connection, Database
+from ballast.mall.keys import Holder
+from ballast.mall.owner import Owner
+from ballast.mall.rules.refused import Refused
+from ballast.mall.rules.standing import Standing
+from ballast.mall.web.api.limits import limits_of
+from ballast.mall.web.guard import address_of
+from ballast.mall.web.store.visit import NotOpen, entry_of
+
+Key = Annotated[
+    str,
+    HeaderParameter(
+        name="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="Made by the caller for this one deed. The same key with the same request gives the first answer again.",
+    ),
+]
+Cursor = Annotated[
+    str | None, QueryParameter(max_length=300, description="From `next` of the page before; none: the first page.")
+]
+Limit = Annotated[int, QueryParameter(ge=1, le=100, description="How many at most.")]
+VISITOR = [{"visitor": list[str]()}]
+"""The `security` of what needs a shopper's token."""
+
+
+@dataclass(frozen=True)
+class ShopCall:
+    """A shopper's request, in the transaction of the shop."""
+
+    entry: Entry
+    connection: Connection
+    now: datetime
+    visitor: visitors.Visitor | None
+
+    @property
+    def known(self) -> visitors.Visitor:
+        """Who calls. Raises NotAuthorizedException where no token came."""
+        if self.visitor is None:
+            raise NotAuthorizedException
+        return self.visitor
+
+    @property
+    def owner(self) -> Owner:
+        """Whose cart and orders it is about. Raises NotAuthorizedException where no token came."""
+        return self.known.owner
+
+
+@asynccontextmanager
+async def shopper(db: Database, request: Request[Any, Any, Any], slug: str) -> AsyncIterator[ShopCall]:
+    """A shopper's call.
+
+    Raises:
+        NotFoundException: no such shop. NotOpen. NotAuthorizedException: a token came that is not good (any more).
+    """
+    entry = await entry_of(db, slug)
+    limits_of(request).shop(request, entry.shop_id)
+    if entry.status in ("suspended", "closed"):
+        raise NotOpen(entry)
+    now = datetime.now(UTC)
+    async with db.shop(entry.shop_id) as connection:
+        token = _bearer(request)
+        visitor = await visitors.find(connection, token, now) if token else None
+        if token and visitor is None:
+            raise NotAuthorizedException
+        yield ShopCall(entry, connection, now, visitor)
+
+
+@dataclass(frozen=True)
+class KeyCall:
+    """A request of a shop's own software."""
+
+    holder: Holder
+    address: str
+    now: datetime
+
+
+async def keyed(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Guard of what needs a key. A handler that names no scope (``opt={"scope": …}``) is open to no key."""
+    token = _bearer(connection)
+    now = datetime.now(UTC)
+    holder = await keys.find(connection.app.state.db, token, now) if token else None
+    if holder is None:
+        raise NotAuthorizedException
+    limits_of(connection).shop(connection, holder.shop_id)
+    scope = str(handler.opt.get("scope", ""))
+    if scope != ANY_SCOPE and not holder.may(scope):
+        raise PermissionDeniedException
+    if holder.standing is Standing.CLOSED or (holder.standing is not Standing.OPEN and scope.endswith(".write")):
+        raise Refused("shop.not_open", f"The shop is {holder.standing}.", "Ask the platform.")
+    connection.scope["auth"] = KeyCall(holder, address_of(connection), now)
+
+
+ANY_SCOPE = "any"
+
+
+class Strict(Request[Any, Any, Any]):
+    """Reads a body as what it is: a number in quotes is a text, and no number. (Litestar by itself is lax.)"""
+
+    async def json(self) -> Any:
+        """The body as the handler's own type.
+
+        Raises:
+            ValidationException: it is JSON, and something else. SerializationException: it is no JSON.
+        """
+        field = self.route_handler.parsed_data_field
+        body = await self.body()
+        try:
+            return msgspec.json.decode(body, type=field.annotation if field else Any)
+        except msgspec.ValidationError as error:
+            what, _, where = str(error).partition(" - at `$")
+            raise ValidationException(extra=[{"key": where.strip(".`"), "message": what}]) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise SerializationException(str(error)) from error
+
+
+def key_call() -> dict[str, Provide]:
+    """``call`` for handlers behind `keyed`."""
+    return {"call": Provide(_call_of, sync_to_thread=False)}
+
+
+def _call_of(request: Request[Any, Any, Any]) -> KeyCall:
+    found: KeyCall = request.scope["auth"]
+    return found
+
+
+def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

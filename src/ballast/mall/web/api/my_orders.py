@@ -1,0 +1,196 @@
+"""For a shopper's program: his orders, paying, cancelling, receiving, and asking for money back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Request, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody, QueryParameter
+
+from ballast.mall import aftersales, idempotency, orders, payments
+from ballast.mall.db import Database
+from ballast.mall.payments.providers import providers
+from ballast.mall.payments.sandbox import Sandbox
+from ballast.mall.rules.states import Status
+from ballast.mall.settings import Settings
+from ballast.mall.web.api.answers import Moment, cursor_of, cut, next_link, read_cursor
+from ballast.mall.web.api.calls import VISITOR, Cursor, Key, Limit, ShopCall, shopper
+from ballast.mall.web.api.shapes import (
+    OrderInfo,
+    OrderItem,
+    OrderPage,
+    ParcelBack,
+    PaymentInfo,
+    RefundInfo,
+    RefundList,
+    RefundRequest,
+    shaped,
+)
+
+
+@get("/orders", security=VISITOR)
+async def list_my_orders(
+    request: Request[Any, Any, Any],
+    slug: FromPath[str],
+    db: NamedDependency[Database],
+    status: Annotated[Status | None, QueryParameter(description="Only these.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 20,
+) -> OrderPage:
+    """The shopper's orders, the newest first."""
+    place = read_cursor(cursor, tuple[Moment, UUID])
+    async with shopper(db, request, slug) as call:
+        found = await orders.list_of(
+            call.connection,
+            owner=call.owner,
+            statuses=[status] if status else None,
+            before=orders.Cursor(*place) if place else None,
+            most=limit + 1,
+        )
+    page, last = cut(found, limit)
+    cursor = cursor_of(last.placed_at, last.order_id) if last else None
+    return OrderPage(tuple(shaped(one, OrderItem) for one in page), next_link(request, cursor))
+
+
+@get("/orders/{order_id:uuid}", security=VISITOR)
+async def get_my_order(
+    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
+) -> OrderInfo:
+    """One of them."""
+    async with shopper(db, request, slug) as call:
+        return await _order(call, order_id)
+
+
+@post("/orders/{order_id:uuid}/payments", security=VISITOR)
+async def pay_order(
+    request: Request[Any, Any, Any],
+    slug: FromPath[str],
+    order_id: FromPath[UUID],
+    db: NamedDependency[Database],
+    settings: NamedDependency[Settings],
+) -> PaymentInfo:
+    """Begin a payment, or go on with the one that was begun: the same address then."""
+    async with shopper(db, request, slug) as call:
+        owner = call.owner
+        await orders.get(call.connection, order_id, owner=owner)
+    url = await payments.start(
+        db,
+        call.entry.shop_id,
+        order_id,
+        providers(settings)[Sandbox.name],
+        owner=owner,
+        return_url=f"{settings.base_url.rstrip('/')}/s/{slug}/orders/{order_id}/paid",
+        now=datetime.now(UTC),
+    )
+    return PaymentInfo(url)
+
+
+@post("/orders/{order_id:uuid}/cancel", security=VISITOR, status_code=200)
+async def cancel_my_order(
+    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
+) -> OrderInfo:
+    """Cancel an order that is not paid; one that is cancelled stays so."""
+    async with shopper(db, request, slug) as call:
+        owner = call.owner
+        await orders.cancel(call.connection, order_id, by="shopper", actor=owner.actor, now=call.now, owner=owner)
+        return await _order(call, order_id)
+
+
+@post("/orders/{order_id:uuid}/receive", security=VISITOR, status_code=200)
+async def receive_my_order(
+    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
+) -> OrderInfo:
+    """The shopper has it; one that is received stays so."""
+    async with shopper(db, request, slug) as call:
+        owner = call.owner
+        await orders.receive(call.connection, order_id, actor=owner.actor, now=call.now, owner=owner)
+        return await _order(call, order_id)
+
+
+@get("/orders/{order_id:uuid}/refunds", security=VISITOR)
+async def list_my_refunds(
+    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
+) -> RefundList:
+    """The refunds of an order."""
+    async with shopper(db, request, slug) as call:
+        await orders.get(call.connection, order_id, owner=call.owner)
+        found = await aftersales.list_of(call.connection, order_id=order_id)
+    return RefundList(tuple(shaped(one, RefundInfo) for one in found))
+
+
+@post("/orders/{order_id:uuid}/refunds", security=VISITOR)
+async def request_refund(
+    request: Request[Any, Any, Any],
+    slug: FromPath[str],
+    order_id: FromPath[UUID],
+    db: NamedDependency[Database],
+    data: JSONBody[RefundRequest],
+    key: Key,
+) -> RefundInfo:
+    """Ask for money back: of all, or of some pieces. The shop decides."""
+    async with shopper(db, request, slug) as call:
+        owner = call.owner
+
+        async def ask() -> RefundInfo:
+            lines = [aftersales.Asked(one.line, one.quantity, one.amount_fen) for one in data.lines or ()]
+            made = await aftersales.request(
+                call.connection,
+                order_id,
+                lines if data.lines else None,
+                with_return=data.with_return,
+                reason=data.reason,
+                actor=owner.actor,
+                now=call.now,
+                owner=owner,
+            )
+            return shaped(await aftersales.get(call.connection, made, owner), RefundInfo)
+
+        return await idempotency.once(
+            call.connection, f"refund:{owner.id}", key, (order_id, data), RefundInfo, ask, call.now
+        )
+
+
+@post("/refunds/{refund_id:uuid}/withdraw", security=VISITOR, status_code=200)
+async def withdraw_refund(
+    request: Request[Any, Any, Any], slug: FromPath[str], refund_id: FromPath[UUID], db: NamedDependency[Database]
+) -> RefundInfo:
+    """He does not want it any more."""
+    async with shopper(db, request, slug) as call:
+        owner = call.owner
+        await aftersales.withdraw(call.connection, refund_id, actor=owner.actor, now=call.now, owner=owner)
+        return shaped(await aftersales.get(call.connection, refund_id, owner), RefundInfo)
+
+
+@post("/refunds/{refund_id:uuid}/parcel", security=VISITOR, status_code=200)
+async def send_goods_back(
+    request: Request[Any, Any, Any],
+    slug: FromPath[str],
+    refund_id: FromPath[UUID],
+    db: NamedDependency[Database],
+    data: JSONBody[ParcelBack],
+) -> RefundInfo:
+    """With which parcel the goods come back."""
+    async with shopper(db, request, slug) as call:
+        owner = call.owner
+        await aftersales.send_goods_back(call.connection, refund_id, carrier=data.carrier, code=data.code, owner=owner)
+        return shaped(await aftersales.get(call.connection, refund_id, owner), RefundInfo)
+
+
+async def _order(call: ShopCall, order_id: UUID) -> OrderInfo:
+    return shaped(await orders.get(call.connection, order_id, owner=call.owner), OrderInfo)
+
+
+HANDLERS = [
+    list_my_orders,
+    get_my_order,
+    pay_order,
+    cancel_my_order,
+    receive_my_order,
+    list_my_refunds,
+    request_refund,
+    withdraw_refund,
+    send_goods_back,
+]

@@ -1,0 +1,472 @@
+"""What the API says and hears, apart from what the services work with: these names are a promise, those are ours.
+
+Amounts are in fen (1/100 yuan); moments in UTC. `next` leads to the next page, and is null on the last one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from ballast.mall.rules.refunding import RefundState
+from ballast.mall.rules.states import Event, RefundStatus, Status
+
+T = TypeVar("T")
+Pieces = Annotated[int, Meta(ge=1, le=999)]
+_Line = Annotated[int, Meta(ge=1, le=1000)]
+_Fen = Annotated[int, Meta(ge=0, le=100_000_000_000)]
+
+
+def shaped(found: object, kind: type[T]) -> T:
+    """What a service gave, as the API says it."""
+    return msgspec.convert(found, kind, from_attributes=True)
+
+
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What callers send: a field that is not known is an error, not overlooked."""
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What callers get."""
+
+
+# --- the shop and its goods
+
+
+class ShopInfo(Shown, frozen=True):
+    """How a shop presents itself."""
+
+    slug: str
+    name: str
+    name_en: str
+    intro: str
+    intro_en: str
+    logo_picture: str | None
+    service_phone: str
+    language: str
+    theme_colour: str
+    pickup_address: str
+    points_per_yuan: int
+
+
+class CategoryInfo(Shown, frozen=True):
+    """A visible category."""
+
+    category_id: UUID
+    parent_id: UUID | None
+    name: str
+    name_en: str
+    picture: str | None
+
+
+class CategoryList(Shown, frozen=True):
+    """All visible categories, in the shop's order."""
+
+    items: tuple[CategoryInfo, ...]
+
+
+class ProductItem(Shown, frozen=True):
+    """A product in a list."""
+
+    product_id: UUID
+    title: str
+    title_en: str
+    subtitle: str
+    subtitle_en: str
+    picture: str | None
+    min_price_fen: int
+    max_price_fen: int
+    sold: int
+
+
+class ProductPage(Shown, frozen=True):
+    """A page of products."""
+
+    items: tuple[ProductItem, ...]
+    next: str | None
+
+
+class SpecValueInfo(Shown, frozen=True):
+    """One value that can be chosen."""
+
+    value: str
+    value_en: str
+
+
+class SpecInfo(Shown, frozen=True):
+    """One thing to choose: a size, a colour."""
+
+    name: str
+    name_en: str
+    values: tuple[SpecValueInfo, ...]
+
+
+class SkuInfo(Shown, frozen=True):
+    """What can be bought. `options`: a value of each spec; `free`: pieces that can be bought now."""
+
+    sku_id: UUID
+    options: list[str]
+    price_fen: int
+    compare_at_fen: int | None
+    limited_fen: int | None
+    limited_until: datetime | None
+    now_fen: int
+    free: int
+
+
+class ProductInfo(Shown, frozen=True):
+    """A product with its SKUs. `description` is HTML, sanitised."""
+
+    product_id: UUID
+    title: str
+    title_en: str
+    subtitle: str
+    subtitle_en: str
+    description: str
+    description_en: str
+    specs: tuple[SpecInfo, ...]
+    pictures: list[str]
+    min_price_fen: int
+    max_price_fen: int
+    sold: int
+    choices: tuple[SkuInfo, ...]
+
+
+# --- who shops
+
+
+class VisitorInfo(Shown, frozen=True):
+    """Who calls; without a `customer_id` a guest, and the rest is empty."""
+
+    visitor_id: UUID
+    customer_id: UUID | None
+    name: str
+    level: int
+    points: int
+    phone: str | None
+    email: str | None
+
+
+class LoginInfo(Shown, frozen=True):
+    """A token, to be sent as ``Authorization: Bearer …`` from now on. It ends 90 days after it was last used."""
+
+    token: str
+    visitor: VisitorInfo
+
+
+class SignUp(Asked, frozen=True):
+    """`login`: a phone number or an e-mail address."""
+
+    login: Annotated[str, Meta(min_length=1, max_length=254)]
+    password: Annotated[str, Meta(min_length=1, max_length=1000)]
+    name: Annotated[str, Meta(max_length=60)] = ""
+
+
+class SignIn(Asked, frozen=True):
+    """`login`: a phone number or an e-mail address."""
+
+    login: Annotated[str, Meta(min_length=1, max_length=254)]
+    password: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class CouponInfo(Shown, frozen=True):
+    """A coupon that the shopper holds and can use now."""
+
+    claim_id: UUID
+    name: str
+    name_en: str
+    threshold_fen: int
+    ends_at: datetime
+
+
+class CouponList(Shown, frozen=True):
+    """Those that end first come first."""
+
+    items: tuple[CouponInfo, ...]
+
+
+# --- cart and checkout
+
+
+class CartLineInfo(Shown, frozen=True):
+    """Pieces of a SKU in the cart; `buyable`: so many can be ordered now."""
+
+    sku_id: UUID
+    product_id: UUID
+    title: str
+    title_en: str
+    options: list[str]
+    picture: str | None
+    quantity: int
+    price_fen: int
+    free: int
+    on_sale: bool
+    buyable: bool
+
+
+class CartInfo(Shown, frozen=True):
+    """What is in the cart. What it costs with all promotions says a quote."""
+
+    lines: tuple[CartLineInfo, ...]
+    pieces: int
+
+
+class CartQuantity(Asked, frozen=True):
+    """So many pieces."""
+
+    quantity: Pieces
+
+
+class WantedLine(Asked, frozen=True):
+    """So many pieces of a SKU."""
+
+    sku_id: UUID
+    quantity: Pieces
+
+
+class AddressInfo(Asked, frozen=True):
+    """Where an order goes, and who takes it there. For a pick-up name and phone are enough."""
+
+    name: Annotated[str, Meta(max_length=60)] = ""
+    phone: Annotated[str, Meta(max_length=30)] = ""
+    province: Annotated[str, Meta(max_length=30)] = ""
+    city: Annotated[str, Meta(max_length=60)] = ""
+    district: Annotated[str, Meta(max_length=60)] = ""
+    street: Annotated[str, Meta(max_length=200)] = ""
+
+
+_Lines = Annotated[tuple[WantedLine, ...], Meta(min_length=1, max_length=100)]
+
+
+class QuoteRequest(Asked, frozen=True):
+    """What would it cost? Without an address shipping may not be known yet."""
+
+    lines: _Lines
+    address: AddressInfo | None = None
+    delivery: Literal["ship", "pickup"] = "ship"
+    claim_id: UUID | None = None
+
+
+class OrderRequest(Asked, frozen=True):
+    """An order. `agreed_fen` is the total that the shopper saw; with another one now nothing is ordered (409)."""
+
+    lines: _Lines
+    address: AddressInfo
+    agreed_fen: _Fen
+    delivery: Literal["ship", "pickup"] = "ship"
+    claim_id: UUID | None = None
+    note: Annotated[str, Meta(max_length=500)] = ""
+
+
+class StepInfo(Shown, frozen=True):
+    """One row of how a total comes about; `key` names what it is."""
+
+    key: str
+    amount_fen: int
+    params: dict[str, Any]
+
+
+class QuotedLineInfo(Shown, frozen=True):
+    """Goods of a quote. `total_fen` is what the line costs after all discounts."""
+
+    sku_id: UUID
+    product_id: UUID
+    title: str
+    title_en: str
+    options: list[str]
+    picture: str | None
+    quantity: int
+    price_fen: int
+    total_fen: int
+    free: int
+
+
+class QuoteInfo(Shown, frozen=True):
+    """What the goods cost now. `orderable`: sent to there, and in stock. `coupon_problem`: why the coupon does nothing."""
+
+    lines: tuple[QuotedLineInfo, ...]
+    steps: tuple[StepInfo, ...]
+    discount_fen: int
+    shipping_fen: int
+    shipping_known: bool
+    total_fen: int
+    orderable: bool
+    coupon_problem: str | None
+
+
+class PlacedInfo(Shown, frozen=True):
+    """An order that was placed; its goods are kept until `pay_by`."""
+
+    order_id: UUID
+    number: str
+    total_fen: int
+    pay_by: datetime
+
+
+# --- orders
+
+
+class OrderLineInfo(Shown, frozen=True):
+    """Pieces as they were sold."""
+
+    line: int
+    product_id: UUID | None
+    sku_id: UUID | None
+    title: str
+    title_en: str
+    options: list[str]
+    picture: str | None
+    price_fen: int
+    quantity: int
+    discount_fen: int
+    total_fen: int
+    shipped_quantity: int
+    refunded_quantity: int
+    refunded_fen: int
+
+
+class OrderItem(Shown, frozen=True):
+    """An order in a list."""
+
+    order_id: UUID
+    number: str
+    status: Status
+    refund_status: RefundStatus
+    buyer_name: str
+    buyer_phone: str
+    delivery: Literal["ship", "pickup"]
+    total_fen: int
+    paid_fen: int
+    refunded_fen: int
+    placed_at: datetime
+    pay_by: datetime
+    lines: tuple[OrderLineInfo, ...]
+
+
+class OrderPage(Shown, frozen=True):
+    """A page of orders, the newest first."""
+
+    items: tuple[OrderItem, ...]
+    next: str | None
+
+
+class SentInfo(Shown, frozen=True):
+    """Pieces of a line in a parcel."""
+
+    line: int
+    quantity: int
+
+
+class ShipmentInfo(Shown, frozen=True):
+    """A parcel."""
+
+    shipment_id: UUID
+    carrier: str
+    tracking: str
+    lines: tuple[SentInfo, ...]
+    shipped_at: datetime
+
+
+class DeliveryInfo(Shown, frozen=True):
+    """Where an order goes."""
+
+    name: str
+    phone: str
+    province: str
+    city: str
+    district: str
+    street: str
+
+
+class OrderInfo(OrderItem, frozen=True):
+    """An order. `possible`: what may happen to it now."""
+
+    address: DeliveryInfo | None
+    items_fen: int
+    discount_fen: int
+    shipping_fen: int
+    note: str
+    paid_at: datetime | None
+    shipped_at: datetime | None
+    received_at: datetime | None
+    closed_at: datetime | None
+    cancelled_at: datetime | None
+    cancel_reason: str | None
+    shipments: tuple[ShipmentInfo, ...]
+    possible: tuple[Event, ...]
+
+
+class PaymentInfo(Shown, frozen=True):
+    """Where the order is paid."""
+
+    pay_url: str
+
+
+# --- refunds
+
+
+class RefundLineRequest(Asked, frozen=True):
+    """Pieces of a line of the order; without an amount what they were paid for."""
+
+    line: _Line
+    quantity: Annotated[int, Meta(ge=0, le=999)]
+    amount_fen: _Fen | None = None
+
+
+class RefundRequest(Asked, frozen=True):
+    """What is asked back. Without `lines`: all that is left of the order, shipping too."""
+
+    reason: Annotated[str, Meta(max_length=500)] = ""
+    with_return: bool = False
+    lines: Annotated[tuple[RefundLineRequest, ...], Meta(min_length=1, max_length=100)] | None = None
+
+
+class ParcelBack(Asked, frozen=True):
+    """With what the goods were sent back."""
+
+    carrier: Annotated[str, Meta(min_length=1, max_length=60)]
+    code: Annotated[str, Meta(min_length=1, max_length=80)]
+
+
+class BackInfo(Shown, frozen=True):
+    """What of a line goes back."""
+
+    line: int
+    quantity: int
+    amount_fen: int
+
+
+class RefundInfo(Shown, frozen=True):
+    """A refund, and where it stands."""
+
+    refund_id: UUID
+    order_id: UUID
+    status: RefundState
+    with_return: bool
+    lines: tuple[BackInfo, ...]
+    shipping_fen: int
+    amount_fen: int
+    reason: str
+    answer: str
+    return_carrier: str
+    return_code: str
+    created_at: datetime
+    decided_at: datetime | None
+    succeeded_at: datetime | None
+
+
+class RefundList(Shown, frozen=True):
+    """The refunds of an order, the newest first."""
+
+    items: tuple[RefundInfo, ...]
+
+
+class RefundPage(Shown, frozen=True):
+    """A page of refunds, the newest first."""
+
+    items: tuple[RefundInfo, ...]
+    next: str | None

@@ -1,0 +1,81 @@
+"""A lifeboat rebuilt from a vault: what is asked for is in it and nothing else, and it leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from ballast.continuity.lifeboat import Lifeboat
+from ballast.errors import RestoreError
+from tests.fix_postgres import Database
+from tests.integration.test_restore import FILL, SHOP, TENANTS
+from tests.kept import Kept
+
+pytestmark = pytest.mark.any_version
+
+
+@pytest.fixture
+def kept(pg: Database, open_folder: Path) -> Kept:
+    pg.run(*SHOP, *FILL)
+    made = Kept(pg, open_folder, TENANTS)
+    made.look()
+    return made
+
+
+@pytest.fixture
+def boat(open_folder: Path) -> Iterator[Lifeboat]:
+    made = Lifeboat(open_folder / "boat")
+    made.make_ready()
+    yield made
+    made.sink()
+
+
+def test_a_tenant_is_in_it_when_it_is_asked_for_and_others_cannot_be_taken_for_empty(
+    kept: Kept, boat: Lifeboat
+) -> None:
+    boat.launch(kept.vault, kept.vault.resolve(None))
+    assert boat.is_afloat
+
+    assert boat.fetch("t5")
+    assert not boat.fetch("never there")
+    with psycopg.connect(boat.dsn(), autocommit=True) as conn:
+        there = conn.execute("SELECT tenant FROM ballast_recovery.tenant WHERE back_at IS NOT NULL").fetchall()
+    assert there == [("t5",)]
+    for tenant in (f"t{n}" for n in range(1, 10)):
+        boat.fetch(tenant)
+    assert boat.is_afloat
+    assert boat.fetch("t5")
+    with psycopg.connect(boat.dsn(), autocommit=True) as conn:
+        assert conn.execute("SELECT ballast.ensure_tenant('t1')").fetchone() == (True,)
+
+
+def test_what_cannot_be_rebuilt_is_told_at_launch(kept: Kept, boat: Lifeboat) -> None:
+    with psycopg.connect(boat.dsn(), autocommit=True) as conn:
+        conn.execute("CREATE TABLE somebodys (id int)")
+    with pytest.raises(RestoreError, match="not empty"):
+        boat.launch(kept.vault, kept.vault.resolve(None))
+    assert not boat.is_afloat
+
+
+def test_killed_it_is_not_afloat_and_a_new_one_takes_its_place(kept: Kept, open_folder: Path) -> None:
+    boat = Lifeboat(open_folder / "boat")
+    boat.make_ready()
+    boat.launch(kept.vault, kept.vault.resolve(None))
+    pid = boat._server.pid
+    assert pid is not None
+    psutil.Process(pid).kill()
+    with pytest.raises((psycopg.Error, RestoreError)):
+        boat.fetch("t5")
+    assert not boat.is_afloat
+    boat.sink()
+
+    other = Lifeboat(open_folder / "boat")
+    other.make_ready()
+    other.launch(kept.vault, kept.vault.resolve(None))
+    assert other.fetch("t5")
+    other.sink()
+    assert not (open_folder / "boat").exists()
