@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 
+from psycopg.conninfo import make_conninfo
+
 from ballast.postgres import tool
 from bench import checkout_sql
 from bench.mall import SKU, Mall, Sizes, made_id, wrk
@@ -52,7 +54,8 @@ def by_pgbench(mall: Mall, options: list[str], clients: int, seconds: float) -> 
     done = subprocess.run(
         [
             str(tool("pgbench", 18)), "-n", "-M", "prepared", "-c", str(clients), "-j", "1", "-T", f"{seconds:.0f}", *options,
-            mall.settings.app_dsn,
+            # As the service's connections have it (ballast.mall.db).
+            make_conninfo(mall.settings.app_dsn, options="-c random_page_cost=1.1"),
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from ballast.mall import checkout
+from ballast.mall import checkout, visitors
 from ballast.mall.db import Database
-from ballast.mall.ids import new_id
+from ballast.mall.ids import new_id, token_hash
 from ballast.mall.owner import Owner
 from ballast.mall.quoting import Address, Wanted
 from ballast.mall.rules.numbers import order_number
 from bench.mall import PRODUCT, SHOP, SKU, Mall, made_id
 
+_TOKEN = "guest-1-0"
 HOME = Address("林小姐", "13800000000", "广东省", "深圳市", "南山区", "科技园路 1 号")
 
 
@@ -57,6 +58,8 @@ def script(mall: Mall) -> Script:
         try:
             async with db.shop(made_id(SHOP, 1)) as connection:
                 noted = _Recording(connection)
+                # As the API does: first who has the token.
+                await visitors.find(noted, _TOKEN, datetime.now(UTC))  # type: ignore[arg-type]
                 placed = await checkout.place(
                     noted,  # type: ignore[arg-type]
                     Owner(visitor_id=visitor),
@@ -74,6 +77,7 @@ def script(mall: Mall) -> Script:
     statements, placed = asyncio.run(record())
     day = datetime.now(checkout.CHINA).date()
     anew = {
+        token_hash(_TOKEN).hex(): "i.token",
         str(visitor): "i.visitor", str(order_id): "i.order_id", key: "i.visitor", str(sku): "i.sku", str(product): "i.product",
         placed.number: "i.number", order_number(order_id, day, 1): "i.other_number",
     }  # fmt: skip
@@ -96,6 +100,7 @@ BEGIN;
 SELECT set_config('mall.shop', '00000001-0000-7000-8000-' || lpad(to_hex(:s ::bigint), 12, '0'), true){more} FROM ( \
 SELECT *, 'A' || substr(md5(order_id), 1, 12) AS number, 'B' || substr(md5(order_id), 1, 12) AS other_number FROM ( \
 SELECT uuidv7()::text AS order_id, uuidv7()::text AS visitor, \
+encode(sha256(convert_to('guest-' || :s || '-0', 'UTF8')), 'hex') AS token, \
 '000000' || to_hex(16 + :k ::integer) || '-0000-7000-8000-' || lpad(to_hex(:s ::bigint * 10000 + :p ::bigint), 12, '0') AS sku, \
 '00000006-0000-7000-8000-' || lpad(to_hex(:s ::bigint * 10000 + :p ::bigint), 12, '0') AS product) j) i \\gset"""
 

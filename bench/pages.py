@@ -40,10 +40,10 @@ def main() -> int:
     """Measure; exit code 1 where a figure is not reached."""
     parser = argparse.ArgumentParser(prog="bench.pages")
     parser.add_argument("--small", action="store_true", help="to try it out")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    shops, elsewhere, seconds, rounds = (50, 20, 3, 1) if options.small else (1_000, 100, 6, options.rounds)
+    shops, elsewhere, seconds, rounds = (50, 20, 3, 1) if options.small else (1_000, 100, 5, options.rounds)
     with setting() as here:
         few = Mall(here, Sizes(shops, _MEASURED, 1_000, elsewhere), "few")
         many = Mall(here, Sizes(shops * 10, _MEASURED, 1_000, elsewhere), "many")
@@ -60,7 +60,7 @@ def _round(here: Setting, plain: str, few: str, many: str, seconds: float) -> di
     made: dict[str, Load] = {}
 
     def load(name: str, url: str, script: str) -> None:
-        wrk(url, 1, _CONNECTIONS, script, here)
+        wrk(url, 3, _CONNECTIONS, script, here)
         made[name] = wrk(url, seconds, _CONNECTIONS, script, here)
         if made[name].bad:
             raise SystemExit(f"{name}: {made[name].bad} answers were no pages")

@@ -105,10 +105,11 @@ def _order(mall: Mall, shop: Client, provider: Client, chance: random.Random) ->
     if answer.status != 303:
         raise RuntimeError(f"the provider said {answer.status}")
     until = time.perf_counter() + 10
+    time.sleep(0.003)
     while ask("GET", f"/orders/{placed['order_id']}", expected=200)["status"] != "paid":
         if time.perf_counter() > until:
             raise RuntimeError("the shop did not hear of the payment")
-        time.sleep(0.01)
+        time.sleep(0.003)
 
 
 def main() -> int:

@@ -60,9 +60,18 @@ async def add(connection: Connection, owner: Owner, sku_id: UUID, quantity: int,
     Raises:
         Refused: `cart.quantity` (less than one), `cart.not_on_sale` (no such SKU, or not offered any more).
     """
+    return await _put(connection, queries.load("cart").add, owner, sku_id, quantity, now)
+
+
+async def put(connection: Connection, owner: Owner, sku_id: UUID, quantity: int, now: datetime) -> int:
+    """So many pieces of a SKU in the cart, whether or not it was there. Returns and raises as `add`."""
+    return await _put(connection, queries.load("cart").put, owner, sku_id, quantity, now)
+
+
+async def _put(connection: Connection, statement: str, owner: Owner, sku_id: UUID, quantity: int, now: datetime) -> int:
     _check(quantity)
     cursor = await connection.execute(
-        queries.load("cart").add, {"owner_id": owner.id, "sku_id": sku_id, "quantity": quantity, "now": now}
+        statement.encode(), {"owner_id": owner.id, "sku_id": sku_id, "quantity": quantity, "now": now}
     )
     row = await cursor.fetchone()
     if row is None:

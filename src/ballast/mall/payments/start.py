@@ -59,22 +59,24 @@ async def start(
         order = await lock(connection, order_id, owner)
         if order.status != Status.PENDING_PAYMENT or order.pay_by <= now:
             raise Refused("payment.not_due", f"Order {order.number} does not wait for a payment.", "Look at the order.")
-        cursor = await connection.execute(text.reusable, {"order_id": order_id, "provider": provider.name})
-        begun = await cursor.fetchone()
-        if begun and begun["pay_url"]:
-            return str(begun["pay_url"])
-        payment_id = begun["payment_id"] if begun else new_id()
-        if not begun:
-            await connection.execute(
-                text.begin,
-                {
-                    "payment_id": payment_id,
-                    "order_id": order_id,
-                    "provider": provider.name,
-                    "amount_fen": order.total_fen,
-                    "now": now,
-                },
-            )
+        payment_id = new_id()
+        new = await connection.execute(
+            text.begin,
+            {
+                "payment_id": payment_id,
+                "order_id": order_id,
+                "provider": provider.name,
+                "amount_fen": order.total_fen,
+                "now": now,
+            },
+        )
+        if await new.fetchone() is None:
+            cursor = await connection.execute(text.reusable, {"order_id": order_id, "provider": provider.name})
+            begun = await cursor.fetchone()
+            assert begun is not None
+            if begun["pay_url"]:
+                return str(begun["pay_url"])
+            payment_id = begun["payment_id"]
     opened = await provider.create(
         shop_id,
         payment_id,

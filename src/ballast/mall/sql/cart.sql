@@ -22,6 +22,15 @@ WHERE k.sku_id = :sku_id AND k.active AND p.status = 'on_sale'
 ON CONFLICT (shop_id, owner_id, sku_id) DO UPDATE SET quantity = LEAST(mall.cart_line.quantity + EXCLUDED.quantity, 999)
 RETURNING quantity;
 
+-- name: put
+-- So many pieces of a SKU that is on sale, whether or not it was in the cart.
+INSERT INTO mall.cart_line (shop_id, owner_id, sku_id, quantity, added_at)
+SELECT k.shop_id, :owner_id, k.sku_id, :quantity ::integer, :now
+FROM mall.sku k JOIN mall.product p USING (shop_id, product_id)
+WHERE k.sku_id = :sku_id AND k.active AND p.status = 'on_sale'
+ON CONFLICT (shop_id, owner_id, sku_id) DO UPDATE SET quantity = EXCLUDED.quantity
+RETURNING quantity;
+
 -- name: set_quantity
 -- So many pieces of a SKU that is in the cart.
 UPDATE mall.cart_line SET quantity = :quantity WHERE owner_id = :owner_id AND sku_id = :sku_id RETURNING quantity;

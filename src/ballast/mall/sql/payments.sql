@@ -3,10 +3,12 @@
 SELECT payment_id, pay_url FROM mall.payment
 WHERE order_id = :order_id AND provider = :provider AND status = 'created' ORDER BY created_at DESC LIMIT 1;
 
--- name: begin!
--- A payment that is about to be asked of a provider.
+-- name: begin
+-- A payment that is about to be asked of a provider; no row where one was begun that can still be paid (its order is locked).
 INSERT INTO mall.payment (shop_id, payment_id, order_id, provider, amount_fen, status, created_at)
-VALUES (mall.current_shop(), :payment_id, :order_id, :provider, :amount_fen, 'created', :now);
+SELECT mall.current_shop(), :payment_id ::uuid, :order_id ::uuid, :provider ::text, :amount_fen ::bigint, 'created', :now ::timestamptz
+WHERE NOT EXISTS (SELECT FROM mall.payment WHERE order_id = :order_id ::uuid AND provider = :provider ::text AND status = 'created')
+RETURNING payment_id;
 
 -- name: opened!
 -- The provider has taken it up.

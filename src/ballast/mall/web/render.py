@@ -30,6 +30,9 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # Templates are a part of the program: nobody changes them while it runs, and looking costs each page a stat or two.
+        auto_reload=False,
+        cache_size=-1,
     )
     jinja.filters["yuan"] = yuan
     jinja.filters["when"] = when

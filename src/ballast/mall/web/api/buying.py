@@ -46,8 +46,7 @@ async def put_cart_line(
 ) -> CartInfo:
     """So many pieces of a SKU in the cart, whether or not it was there."""
     async with shopper(db, request, slug) as call:
-        await cart.add(call.connection, call.owner, sku_id, data.quantity, call.now)
-        await cart.set_quantity(call.connection, call.owner, sku_id, data.quantity)
+        await cart.put(call.connection, call.owner, sku_id, data.quantity, call.now)
         return await _cart(call)
 
 

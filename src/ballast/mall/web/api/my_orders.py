@@ -75,7 +75,6 @@ async def pay_order(
     """Begin a payment, or go on with the one that was begun: the same address then."""
     async with shopper(db, request, slug) as call:
         owner = call.owner
-        await orders.get(call.connection, order_id, owner=owner)
     url = await payments.start(
         db,
         call.entry.shop_id,
