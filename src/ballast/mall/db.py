@@ -2,13 +2,17 @@
 
 Three pools, three roles (``migrations/0001.platform.sql``). A request that finds no connection within its time, or too many
 waiting before it, is refused at once (``Busy``): under twice the load that can be borne the first half is still served.
+
+A database that was lost may come back shop by shop, and then says so by a function: ``ballast.ensure_tenant`` returns when a
+shop is whole. Each new connection looks whether it is there; while it is, every transaction begins with it, and the visitor of a
+shop that is not back waits for that shop. Who asks for shops that are not back without it is refused by the database
+(``Recovering``), which tells a process that had connected before. The call fails when all is back: then it is left away again.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -22,19 +26,47 @@ Connection = psycopg.AsyncConnection[DictRow]
 
 _NAME_SHOP = "SELECT set_config('mall.shop', %s, true)"
 _BEGIN = "BEGIN; SELECT set_config('mall.shop', '{}', true)"
+_BEGIN_WAITING = _BEGIN + "; SELECT ballast.ensure_tenant('{}', interval '2 seconds')"
+_WAIT = "SELECT ballast.ensure_tenant(%s, interval '2 seconds')"
+# Not by to_regprocedure: that is an error where the schema is closed to this role.
+_IS_RECOVERING = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    WHERE p.proname = 'ensure_tenant' AND n.nspname = 'ballast') AS it_is
+"""
+_OVER = (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege)
+"""The function is gone, or its schema, or that is closed: all are back."""
+_NOT_BACK = "BL0"
+"""So begin the SQLSTATEs with which a database under recovery refuses."""
+_OF_ALL = "BL002"
 
 
 class Busy(BallastError):
     """No connection is free, and enough wait already."""
 
 
+class Recovering(BallastError):
+    """The database is being recovered, and a shop that was asked for is not back, or not all that were."""
+
+    def __init__(self, what: str, *, all_shops: bool) -> None:
+        super().__init__(what, "Try again in a few seconds.")
+        self.all_shops = all_shops
+        """It takes until every shop is back."""
+
+
 class Database:
     """The pools of one process. Opened and closed by who owns the process (``web.app``, the worker)."""
 
     def __init__(self, settings: Settings) -> None:
-        self._app = _pool(settings.app_dsn, settings.pool_size, settings.max_waiting)
-        self._identity = _pool(settings.identity_dsn, 2, settings.max_waiting)
-        self._platform = _pool(settings.platform_dsn, 2, settings.max_waiting)
+        self._app = self._pool(settings.app_dsn, settings.pool_size, settings.max_waiting)
+        self._identity = self._pool(settings.identity_dsn, 2, settings.max_waiting)
+        self._platform = self._pool(settings.platform_dsn, 2, settings.max_waiting)
+        self._recovering = False
+
+    @property
+    def recovering(self) -> bool:
+        """Whether shops are still coming back, as far as this process has heard."""
+        return self._recovering
 
     async def open(self) -> None:
         """Start the pools; they connect in the background, so that a process starts while the database is away."""
@@ -55,16 +87,16 @@ class Database:
                 where a result is, or at the end. For short writes; COPY is not possible in it.
 
         Raises:
-            Busy: no connection could be had.
+            Busy: no connection could be had. Recovering: the shop is not back, and did not come in time.
         """
-        async with _one_of(self._app) as connection:
-            if pipelined:
+        async with self._one_of(self._app) as connection:
+            if pipelined and not self._recovering:
                 async with connection.pipeline(), connection.transaction():
                     await connection.execute(_NAME_SHOP, (str(shop_id),))
                     yield connection
                 return
             # Both in one message: half of what a page waits for would else be the way there and back.
-            await connection.execute(_BEGIN.format(shop_id.hex).encode(), prepare=False)
+            await self._begin(connection, shop_id)
             try:
                 yield connection
             except BaseException:
@@ -77,54 +109,94 @@ class Database:
     @asynccontextmanager
     async def directory(self) -> AsyncIterator[Connection]:
         """A connection that sees no shop's rows, only what all may read: the directory, plans, industries."""
-        async with _one_of(self._app) as connection:
+        async with self._one_of(self._app) as connection:
             yield connection
 
     @asynccontextmanager
-    async def identity(self) -> AsyncIterator[Connection]:
-        """A transaction over accounts, their sessions, and who works in which shop."""
-        async with _one_of(self._identity) as connection, connection.transaction():
+    async def identity(self, shop_id: UUID | None = None) -> AsyncIterator[Connection]:
+        """A transaction over accounts, their sessions, and who works in which shop.
+
+        Args:
+            shop_id: the only shop that it is about; without it, it is about all, and must wait for all.
+        """
+        async with self._one_of(self._identity) as connection, connection.transaction():
+            await self._wait_for(connection, shop_id)
             yield connection
 
     @asynccontextmanager
-    async def platform(self) -> AsyncIterator[Connection]:
-        """A transaction of an operator, who reads over all shops."""
-        async with _one_of(self._platform) as connection, connection.transaction():
+    async def platform(self, shop_id: UUID | None = None) -> AsyncIterator[Connection]:
+        """A transaction of an operator, who reads over all shops.
+
+        Args:
+            shop_id: see `identity`.
+        """
+        async with self._one_of(self._platform) as connection, connection.transaction():
+            await self._wait_for(connection, shop_id)
             yield connection
 
+    async def _begin(self, connection: Connection, shop_id: UUID) -> None:
+        if self._recovering:
+            try:
+                await connection.execute(_BEGIN_WAITING.format(shop_id.hex, shop_id).encode(), prepare=False)
+            except psycopg.Error as error:
+                with suppress(psycopg.Error):
+                    await connection.rollback()
+                if not isinstance(error, _OVER):
+                    raise
+                self._recovering = False
+            else:
+                return
+        await connection.execute(_BEGIN.format(shop_id.hex).encode(), prepare=False)
 
-def _pool(dsn: str, size: int, waiting: int) -> AsyncConnectionPool[Connection]:
-    return AsyncConnectionPool(
-        dsn,
-        min_size=1,
-        max_size=size,
-        max_waiting=waiting,
-        timeout=2.0,
-        open=False,
-        kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "ballast-mall"},
-        connection_class=psycopg.AsyncConnection[DictRow],
-        configure=_configure,
-    )
+    async def _wait_for(self, connection: Connection, shop_id: UUID | None) -> None:
+        if not self._recovering or shop_id is None:
+            return
+        try:
+            async with connection.transaction():
+                await connection.execute(_WAIT, (str(shop_id),), prepare=False)
+        except _OVER:
+            self._recovering = False
 
+    @asynccontextmanager
+    async def _one_of(self, pool: AsyncConnectionPool[Connection]) -> AsyncIterator[Connection]:
+        try:
+            connection = await pool.getconn()
+        except (PoolTimeout, TooManyRequests) as error:
+            raise Busy("the database has no free connection for this request", "Try again in a second.") from error
+        try:
+            yield connection
+        except psycopg.DatabaseError as error:
+            if not (error.sqlstate or "").startswith(_NOT_BACK):
+                raise
+            self._recovering = True
+            what = error.diag.message_primary or str(error)
+            raise Recovering(what, all_shops=error.sqlstate == _OF_ALL) from error
+        finally:
+            broken = connection.broken
+            await pool.putconn(connection)
+            if broken:
+                # The server went away, and those that were idle meanwhile are broken as well: not one request for each.
+                await pool.check()
 
-async def _configure(connection: Connection) -> None:
-    """Statements are prepared when they come the second time: planning some of them takes longer than running them."""
-    connection.prepare_threshold = 1
-    connection.prepared_max = 250
+    def _pool(self, dsn: str, size: int, waiting: int) -> AsyncConnectionPool[Connection]:
+        return AsyncConnectionPool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            max_waiting=waiting,
+            timeout=2.0,
+            # Tries that fail come ever more seldom until then; after it, whenever somebody wants a connection. With the
+            # default of five minutes a database that is back after two would not be looked for in the next two.
+            reconnect_timeout=3.0,
+            open=False,
+            kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "ballast-mall"},
+            connection_class=psycopg.AsyncConnection[DictRow],
+            configure=self._configure,
+        )
 
-
-@asynccontextmanager
-async def _one_of(pool: AsyncConnectionPool[Any]) -> AsyncIterator[Connection]:
-    try:
-        connection = await pool.getconn()
-    except (PoolTimeout, TooManyRequests) as error:
-        raise Busy("the database has no free connection for this request", "Try again in a second.") from error
-    try:
-        yield connection
-    finally:
-        broken = connection.broken
-        await pool.putconn(connection)
-        if (
-            broken
-        ):  # the server went away, and those that were idle meanwhile are broken as well: not one request for each
-            await pool.check()
+    async def _configure(self, connection: Connection) -> None:
+        """Statements are prepared when they come the second time: planning some of them takes longer than running them."""
+        connection.prepare_threshold = 1
+        connection.prepared_max = 250
+        row = await (await connection.execute(_IS_RECOVERING, prepare=False)).fetchone()
+        self._recovering = row is not None and row["it_is"]
