@@ -17,7 +17,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ballast.errors import BallastError
 from ballast.mall.settings import Settings
@@ -34,8 +34,13 @@ SELECT EXISTS (
     SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
     WHERE p.proname = 'ensure_tenant' AND n.nspname = 'ballast') AS it_is
 """
-_OVER = (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName, psycopg.errors.InsufficientPrivilege)
-"""The function is gone, or its schema, or that is closed: all are back."""
+_OVER = (
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.UndefinedTable,
+)
+"""The function is gone, or its schema, or that is closed, or its table went while it ran: all are back."""
 _NOT_BACK = "BL0"
 """So begin the SQLSTATEs with which a database under recovery refuses."""
 _OF_ALL = "BL002"
@@ -54,13 +59,49 @@ class Recovering(BallastError):
         """It takes until every shop is back."""
 
 
+class _Door:
+    """A pool, and how many may wait for its connections.
+
+    The pool could count itself, but takes those who gave up for waiting until it has a connection again, and where the database was
+    away for long it tries to connect for those alone whom it lets wait: with nobody let in any more, never again."""
+
+    def __init__(self, pool: AsyncConnectionPool[Connection], most_waiting: int) -> None:
+        self.pool = pool
+        self._most, self._waiting = most_waiting, 0
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[Connection]:
+        """A connection; Busy."""
+        connection = await self._get()
+        try:
+            yield connection
+        finally:
+            broken = connection.broken
+            await self.pool.putconn(connection)
+            if broken:
+                # The server went away, and those that were idle meanwhile are broken as well: not one request for each.
+                await self.pool.check()
+
+    async def _get(self) -> Connection:
+        do = "Try again in a second."
+        if self._waiting >= self._most:
+            raise Busy(f"{self._waiting} requests wait for a connection to the database already", do)
+        self._waiting += 1
+        try:
+            return await self.pool.getconn()
+        except PoolTimeout as error:
+            raise Busy("the database has no free connection for this request", do) from error
+        finally:
+            self._waiting -= 1
+
+
 class Database:
     """The pools of one process. Opened and closed by who owns the process (``web.app``, the worker)."""
 
     def __init__(self, settings: Settings) -> None:
-        self._app = self._pool(settings.app_dsn, settings.pool_size, settings.max_waiting)
-        self._identity = self._pool(settings.identity_dsn, 2, settings.max_waiting)
-        self._platform = self._pool(settings.platform_dsn, 2, settings.max_waiting)
+        self._app = self._door(settings.app_dsn, settings.pool_size, settings.max_waiting)
+        self._identity = self._door(settings.identity_dsn, 2, settings.max_waiting)
+        self._platform = self._door(settings.platform_dsn, 2, settings.max_waiting)
         self._recovering = False
 
     @property
@@ -70,13 +111,13 @@ class Database:
 
     async def open(self) -> None:
         """Start the pools; they connect in the background, so that a process starts while the database is away."""
-        for pool in (self._app, self._identity, self._platform):
-            await pool.open()
+        for door in (self._app, self._identity, self._platform):
+            await door.pool.open()
 
     async def close(self) -> None:
         """Close every connection."""
-        for pool in (self._app, self._identity, self._platform):
-            await pool.close()
+        for door in (self._app, self._identity, self._platform):
+            await door.pool.close()
 
     @asynccontextmanager
     async def shop(self, shop_id: UUID, *, pipelined: bool = False) -> AsyncIterator[Connection]:
@@ -89,7 +130,7 @@ class Database:
         Raises:
             Busy: no connection could be had. Recovering: the shop is not back, and did not come in time.
         """
-        async with self._one_of(self._app) as connection:
+        async with self._app.one() as connection, self._hearing():
             if pipelined and not self._recovering:
                 async with connection.pipeline(), connection.transaction():
                     await connection.execute(_NAME_SHOP, (str(shop_id),))
@@ -109,7 +150,7 @@ class Database:
     @asynccontextmanager
     async def directory(self) -> AsyncIterator[Connection]:
         """A connection that sees no shop's rows, only what all may read: the directory, plans, industries."""
-        async with self._one_of(self._app) as connection:
+        async with self._app.one() as connection, self._hearing():
             yield connection
 
     @asynccontextmanager
@@ -119,7 +160,7 @@ class Database:
         Args:
             shop_id: the only shop that it is about; without it, it is about all, and must wait for all.
         """
-        async with self._one_of(self._identity) as connection, connection.transaction():
+        async with self._identity.one() as connection, self._hearing(), connection.transaction():
             await self._wait_for(connection, shop_id)
             yield connection
 
@@ -130,7 +171,7 @@ class Database:
         Args:
             shop_id: see `identity`.
         """
-        async with self._one_of(self._platform) as connection, connection.transaction():
+        async with self._platform.one() as connection, self._hearing(), connection.transaction():
             await self._wait_for(connection, shop_id)
             yield connection
 
@@ -158,32 +199,22 @@ class Database:
             self._recovering = False
 
     @asynccontextmanager
-    async def _one_of(self, pool: AsyncConnectionPool[Connection]) -> AsyncIterator[Connection]:
+    async def _hearing(self) -> AsyncIterator[None]:
+        """Hears from the database that shops are still coming back."""
         try:
-            connection = await pool.getconn()
-        except (PoolTimeout, TooManyRequests) as error:
-            raise Busy("the database has no free connection for this request", "Try again in a second.") from error
-        try:
-            yield connection
+            yield
         except psycopg.DatabaseError as error:
             if not (error.sqlstate or "").startswith(_NOT_BACK):
                 raise
             self._recovering = True
             what = error.diag.message_primary or str(error)
             raise Recovering(what, all_shops=error.sqlstate == _OF_ALL) from error
-        finally:
-            broken = connection.broken
-            await pool.putconn(connection)
-            if broken:
-                # The server went away, and those that were idle meanwhile are broken as well: not one request for each.
-                await pool.check()
 
-    def _pool(self, dsn: str, size: int, waiting: int) -> AsyncConnectionPool[Connection]:
-        return AsyncConnectionPool(
+    def _door(self, dsn: str, size: int, most_waiting: int) -> _Door:
+        pool = AsyncConnectionPool(
             dsn,
             min_size=1,
             max_size=size,
-            max_waiting=waiting,
             timeout=2.0,
             # Tries that fail come ever more seldom until then; after it, whenever somebody wants a connection. With the
             # default of five minutes a database that is back after two would not be looked for in the next two.
@@ -193,6 +224,7 @@ class Database:
             connection_class=psycopg.AsyncConnection[DictRow],
             configure=self._configure,
         )
+        return _Door(pool, most_waiting)
 
     async def _configure(self, connection: Connection) -> None:
         """Statements are prepared when they come the second time: planning some of them takes longer than running them."""
