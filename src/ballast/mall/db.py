@@ -62,8 +62,8 @@ class Recovering(BallastError):
 class _Door:
     """A pool, and how many may wait for its connections.
 
-    The pool could count itself, but takes those who gave up for waiting until it has a connection again, and where the database was
-    away for long it tries to connect for those alone whom it lets wait: with nobody let in any more, never again."""
+    The pool could count itself, but takes those who gave up for waiting until it has a connection again; and where the database
+    was away for long it connects for those alone whom it lets wait: with nobody let in any more, never again."""
 
     def __init__(self, pool: AsyncConnectionPool[Connection], most_waiting: int) -> None:
         self.pool = pool
