@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 
 from ballast.errors import BallastError
 from ballast.mall import orders, outbox, platform, queries, signin, webhooks
-from ballast.mall.db import Database
+from ballast.mall.db import Database, Recovering
 from ballast.mall.payments.callbacks import send_refund
 from ballast.mall.payments.provider import Provider
 
@@ -152,7 +152,10 @@ def queue(
 
     def every(cron: str, name: str, work: Callable[[datetime], Awaitable[int]]) -> None:
         async def task(timestamp: int) -> None:
-            await work(datetime.now(UTC))
+            try:
+                await work(datetime.now(UTC))
+            except Recovering as error:  # what is due is found when all shops are back
+                _log.info("%s waits: %s", name, error)
 
         # Of each kind one at a time: a run that takes longer than its interval is not overtaken by the next.
         app.periodic(cron=cron)(app.task(name=name, queueing_lock=name, lock=name)(task))

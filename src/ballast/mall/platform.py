@@ -53,6 +53,8 @@ class Opening(msgspec.Struct, frozen=True):
     """None: a month's trial"""
     owner: UUID | None = None
     """the account that owns it; None: by invitation"""
+    shop_id: UUID | None = None
+    """None: a new one is made"""
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -116,7 +118,7 @@ async def open_shop(connection: Connection, asked: Opening, by: By, now: datetim
         raise Refused("shop.slug", f"{slug!r} cannot be a shop's address.", "Take a to z, 0 to 9 and -, at most 40.")
     if not 1 <= len(name) <= 60 or len(asked.name_en.strip()) > 60:
         raise Refused("shop.name", "A shop's name has 1 to 60 characters.")
-    shop_id = new_id()
+    shop_id = asked.shop_id or new_id()
     values = {
         "shop_id": shop_id,
         "slug": slug,

@@ -17,7 +17,7 @@ from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler, Message, Scope
 
 from ballast.errors import StoreError
-from ballast.mall.db import Busy, Database
+from ballast.mall.db import Busy, Database, Recovering
 from ballast.mall.picture_store import PictureStore
 from ballast.mall.pictures import Pictures
 from ballast.mall.settings import Settings
@@ -101,6 +101,9 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         before_send=[_with_headers],
         exception_handlers={
             Busy: _busy,
+            Recovering: _coming_back,
+            psycopg.errors.UndefinedTable: _no_structure,
+            psycopg.errors.InvalidSchemaName: _no_structure,
             psycopg.OperationalError: _away,
             StoreError: _no_store,
             psycopg.DataError: _unfit,
@@ -174,6 +177,19 @@ def _away(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     return _said(request, 503, "common.error.away", {"Retry-After": "2"})
 
 
+def _coming_back(request: Request[Any, Any, Any], error: Recovering) -> Response[Any]:
+    _log.info("%s", error)
+    name = "common.error.coming_back_all" if error.all_shops else "common.error.coming_back"
+    wait = {"Retry-After": "10" if error.all_shops else "1"}
+    return _said(request, 503, name, wait, code="coming_back")
+
+
+def _no_structure(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    # A server that is being set up, or rebuilt after a loss; a fault of ours would be here as well, so it is said aloud.
+    _log.error("the database lacks what this version expects: %s", error)
+    return _said(request, 503, "common.error.away", {"Retry-After": "2"})
+
+
 def _no_store(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     _log.warning("%s", error)
     return _said(request, 503, "common.error.store", {"Retry-After": "5"})
@@ -196,10 +212,10 @@ def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[
 
 
 def _said(
-    request: Request[Any, Any, Any], status: int, name: str, headers: dict[str, str] | None = None
+    request: Request[Any, Any, Any], status: int, name: str, headers: dict[str, str] | None = None, *, code: str = ""
 ) -> Response[Any]:
     if _by_program(request):
-        return problems.respond(request, status, headers=headers)
+        return problems.respond(request, status, code=code, headers=headers)
     return page(request, "common/error.html", status=status, headers=headers, name=name, code=status)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from litestar import Request, Response
@@ -18,8 +19,9 @@ from litestar.exceptions import NotAuthorizedException, NotFoundException, Permi
 from litestar.handlers.base import BaseRouteHandler
 from litestar.response import Redirect
 
-from ballast.mall import sessions, staff
+from ballast.mall import catalog, sessions, staff
 from ballast.mall.audit import By
+from ballast.mall.db import Database
 from ballast.mall.rules.permissions import Permission, may
 from ballast.mall.rules.standing import Standing
 from ballast.mall.sessions import Session
@@ -86,7 +88,8 @@ async def works_there(connection: _Connection, handler: BaseRouteHandler) -> Non
     """Guard of a shop's admin, whose path names the shop by ``slug``."""
     visit = await _visit(connection)
     slug = str(connection.path_params.get("slug", ""))
-    async with connection.app.state.db.identity() as database:
+    db: Database = connection.app.state.db
+    async with db.identity(await _to_wait_for(db, slug)) as database:
         shop = await staff.membership(database, visit.session.account_id, slug)
     if shop is None:
         raise NotFoundException
@@ -138,6 +141,15 @@ async def _visit(connection: _Connection) -> Visit:
     # In the scope itself, which is this request's alone; a server may hand its state to several.
     connection.scope["user"] = visit
     return visit
+
+
+async def _to_wait_for(db: Database, slug: str) -> UUID | None:
+    """The shop of a slug, where shops are still coming back; else there is nothing to wait for."""
+    if not db.recovering:
+        return None
+    async with db.directory() as connection:
+        found = await catalog.entry(connection, slug)
+    return found.shop_id if found else None
 
 
 def _visit_of(request: Request[Any, Any, Any]) -> Visit:

@@ -296,7 +296,7 @@ def actor_of(shop_visit: ShopVisit) -> str:
 
 async def names_of(db: Database, shop_visit: ShopVisit) -> dict[str, str]:
     """Actor → name, of the shop's people."""
-    async with db.identity() as connection:
+    async with db.identity(shop_visit.shop.shop_id) as connection:
         members = await staff.members(connection, shop_visit.shop.shop_id)
     return {f"account:{one.account_id}": one.name for one in members}
 

@@ -40,7 +40,7 @@ async def invite(
     """A link by which somebody joins, shown on this answer alone."""
     role = (await form(request)).text("role")
     try:
-        async with db.identity() as connection:
+        async with db.identity(shop_visit.shop.shop_id) as connection:
             token = await staff.invite(connection, shop_visit.shop.shop_id, role, shop_visit.by, shop_visit.visit.now)
     except Refused as error:
         return await _page(request, shop_visit, db, error)
@@ -60,7 +60,7 @@ async def withdraw(
         await staff.withdraw(connection, shop_visit.shop.shop_id, link, shop_visit.by, shop_visit.visit.now)
 
     return await deed(
-        db.identity(),
+        db.identity(shop_visit.shop.shop_id),
         work,
         lambda error: _page(request, shop_visit, db, error),
         f"{root(shop_visit)}/staff?said=saved",
@@ -91,13 +91,15 @@ async def change_member(
     # Who has removed himself, or is an owner no more, has no business on this page.
     still = what == "sessions" or account_id != shop_visit.visit.session.account_id or sent.text("role") == "owner"
     to = f"{root(shop_visit)}/staff?said=saved" if still else "/merchant"
-    return await deed(db.identity(), work, lambda error: _page(request, shop_visit, db, error), to)
+    return await deed(
+        db.identity(shop_visit.shop.shop_id), work, lambda error: _page(request, shop_visit, db, error), to
+    )
 
 
 async def _page(
     request: Request[Any, Any, Any], shop_visit: ShopVisit, db: Database, refused: Refused | None = None
 ) -> Response[str]:
-    async with db.identity() as connection:
+    async with db.identity(shop_visit.shop.shop_id) as connection:
         members = await staff.members(connection, shop_visit.shop.shop_id)
         invitations = await staff.invitations(connection, shop_visit.shop.shop_id, shop_visit.visit.now)
         most = await staff.most(connection, shop_visit.shop.shop_id)

@@ -12,6 +12,7 @@ from litestar.params import Body
 
 from ballast.mall import platform
 from ballast.mall.db import Database
+from ballast.mall.ids import new_id
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.guard import Visit
@@ -48,9 +49,10 @@ async def open_shop(
 ) -> Response[str]:
     """Opens it. The invitation is shown on this answer alone: what is kept of it is a hash. Sent again, the form is refused,
     since the shop has its address by then."""
-    asked = platform.Opening(**msgspec.structs.asdict(data))
+    shop_id = new_id()
+    asked = platform.Opening(**msgspec.structs.asdict(data), shop_id=shop_id)
     try:
-        async with db.platform() as connection:
+        async with db.platform(shop_id) as connection:
             opened = await platform.open_shop(connection, asked, visit.by, visit.now)
     except Refused as error:
         return await _form(request, visit, db, data, error)

@@ -82,7 +82,7 @@ async def move(
 ) -> Response[Any]:
     """Suspend, reopen or close."""
     try:
-        async with db.platform() as connection:
+        async with db.platform(shop_id) as connection:
             match data.move:
                 case "suspend":
                     await platform.suspend(connection, shop_id, data.reason, visit.by, visit.now)
@@ -106,7 +106,7 @@ async def subscribe(
     """Months that were paid for."""
     try:
         paid_fen = parse_yuan(data.paid_yuan)
-        async with db.platform() as connection:
+        async with db.platform(shop_id) as connection:
             await service.subscribe(
                 connection, shop_id, data.key, data.plan, data.months, paid_fen, visit.by, visit.now
             )
@@ -125,7 +125,7 @@ async def extend(
 ) -> Response[Any]:
     """Days that are given."""
     try:
-        async with db.platform() as connection:
+        async with db.platform(shop_id) as connection:
             await service.extend_service(connection, shop_id, data.key, data.days, data.reason, visit.by, visit.now)
     except Refused as error:
         return await _page(request, shop_id, visit, db, error)
@@ -142,7 +142,7 @@ async def add_host(
 ) -> Response[Any]:
     """Another way to it."""
     try:
-        async with db.platform() as connection:
+        async with db.platform(shop_id) as connection:
             await platform.add_host(connection, shop_id, data.host, visit.by, visit.now)
     except Refused as error:
         return await _page(request, shop_id, visit, db, error)
@@ -157,7 +157,7 @@ async def remove_host(
     db: NamedDependency[Database],
 ) -> Response[Any]:
     """One way less."""
-    async with db.platform() as connection:
+    async with db.platform(shop_id) as connection:
         await platform.remove_host(connection, shop_id, data.host, visit.by, visit.now)
     return _back(shop_id, "saved")
 
@@ -172,7 +172,7 @@ async def set_industry(
 ) -> Response[Any]:
     """Another industry."""
     try:
-        async with db.platform() as connection:
+        async with db.platform(shop_id) as connection:
             await platform.set_industry(connection, shop_id, data.industry, visit.by, visit.now)
     except Refused as error:
         return await _page(request, shop_id, visit, db, error)
@@ -188,7 +188,7 @@ async def invite_owner(
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
     """Another invitation to own it, shown on this answer alone."""
-    async with db.platform() as connection:
+    async with db.platform(shop_id) as connection:
         shop = await platform.shop(connection, shop_id)
         if shop is None:
             raise NotFoundException
@@ -208,7 +208,7 @@ async def invite_owner(
 async def _page(
     request: Request[Any, Any, Any], shop_id: UUID, visit: Visit, db: Database, refused: Refused | None = None
 ) -> Response[str]:
-    async with db.platform() as connection:
+    async with db.platform(shop_id) as connection:
         shop = await platform.shop(connection, shop_id)
         if shop is None:
             raise NotFoundException
@@ -217,7 +217,7 @@ async def _page(
         extensions = await service.extensions(connection, shop_id)
         lines = await audit.platform_lines(connection, shop_id=shop_id, most=20)
         plans, industries = await terms(connection)
-    async with db.identity() as connection:
+    async with db.identity(shop_id) as connection:
         members = await staff.members(connection, shop_id)
         invitations = await staff.invitations(connection, shop_id, visit.now)
     return platform_page(

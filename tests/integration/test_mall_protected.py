@@ -1,0 +1,269 @@
+"""The mall under the vault: a drill is equal, one shop goes back while the others sell, and after a loss of everything each shop is
+served as soon as somebody comes to it.
+
+The tests of this file share a platform and follow one another; the last one loses its server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from ballast.mall import jobs
+from ballast.mall.migrate import migrate
+from ballast.mall.seed import DEMO_LOGIN, seed
+from ballast.mall.web.app import create_app
+from ballast.postgres import EmbeddedServer
+from ballast.recovery import Wish, recover
+from ballast.up import tenants
+from ballast.vault.config import Tenants
+from ballast.vault.moment import show
+from ballast.vault.vault import Vault
+from tests import fix_postgres
+from tests.commands import ballast
+from tests.fix_mall import Goods, MallDatabase, Shop
+from tests.fix_people import Visitor, first_operator_link, token_in, with_database
+from tests.fix_protected import Protected
+from tests.integration.mall.bringing import books_balance, rows, stock_adds_up
+from tests.integration.mall.shopping import Shopper, checkout_form
+from tests.kept import contents
+
+SHOPS, ORDERS, PRODUCTS = 20, 8, 5
+PASSWORD = "four plain words here"
+_CHILDREN_FIRST = ("posting", "refund", "payment", "shipment", "order_event", "order_line", "orders")
+_FOREIGN_KEYS = """
+SELECT conrelid::regclass::text, confrelid::regclass::text,
+       (SELECT array_agg(attname ORDER BY n) FROM unnest(conkey) WITH ORDINALITY k(attnum, n) JOIN pg_attribute a USING (attnum) WHERE attrelid = conrelid),
+       (SELECT array_agg(attname ORDER BY n) FROM unnest(confkey) WITH ORDINALITY k(attnum, n) JOIN pg_attribute a USING (attnum) WHERE attrelid = confrelid)
+  FROM pg_constraint WHERE contype = 'f' AND connamespace = 'mall'::regnamespace
+"""
+
+
+@dataclass
+class Platform:
+    """A seeded mall, its recorder and its vault."""
+
+    server: EmbeddedServer
+    database: MallDatabase
+    protected: Protected
+    slugs: tuple[str, ...]
+
+    def shop(self, number: int) -> Shop:
+        """A seeded shop, and one of its goods."""
+        slug = self.slugs[number]
+        [(shop_id, product_id, sku_id)] = self.database.run(
+            "SELECT k.shop_id, k.product_id, k.sku_id FROM mall.directory d JOIN mall.product p USING (shop_id)"
+            " JOIN mall.sku k USING (shop_id, product_id) JOIN mall.stock s USING (shop_id, sku_id)"
+            " WHERE d.slug = %s AND p.status = 'on_sale' AND k.active ORDER BY s.on_hand - s.reserved DESC LIMIT 1",
+            slug,
+        )
+        return Shop(self.database, shop_id, slug, [Goods(product_id, [sku_id])])
+
+    def whole(self) -> None:
+        """Foreign keys hold, books balance, stock adds up: in every shop."""
+        for child, parent, columns, keys in self.database.run(_FOREIGN_KEYS):
+            pairs = " AND ".join(f"p.{key} = c.{column}" for column, key in zip(columns, keys, strict=True))
+            full = " AND ".join(f"c.{column} IS NOT NULL" for column in columns)
+            orphans = (
+                f"SELECT count(*) FROM {child} c WHERE {full} AND NOT EXISTS (SELECT FROM {parent} p WHERE {pairs})"
+            )
+            assert self.database.run(orphans) == [(0,)], (child, parent)
+        books_balance(self.database)
+        stock_adds_up(self.database)
+
+    def command(self, *arguments: str) -> str:
+        """A command with the settings of this platform, which must be content; what it says."""
+        said = ballast(*arguments, "--config", str(self.protected.config_path))
+        assert said.returncode == 0, said.stdout + said.stderr
+        return said.stdout
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[Platform]:
+    folder = Path(tempfile.mkdtemp(prefix="ballast-test-", dir="/tmp"))
+    folder.chmod(0o755)
+    server = EmbeddedServer(folder / "server", settings={"fsync": "off"})
+    protected = None
+    try:
+        server.start()
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute("CREATE DATABASE mall")
+        database = MallDatabase(server.dsn("mall"))
+        migrate(database.dsn)
+        jobs.install(database.dsn)
+        with psycopg.connect(database.dsn) as connection:
+            shared = tenants.shared(connection)
+        db = fix_postgres.Database(server, 18, "mall")
+        protected = Protected(db, folder, Tenants(column="shop_id", shared=tuple(shared)))
+        protected.protect()
+        protected.start()
+        kept = {"pictures": str(folder / "pictures"), "sandbox_file": str(folder / "sandbox.sqlite")}
+        seeded = seed(
+            database.settings(**kept), shops=SHOPS, orders=ORDERS, products=PRODUCTS, pictures=0, password=PASSWORD
+        )
+        yield Platform(server, database, protected, seeded.slugs)
+    finally:
+        if protected is not None:
+            protected.end()
+        server.discard()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def web(platform: Platform, **settings: Any) -> Iterator[TestClient[Litestar]]:
+    """A web process's application, as it goes on through all that happens to the database."""
+    with TestClient(create_app(platform.database.settings(sandbox_url="http://127.0.0.1:9", **settings))) as client:
+        client.headers["Accept-Language"] = "en"
+        yield client
+
+
+def bought(client: TestClient[Litestar], shop: Shop) -> None:
+    """Somebody new buys there, at the price that the address makes it."""
+    client.cookies = httpx.Cookies()  # somebody new
+    shopper = Shopper(client, shop)
+    shopper.send("/cart/add", sku=str(shop.goods[0].sku_ids[0]), quantity="1")
+    page = shopper.see("/checkout")
+    for _ in "12":
+        data = {"_csrf_token": client.cookies["csrftoken"], **checkout_form(page)}
+        answer = client.post(f"{shopper.base}/checkout", data=data, follow_redirects=False)
+        if answer.status_code == 303:
+            return
+        page = answer.text
+    raise AssertionError((answer.status_code, re.findall(r'role="alert"[^<]*<?[^<]*', page), page[:500]))
+
+
+def of_shop(platform: Platform, shop: Shop) -> dict[str, list[bytes]]:
+    """All that a shop has, but how many looked at it: that is written when it suits."""
+    found = contents(platform.protected.db, but=("visit_hour",))
+    name = str(shop.shop_id).encode()
+    return {
+        table: [line for line in lines if name in line] for table, lines in found.items() if table.startswith("mall.")
+    }
+
+
+def test_a_drill_of_all_shops_is_equal(platform: Platform) -> None:
+    with web(platform) as client:
+        bought(client, platform.shop(3))
+    said = platform.command("drill", "--all")
+    assert "EQUAL" in said
+    assert f"{SHOPS} of {SHOPS} tenants" in said
+
+
+def test_a_shop_goes_back_with_all_that_hangs_together_while_others_sell(platform: Platform) -> None:
+    harmed, selling = platform.shop(0), platform.shop(1)
+    good, cut = of_shop(platform, harmed), show(platform.protected.look().cut)
+    before = rows(platform.database)["orders"]
+    for table in _CHILDREN_FIRST:
+        platform.database.run(f"DELETE FROM mall.{table} WHERE shop_id = %s", harmed.shop_id)
+    platform.database.run("UPDATE mall.sku SET price_fen = 1, compare_at_fen = NULL WHERE shop_id = %s", harmed.shop_id)
+    platform.database.run("DELETE FROM mall.stock WHERE shop_id = %s", harmed.shop_id)
+    assert of_shop(platform, harmed) != good
+    with web(platform) as client:
+        bought(client, selling)
+        changed = platform.command("changes", "--vault", platform.protected.config.vault, "--tenant", str(harmed.shop_id), "--from", cut)  # fmt: skip
+        assert "mall.orders" in changed
+        platform.command("rewind", "--tenant", str(harmed.shop_id), "--at", cut)
+        assert of_shop(platform, harmed) == good
+        assert rows(platform.database)["orders"] == before + 1, "what others sold meanwhile stays"
+        platform.whole()
+        bought(client, harmed)
+    platform.whole()
+    platform.protected.verified()
+
+
+def test_after_the_loss_of_everything_a_shop_is_there_when_somebody_comes(platform: Platform) -> None:
+    asked, unasked = platform.shop(4), platform.shop(5)
+    token = with_database(platform.database, first_operator_link)
+    over = threading.Event()
+    with web(platform) as client, ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as at_end:
+        at_end.callback(over.set)
+        operator = Visitor(client)
+        assert operator.make_account(token, "root").status_code == 303
+        merchant = Visitor(client)
+        assert merchant.sign_in(DEMO_LOGIN, PASSWORD).status_code == 303
+        assert operator.get("/platform").status_code == 200
+        guest = Visitor(client)
+        before, sums = rows(platform.database), of_shop(platform, unasked)
+
+        platform.server.discard()  # killed, and its folder is removed
+        platform.protected.stop()
+        lost = _settled(guest, f"/s/{asked.slug}/", 503)
+        assert int(lost.headers["retry-after"]) > 0
+
+        platform.server.start()
+        with psycopg.connect(platform.server.dsn(), autocommit=True) as connection:
+            connection.execute("CREATE DATABASE mall")
+        assert _settled(guest, f"/s/{asked.slug}/", 503).headers["retry-after"]
+        vault = Vault.open(platform.protected.config.vault)
+        running = pool.submit(recover, vault, vault.resolve(None), platform.database.dsn, Wish(asked_only=over))
+        _settled(guest, f"/s/{asked.slug}/", 200, until=lambda: not running.done())
+        back = platform.database.run("SELECT tenant FROM ballast_recovery.tenant WHERE back_at IS NOT NULL")
+        assert back == [(str(asked.shop_id),)], "nobody asked for another one"
+        bought(client, asked)
+        # Merchants of a shop wait for that shop alone; what looks at all shops says that it cannot yet.
+        _settled(merchant, f"/merchant/{unasked.slug}", 200)
+        for visitor, path in ((operator, "/platform"), (merchant, "/merchant")):
+            # The first answer may be that a connection of long ago is broken.
+            told = [visitor.get(path) for _ in "12"][1]
+            assert (told.status_code, told.headers["retry-after"]) == (503, "10"), told.text
+            assert "brought back" in told.text
+        assert operator.get("/platform/shops").status_code == 200
+        opened = operator.post(
+            "/platform/open", {"slug": "new", "name": "New", "industry": "food", "plan": "basic", "language": "en"}
+        )
+        assert opened.status_code == 200, opened.text
+        assert token_in(opened.text)
+        client.cookies = httpx.Cookies()  # somebody new
+        assert client.get("/s/new/").status_code == 200
+        over.set()
+        running.result(30)
+
+        # Nobody recovers just now: a shop that is not back is not served, and not as an empty one either.
+        third = platform.slugs[6]
+        client.cookies = httpx.Cookies()  # somebody new
+        waiting = client.get(f"/s/{third}/")
+        assert (waiting.status_code, waiting.headers["retry-after"]) == (503, "1")
+        refused = client.get(f"/api/v1/shops/{third}")
+        assert (refused.status_code, refused.json()["code"]) == (503, "coming_back")
+
+        assert recover(vault, vault.resolve(None), platform.database.dsn).proven
+        for slug in platform.slugs:
+            assert client.get(f"/s/{slug}/").status_code == 200
+        assert operator.get("/platform").status_code == 200
+        assert not client.app.state.db.recovering
+    after = rows(platform.database)
+    # One order and one shop more, and who came and went; what was there is there.
+    assert {table: after[table] for table in ("product", "sku", "posting", "refund")} == {
+        table: before[table] for table in ("product", "sku", "posting", "refund")
+    }
+    assert (after["orders"], after["shop"]) == (before["orders"] + 1, before["shop"] + 1)
+    assert of_shop(platform, unasked) == sums
+    platform.whole()
+
+
+def _settled(visitor: Visitor, path: str, status: int, until: Callable[[], bool] = lambda: True) -> httpx.Response:
+    """The answer, when it is that; meanwhile it may be 503 and nothing else that a browser would take for an answer."""
+    deadline = time.monotonic() + 60
+    while True:
+        answer = visitor.get(path)
+        if answer.status_code == status:
+            return answer
+        assert answer.status_code in (200, 503), answer.text
+        assert until(), "it has ended"
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.1)
