@@ -6,12 +6,15 @@ Buckets are hashes of who tries what from where. A login alone is never one: who
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from datetime import datetime, timedelta
+from ipaddress import IPv6Address, ip_address, ip_network
 from uuid import UUID
 
 from ballast.mall.db import Connection, Database
 from ballast.mall.queries import load
 from ballast.mall.rules.refused import Refused
+from ballast.mall.visitors import read_login
 
 _SQL = load("accounts")
 WINDOW = timedelta(minutes=15)
@@ -52,12 +55,11 @@ async def forget(connection: Connection, one: bytes) -> None:
 
 async def shopper_signs_in(db: Database, shop_id: UUID, login: str, address: str, now: datetime) -> None:
     """A shopper's try to sign in to a shop. Raises TooOften."""
-    typed = login.strip().lower()[:254]
     await _of_shopper(
         db,
         {
-            bucket("shopper", shop_id, address): MOST_FROM_ONE_ADDRESS,
-            bucket("shopper", shop_id, address, typed): MOST_FOR_ONE_LOGIN,
+            bucket("shopper", shop_id, network(address)): MOST_FROM_ONE_ADDRESS,
+            _of_login(shop_id, login, address): MOST_FOR_ONE_LOGIN,
         },
         now,
     )
@@ -66,12 +68,29 @@ async def shopper_signs_in(db: Database, shop_id: UUID, login: str, address: str
 async def shopper_signed_in(db: Database, shop_id: UUID, login: str, address: str) -> None:
     """It was the right password."""
     async with db.identity() as connection:
-        await forget(connection, bucket("shopper", shop_id, address, login.strip().lower()[:254]))
+        await forget(connection, _of_login(shop_id, login, address))
 
 
 async def shopper_registers(db: Database, shop_id: UUID, address: str, now: datetime) -> None:
     """A try to become a member of a shop; it tells whether a login is taken. Raises TooOften."""
-    await _of_shopper(db, {bucket("register", shop_id, address): MOST_REGISTERED_FROM_ONE_ADDRESS}, now)
+    await _of_shopper(db, {bucket("register", shop_id, network(address)): MOST_REGISTERED_FROM_ONE_ADDRESS}, now)
+
+
+def network(address: str) -> str:
+    """From where somebody tries. Of an IPv6 address the first 64 bits: the rest is the caller's own to choose anew each time."""
+    try:
+        read = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((read, 64), strict=False)) if isinstance(read, IPv6Address) else str(read)
+
+
+def _of_login(shop_id: UUID, login: str, address: str) -> bytes:
+    """The bucket of a login as it is looked up: one phone number is one, with blanks or hyphens in it or without."""
+    typed = login.strip().lower()[:254]
+    with suppress(Refused):  # one that nobody can have
+        typed = "".join(filter(None, read_login(login)))
+    return bucket("shopper", shop_id, network(address), typed)
 
 
 def bucket(*what: object) -> bytes:

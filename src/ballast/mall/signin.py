@@ -140,4 +140,4 @@ async def _count(connection: Connection, login: str, address: str, now: datetime
 
 
 def _bucket(login: str, address: str) -> bytes:
-    return attempts.bucket(login, address)
+    return attempts.bucket(login, attempts.network(address))

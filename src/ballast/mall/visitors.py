@@ -70,19 +70,37 @@ async def find(connection: Connection, token: str, now: datetime) -> Visitor | N
     )
 
 
+class Secret(msgspec.Struct, frozen=True):
+    """Whose login it is, and what is stored of the password."""
+
+    customer_id: UUID
+    password_hash: str | None
+
+
+async def hashed(login: str, password: str) -> str:
+    """What is stored of a new member's password. Tens of milliseconds of work: never while a connection is held.
+
+    Raises:
+        Refused: `login.unreadable`, `password.length`.
+    """
+    read_login(login)
+    passwords.check(password)
+    return await passwords.hashed(password)
+
+
 async def register(
-    connection: Connection, visitor: Visitor, *, login: str, password: str, name: str, now: datetime
+    connection: Connection, visitor: Visitor, *, login: str, password_hash: str, name: str, now: datetime
 ) -> Login:
     """Make the guest a customer of the shop, logged in.
 
     Args:
         login: a phone number (11 digits of China, or +…) or an e-mail address.
+        password_hash: of `hashed`.
 
     Raises:
-        Refused: `login.unreadable`, `login.taken`, `password.length`.
+        Refused: `login.unreadable`, `login.taken`.
     """
     phone, email = read_login(login)
-    passwords.check(password)
     customer_id = new_id()
     row = await (
         await connection.execute(
@@ -92,7 +110,7 @@ async def register(
                 "phone": phone,
                 "email": email,
                 "name": name.strip()[:60],
-                "password_hash": await passwords.hashed(password),
+                "password_hash": password_hash,
                 "now": now,
             },
         )
@@ -102,18 +120,28 @@ async def register(
     return await _become(connection, visitor, customer_id, now)
 
 
-async def login(connection: Connection, visitor: Visitor, *, login: str, password: str, now: datetime) -> Login:
-    """Log in; the guest's cart comes into the member's.
-
-    Raises:
-        Refused: `login.wrong`, the same for an unknown login and a wrong password.
-    """
+async def secret_of(connection: Connection, login: str) -> Secret | None:
+    """Whose login it is; None: nobody's. Refused (`login.unreadable`)."""
     phone, email = read_login(login)
     cursor = await connection.execute(queries.load("visitors").by_login, {"phone": phone, "email": email})
     row = await cursor.fetchone()
-    if not await passwords.matches(row["password_hash"] if row else None, password) or row is None:
+    return Secret(row["customer_id"], row["password_hash"]) if row else None
+
+
+async def proven(secret: Secret | None, password: str) -> UUID:
+    """The customer who knows the password. Tens of milliseconds of work: never while a connection is held.
+
+    Raises:
+        Refused: `login.wrong`, the same, after the same work, for an unknown login and a wrong password.
+    """
+    if not await passwords.matches(secret.password_hash if secret else None, password) or secret is None:
         raise Refused("login.wrong", "The login or the password is wrong.", "Try again, or register.")
-    return await _become(connection, visitor, row["customer_id"], now)
+    return secret.customer_id
+
+
+async def login(connection: Connection, visitor: Visitor, customer_id: UUID, now: datetime) -> Login:
+    """Log in who was `proven`; the guest's cart comes into the member's. Refused: `login.disabled`."""
+    return await _become(connection, visitor, customer_id, now)
 
 
 async def logout(connection: Connection, visitor: Visitor, now: datetime) -> Login:

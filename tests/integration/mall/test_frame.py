@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
+import psycopg
 import pytest
-from litestar import Litestar
+from litestar import Litestar, get
 from litestar.testing import TestClient
 
 from ballast.mall.settings import Settings
@@ -17,6 +19,21 @@ from tests.fix_mall import MallDatabase
 def client(mall_database: MallDatabase) -> Iterator[TestClient[Litestar]]:
     with TestClient(create_app(mall_database.settings(), handlers=[])) as client:
         yield client
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What the application writes into its log. (Litestar takes the handlers of the root logger away, and pytest's with them.)"""
+    lines: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(logging.Formatter().format(record))
+
+    kept, log = Kept(), logging.getLogger("ballast.mall.web.app")
+    log.addHandler(kept)
+    yield lines
+    log.removeHandler(kept)
 
 
 def test_every_answer_has_the_security_headers(client: TestClient[Litestar]) -> None:
@@ -39,3 +56,32 @@ def test_without_its_database_a_process_starts_and_says_503(mall_database: MallD
     with TestClient(create_app(away, handlers=[])) as client:
         answer = client.get("/healthz")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+def test_a_fault_is_a_page_and_stands_in_the_log(mall_database: MallDatabase, logged: list[str]) -> None:
+    @get("/breaks")
+    async def breaks() -> str:
+        raise ZeroDivisionError("a secret that no reader sees")
+
+    with TestClient(create_app(mall_database.settings(), handlers=[breaks])) as client:
+        client.cookies.set("lang", "en")
+        answer = client.get("/breaks")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "secret" not in answer.text
+    assert "GET /breaks broke" in "".join(logged)
+    assert "ZeroDivisionError" in "".join(logged)
+
+
+def test_a_table_that_somebody_dropped_is_a_database_that_is_away(
+    mall_database: MallDatabase, logged: list[str]
+) -> None:
+    @get("/breaks")
+    async def breaks() -> str:
+        raise psycopg.errors.UndefinedTable('relation "mall.page" does not exist')
+
+    with TestClient(create_app(mall_database.settings(), handlers=[breaks])) as client:
+        answer = client.get("/breaks")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "mall.page" not in answer.text
+    assert "mall.page" in "".join(logged)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from litestar.testing import TestClient
 
-from ballast.mall import cart, orders, visitors
+from ballast.mall import cart, orders, passwords, visitors
 from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
 from ballast.mall.rules.refused import Refused
 from ballast.mall.visitors import Login
-from tests.fix_mall import OpenShop
+from ballast.mall.web.app import create_app
+from tests.fix_mall import MallDatabase, OpenShop
+from tests.integration.mall.calling import shopper_of
 from tests.integration.mall.ordering import NOW, buy, in_shop
 
 
@@ -22,16 +25,14 @@ def test_what_a_guest_had_is_the_members_after_the_login(open_shop: OpenShop) ->
     async def story(c: Connection) -> tuple[Login, Login]:
         first = await visitors.open_guest(c, NOW)
         await cart.add(c, first.visitor.owner, one, 998, NOW)
-        member = await visitors.register(
-            c, first.visitor, login="138 0000 0000", password="correct horse", name="Lin", now=NOW
-        )
+        member = await _join(c, first.visitor, "138 0000 0000", "correct horse", "Lin")
         assert await visitors.find(c, first.token, NOW) is None
         guest = await visitors.open_guest(c, NOW)
         await cart.add(c, guest.visitor.owner, one, 3, NOW)
         await cart.add(c, guest.visitor.owner, two, 1, NOW)
         order = await buy(c, guest.visitor.owner, two)
         await cart.add(c, guest.visitor.owner, two, 1, NOW)
-        again = await visitors.login(c, guest.visitor, login="+8613800000000", password="correct horse", now=NOW)
+        again = await _enter(c, guest.visitor, "+8613800000000", "correct horse")
         assert again.visitor.customer_id == member.visitor.customer_id
         assert [(line.sku_id, line.quantity) for line in await cart.lines(c, again.visitor.owner)] == [
             (one, 999),
@@ -59,19 +60,19 @@ def test_a_wrong_password_and_an_unknown_login_look_the_same(open_shop: OpenShop
 
     async def story(c: Connection) -> None:
         guest = (await visitors.open_guest(c, NOW)).visitor
-        await visitors.register(c, guest, login="Lin@Example.com", password="correct horse", name="Lin", now=NOW)
+        await _join(c, guest, "Lin@Example.com", "correct horse", "Lin")
         said = set()
         for login, password in (("lin@example.com", "wrong horse"), ("nobody@example.com", "correct horse")):
             with pytest.raises(Refused) as refused:
-                await visitors.login(c, guest, login=login, password=password, now=NOW)
+                await _enter(c, guest, login, password)
             said.add((refused.value.key, refused.value.what))
         assert said == {("login.wrong", "The login or the password is wrong.")}
         with pytest.raises(Refused, match="Somebody is registered"):
-            await visitors.register(c, guest, login="lin@example.COM", password="other horse", name="", now=NOW)
+            await _join(c, guest, "lin@example.COM", "other horse", "")
         with pytest.raises(Refused, match="neither a phone"):
-            await visitors.register(c, guest, login="12345", password="other horse", name="", now=NOW)
+            await _join(c, guest, "12345", "other horse", "")
         with pytest.raises(Refused, match="8 to 200"):
-            await visitors.register(c, guest, login="a@b.cn", password="short", name="", now=NOW)
+            await _join(c, guest, "a@b.cn", "short", "")
 
     in_shop(shop, story)
 
@@ -104,3 +105,45 @@ def test_a_cart_takes_what_is_on_sale_in_this_shop(open_shop: OpenShop) -> None:
         assert await cart.lines(c, owner) == ()
 
     in_shop(shop, story)
+
+
+async def _join(c: Connection, visitor: visitors.Visitor, login: str, password: str, name: str) -> Login:
+    hashed = await visitors.hashed(login, password)
+    return await visitors.register(c, visitor, login=login, password_hash=hashed, name=name, now=NOW)
+
+
+async def _enter(c: Connection, visitor: visitors.Visitor, login: str, password: str) -> Login:
+    customer_id = await visitors.proven(await visitors.secret_of(c, login), password)
+    return await visitors.login(c, visitor, customer_id, NOW)
+
+
+def test_no_connection_is_held_while_passwords_are_worked_on(
+    mall_database: MallDatabase, open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = open_shop()
+    app = create_app(mall_database.settings())
+    held: list[int] = []
+    real = (passwords.matches, passwords.hashed)
+
+    def free() -> int:
+        return int(app.state.db._app.get_stats()["pool_available"]) - int(app.state.db._app.get_stats()["pool_size"])
+
+    async def matches(stored: str | None, password: str) -> bool:
+        held.append(free())
+        return await real[0](stored, password)
+
+    async def hashed(password: str) -> str:
+        held.append(free())
+        return await real[1](password)
+
+    monkeypatch.setattr(passwords, "matches", matches)
+    monkeypatch.setattr(passwords, "hashed", hashed)
+    with TestClient(app) as client:
+        program = shopper_of(client, shop)
+        member = {"login": "lin@example.com", "password": "four words in one"}
+        program.call("POST", "/sign-up", member, status=201)
+        shopper_of(client, shop).call("POST", "/sign-in", member)
+        client.get(f"/s/{shop.slug}/login")
+        form = {"_csrf_token": client.cookies["csrftoken"], **member}
+        assert client.post(f"/s/{shop.slug}/login", data=form, follow_redirects=False).status_code == 303
+    assert held == [0, 0, 0]

@@ -96,6 +96,10 @@ def test_attempts_go_on_for_a_day_or_a_little_more_and_spread() -> None:
         "64:ff9b::a9fe:a9fe",
         "2002:7f00:1::",
         "2001:0:1::1",
+        "::127.0.0.1",
+        "64:ff9b:1::7f00:1",
+        "fec0::1",
+        "192.88.99.1",
     ],
 )
 def test_an_address_that_is_not_of_the_public_internet_is_refused(address: str) -> None:

@@ -102,15 +102,18 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         exception_handlers={
             Busy: _busy,
             Recovering: _coming_back,
-            psycopg.errors.UndefinedTable: _no_structure,
-            psycopg.errors.InvalidSchemaName: _no_structure,
             psycopg.OperationalError: _away,
+            psycopg.errors.UndefinedTable: _gone,
+            psycopg.errors.InvalidSchemaName: _gone,
+            psycopg.errors.UndefinedColumn: _gone,
+            psycopg.errors.UndefinedFunction: _gone,
             StoreError: _no_store,
             psycopg.DataError: _unfit,
             UnicodeDecodeError: _unfit,
             guard.SignInNeeded: guard.to_signin,
             HTTPException: _refused,
             NotFoundException: _refused,
+            Exception: _broken,
         },
         openapi_config=None,
     )
@@ -184,10 +187,16 @@ def _coming_back(request: Request[Any, Any, Any], error: Recovering) -> Response
     return _said(request, 503, name, wait, code="coming_back")
 
 
-def _no_structure(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    # A server that is being set up, or rebuilt after a loss; a fault of ours would be here as well, so it is said aloud.
-    _log.error("the database lacks what this version expects: %s", error)
-    return _said(request, 503, "common.error.away", {"Retry-After": "2"})
+def _gone(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    # The server answers, and what stood in it does not: somebody dropped it, or it is being brought back. It is away.
+    _log.error("%s %s: %s", request.method, request.url.path, error)
+    return _said(request, 503, "common.error.away", {"Retry-After": "5"})
+
+
+def _broken(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    # A fault of ours: the reader gets a page, and who is on call the whole of it.
+    _log.error("%s %s broke", request.method, request.url.path, exc_info=error)
+    return _said(request, 500, "common.error.other")
 
 
 def _no_store(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

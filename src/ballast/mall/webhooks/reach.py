@@ -24,6 +24,8 @@ TIMEOUT_S = 10.0
 """For all of it: name, connection, answer."""
 EXCERPT_BYTES = 1_000
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# That Python calls global, and that may lead inside: IPv4 in IPv6 of old, NAT64 of one's own (RFC 8215), site-local, 6to4 relays.
+_INSIDE = tuple(map(ipaddress.ip_network, ("::/96", "64:ff9b:1::/48", "fec0::/10", "192.88.99.0/24")))
 
 
 class NotReached(BallastError):
@@ -70,6 +72,8 @@ def is_public(address: str) -> bool:
             return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
         if ip.sixtofour or ip.teredo:
             return False
+    if any(ip in network for network in _INSIDE):
+        return False
     return ip.is_global and not ip.is_multicast
 
 

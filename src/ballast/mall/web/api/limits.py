@@ -16,6 +16,7 @@ from litestar.exceptions import HTTPException, NotAuthorizedException, TooManyRe
 from litestar.handlers import HTTPRouteHandler
 from litestar.handlers.base import BaseRouteHandler
 
+from ballast.mall.attempts import network
 from ballast.mall.ids import token_hash
 from ballast.mall.settings import Settings
 from ballast.mall.web.guard import address_of
@@ -87,7 +88,7 @@ class Limits:
 
     def caller(self, connection: _Connection) -> None:
         """The address, and the caller where it names itself. Raises TooManyRequestsException."""
-        self._take(connection, self._addresses, address_of(connection))
+        self._take(connection, self._addresses, network(address_of(connection)))
         if said := connection.headers.get("authorization"):
             self._take(connection, self._callers, token_hash(said))
 

@@ -35,8 +35,12 @@ async def sign_up(
     entry, address = await entry_of(db, slug), address_of(request)
     await attempts.shopper_registers(db, entry.shop_id, address, datetime.now(UTC))
     async with shopper(db, request, slug) as call:
+        _ = call.known
+    # While the password is worked on, no connection is held.
+    hashed = await visitors.hashed(data.login, data.password)
+    async with shopper(db, request, slug) as call:
         made = await visitors.register(
-            call.connection, call.known, login=data.login, password=data.password, name=data.name, now=call.now
+            call.connection, call.known, login=data.login, password_hash=hashed, name=data.name, now=call.now
         )
     return shaped(made, LoginInfo)
 
@@ -49,9 +53,11 @@ async def sign_in(
     entry, address = await entry_of(db, slug), address_of(request)
     await attempts.shopper_signs_in(db, entry.shop_id, data.login, address, datetime.now(UTC))
     async with shopper(db, request, slug) as call:
-        entered = await visitors.login(
-            call.connection, call.known, login=data.login, password=data.password, now=call.now
-        )
+        _ = call.known
+        secret = await visitors.secret_of(call.connection, data.login)
+    customer_id = await visitors.proven(secret, data.password)
+    async with shopper(db, request, slug) as call:
+        entered = await visitors.login(call.connection, call.known, customer_id, call.now)
     await attempts.shopper_signed_in(db, entry.shop_id, data.login, address)
     return shaped(entered, LoginInfo)
 

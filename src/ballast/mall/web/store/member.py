@@ -56,15 +56,11 @@ async def login(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedD
         shop_id = (await entry_of(db, slug)).shop_id
         await attempts.shopper_signs_in(db, shop_id, typed, address, datetime.now(UTC))
         async with visiting(db, request, slug) as visit:
-            visit.enter(
-                await visitors.login(
-                    visit.connection,
-                    await visit.known(),
-                    login=typed,
-                    password=sent.secret("password"),
-                    now=visit.now,
-                )
-            )
+            secret = await visitors.secret_of(visit.connection, typed)
+        # While the password is worked on, no connection is held: shoppers would wait for who tries many.
+        customer_id = await visitors.proven(secret, sent.secret("password"))
+        async with visiting(db, request, slug) as visit:
+            visit.enter(await visitors.login(visit.connection, await visit.known(), customer_id, visit.now))
         await attempts.shopper_signed_in(db, shop_id, typed, address)
     except Refused as error:
         return await _form(request, slug, db, "login", error, typed)
@@ -80,13 +76,14 @@ async def register(
     try:
         shop_id = (await entry_of(db, slug)).shop_id
         await attempts.shopper_registers(db, shop_id, address_of(request), datetime.now(UTC))
+        hashed = await visitors.hashed(sent.text("login", 254), sent.secret("password"))
         async with visiting(db, request, slug) as visit:
             visit.enter(
                 await visitors.register(
                     visit.connection,
                     await visit.known(),
                     login=sent.text("login", 254),
-                    password=sent.secret("password"),
+                    password_hash=hashed,
                     name=sent.text("name", 60),
                     now=visit.now,
                 )
