@@ -14,7 +14,7 @@ from ballast.mall.promotions import Named, NewCoupon, NewReduction
 from ballast.mall.rules.blocks import Notice
 from ballast.mall.rules.permissions import ROLES, Permission, may
 from ballast.mall.terms import StoredTier
-from ballast.mall.webhooks import endpoints
+from ballast.mall.webhooks import endpoints, signature
 from tests.fix_mall import MallDatabase, Shop, shop_opener
 from tests.fix_people import NewVisitor, Visitor, token_in
 from tests.integration.mall.ordering import in_shop
@@ -152,7 +152,15 @@ def _furnish(shop: Shop) -> dict[str, object]:
             "block": block.id,
             "shipping": await shipping.save(connection, where, None, "By weight", "weight", [], BY, NOW),
             "webhook": (
-                await endpoints.register(connection, where, "https://example.com/hook", ["order.paid"], BY, NOW)
+                await endpoints.register(
+                    connection,
+                    where,
+                    "https://example.com/hook",
+                    ["order.paid"],
+                    BY,
+                    NOW,
+                    safe=signature.safe("x" * 32),
+                )
             ).webhook_id,
         }
 
