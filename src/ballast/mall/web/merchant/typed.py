@@ -13,7 +13,7 @@ from litestar.datastructures import FormMultiDict
 
 from ballast.mall.rules.money import parse_yuan
 from ballast.mall.rules.refused import Refused
-from ballast.mall.web.store.forms import Form
+from ballast.mall.web.forms import Form
 
 _CHINA = ZoneInfo("Asia/Shanghai")
 

@@ -15,10 +15,10 @@ from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.address import with_query
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page, root
 from ballast.mall.web.merchant.typed import filled
-from ballast.mall.web.store.forms import Form, form
 from ballast.mall.webhooks import endpoints, signature
 from ballast.mall.webhooks.schedule import MOST_ATTEMPTS
 

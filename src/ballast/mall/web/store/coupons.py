@@ -13,7 +13,7 @@ from ballast.mall import coupons, promotions
 from ballast.mall.db import Database
 from ballast.mall.ids import new_id
 from ballast.mall.rules.refused import Refused
-from ballast.mall.web.store.forms import form
+from ballast.mall.web.forms import form
 from ballast.mall.web.store.frame import go, shown, why
 from ballast.mall.web.store.visit import visiting
 

@@ -17,6 +17,7 @@ from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.address import with_query
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page, root
 from ballast.mall.web.merchant.promotions import scope
@@ -29,7 +30,6 @@ from ballast.mall.web.merchant.typed import (
     yuan,
     yuan_or_none,
 )
-from ballast.mall.web.store.forms import Form, form
 
 _A_PAGE = 50
 

@@ -18,11 +18,11 @@ from ballast.mall.rules.refused import Refused
 from ballast.mall.terms import StoredTier
 from ballast.mall.web.address import with_query
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page, root
 from ballast.mall.web.merchant.promotions import scope
 from ballast.mall.web.merchant.typed import filled, moment, typed_moment, yuan
-from ballast.mall.web.store.forms import Form, form
 
 _A_PAGE = 50
 
