@@ -294,6 +294,8 @@ def test_a_coupon_is_made_changed_stopped_and_its_worth_stays(houses: tuple[Hous
     }
     assert mine.owner.post(mine.path(f"/promotions/coupons/{coupon_id}"), change).status_code == 303
     assert mine.owner.post(mine.path(f"/promotions/coupons/{coupon_id}/stop")).status_code == 303
+    for kind in ("coupons", "reductions", "limited"):
+        assert mine.owner.post(mine.path(f"/promotions/{kind}/{coupon_id}/halt")).status_code == 400
     assert mine.shop.database.run(
         "SELECT percent_bp, per_customer, stock, stopped_at IS NOT NULL FROM mall.coupon WHERE coupon_id = %s",
         coupon_id,
