@@ -19,7 +19,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from ballast.errors import BallastError
-from ballast.mall import orders, outbox, platform, queries, signin, webhooks
+from ballast.mall import housekeeping, orders, outbox, platform, queries, signin, webhooks
 from ballast.mall.db import Database
 from ballast.mall.payments.callbacks import send_refund
 from ballast.mall.payments.provider import Provider
@@ -167,4 +167,5 @@ def queue(
     every("* * * * * */2", "mall.deliver", lambda now: webhooks.deliver(db, now, sealed_in, private=private_webhooks))
     every("* * * * *", "mall.close_shops", lambda now: close_shops(db, now))
     every("*/15 * * * *", "mall.forget_attempts", lambda now: forget_attempts(db, now))
+    every("17 * * * *", "mall.tidy", lambda now: housekeeping.tidy(db, now))
     return app

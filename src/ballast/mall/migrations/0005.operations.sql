@@ -60,6 +60,8 @@ CREATE TABLE mall.webhook_delivery (
     FOREIGN KEY (shop_id, webhook_id) REFERENCES mall.webhook,
     FOREIGN KEY (shop_id, event_id) REFERENCES mall.outbox
 );
+-- An event that is deleted is looked for here.
+CREATE INDEX webhook_delivery_event ON mall.webhook_delivery (shop_id, event_id);
 CREATE INDEX webhook_delivery_due ON mall.webhook_delivery (shop_id, webhook_id, next_at) WHERE status = 'waiting';
 
 CREATE TABLE mall.api_key (
