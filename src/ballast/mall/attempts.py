@@ -18,6 +18,8 @@ WINDOW = timedelta(minutes=15)
 MOST_FOR_ONE_LOGIN = 5
 MOST_FROM_ONE_ADDRESS = 50
 MOST_REGISTERED_FROM_ONE_ADDRESS = 30
+MOST_COUPONS_FROM_ONE_ADDRESS = 30
+"""A household or an office behind one address; who clears his cookies drains no stock."""
 
 
 class TooOften(Refused):
@@ -72,6 +74,11 @@ async def shopper_signed_in(db: Database, shop_id: UUID, login: str, address: st
 async def shopper_registers(db: Database, shop_id: UUID, address: str, now: datetime) -> None:
     """A try to become a member of a shop; it tells whether a login is taken. Raises TooOften."""
     await _of_shopper(db, {bucket("register", shop_id, address): MOST_REGISTERED_FROM_ONE_ADDRESS}, now)
+
+
+async def shopper_takes_coupon(db: Database, shop_id: UUID, address: str, now: datetime) -> None:
+    """A try to take a coupon of a shop. Raises TooOften."""
+    await _of_shopper(db, {bucket("coupon", shop_id, address): MOST_COUPONS_FROM_ONE_ADDRESS}, now)
 
 
 def bucket(*what: object) -> bytes:
