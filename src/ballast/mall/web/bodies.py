@@ -40,7 +40,7 @@ class Bodies(ASGIMiddleware):
 
 def _is_large(scope: Scope) -> bool:
     """More than `MOST`, or of a length that is not said."""
-    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+    if scope.get("method") in ("GET", "HEAD", "OPTIONS"):
         return False
     said = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     return not said.isdigit() or int(said) > MOST
