@@ -21,6 +21,8 @@ WINDOW = timedelta(minutes=15)
 MOST_FOR_ONE_LOGIN = 5
 MOST_FROM_ONE_ADDRESS = 50
 MOST_REGISTERED_FROM_ONE_ADDRESS = 30
+MOST_COUPONS_FROM_ONE_ADDRESS = 30
+"""A household or an office behind one address; who clears his cookies drains no stock."""
 
 
 class TooOften(Refused):
@@ -91,6 +93,11 @@ def _of_login(shop_id: UUID, login: str, address: str) -> bytes:
     with suppress(Refused):  # one that nobody can have
         typed = "".join(filter(None, read_login(login)))
     return bucket("shopper", shop_id, network(address), typed)
+
+
+async def shopper_takes_coupon(db: Database, shop_id: UUID, address: str, now: datetime) -> None:
+    """A try to take a coupon of a shop. Raises TooOften."""
+    await _of_shopper(db, {bucket("coupon", shop_id, address): MOST_COUPONS_FROM_ONE_ADDRESS}, now)
 
 
 def bucket(*what: object) -> bytes:

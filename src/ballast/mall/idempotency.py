@@ -38,8 +38,10 @@ async def once(
         kind: what `work` gives, to read it again.
 
     Raises:
-        Refused: `idempotency.differs`; what `work` raises.
+        Refused: `form.key` (there is none), `idempotency.differs`; what `work` raises.
     """
+    if not 1 <= len(key) <= 200:
+        raise Refused("form.key", "The request has no key.", "Load the page again.")
     hashed = hashlib.sha256(msgspec.json.encode(asked)).digest()
     this = {"scope": scope, "key": key}
     claimed = await connection.execute(_SQL.claim, {**this, "request_hash": hashed, "now": now})

@@ -19,10 +19,11 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from ballast.errors import BallastError
-from ballast.mall import orders, outbox, platform, queries, signin, webhooks
+from ballast.mall import housekeeping, orders, outbox, platform, queries, signin, webhooks
 from ballast.mall.db import Database, Recovering
 from ballast.mall.payments.callbacks import send_refund
 from ballast.mall.payments.provider import Provider
+from ballast.mall.webhooks import signature
 
 _log = logging.getLogger(__name__)
 
@@ -134,13 +135,14 @@ def queue(
     providers: Mapping[str, Provider],
     subscribers: Sequence[outbox.Subscriber],
     *,
+    secret: str,
     private_webhooks: bool = False,
 ) -> procrastinate.App:
     """The application of the queue, with all that is to be done and how often. `install` has made its tables.
 
     Args:
         subscribers: who is told of events besides the shops' webhooks.
-        private_webhooks: `Settings.private_webhooks`.
+        secret, private_webhooks: of `Settings`.
 
     Run it: ``async with app.open_async(): await app.run_worker_async(delete_jobs="always", concurrency=4)``.
     """
@@ -160,11 +162,13 @@ def queue(
         # Of each kind one at a time: a run that takes longer than its interval is not overtaken by the next.
         app.periodic(cron=cron)(app.task(name=name, queueing_lock=name, lock=name)(task))
 
+    sealed_in = signature.safe(secret)
     every("* * * * * */5", "mall.expire", lambda now: expire(db, now))
     every("* * * * *", "mall.settle", lambda now: settle(db, now))
     every("* * * * * */2", "mall.hand_out", lambda now: hand_out(db, [webhooks.subscribe, *subscribers], now))
     every("* * * * * */3", "mall.pay_back", lambda now: pay_back(db, providers, now))
-    every("* * * * * */2", "mall.deliver", lambda now: webhooks.deliver(db, now, private=private_webhooks))
+    every("* * * * * */2", "mall.deliver", lambda now: webhooks.deliver(db, now, sealed_in, private=private_webhooks))
     every("* * * * *", "mall.close_shops", lambda now: close_shops(db, now))
     every("*/15 * * * *", "mall.forget_attempts", lambda now: forget_attempts(db, now))
+    every("17 * * * *", "mall.tidy", lambda now: housekeeping.tidy(db, now))
     return app

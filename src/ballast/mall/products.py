@@ -236,14 +236,6 @@ async def hold(connection: Connection, product_id: UUID, version: int | None) ->
         )
 
 
-async def claimed(connection: Connection, scope: str, key: str, deed: Deed) -> bool:
-    """Whether a form of this key is done for the first time."""
-    if not 1 <= len(key) <= 200:
-        raise Refused("form.key", "The form has no key.", "Load the page again.")
-    found = await connection.execute(_SQL.claim, {"scope": scope, "key": key, "now": deed.now})
-    return await found.fetchone() is not None
-
-
 async def note(connection: Connection, deed: Deed, action: str, subject: object, **detail: str | int | None) -> None:
     """A line in the shop's record."""
     await audit.note_in_shop(

@@ -6,16 +6,17 @@ from uuid import UUID
 
 import msgspec
 
-from ballast.mall import queries, stock
+from ballast.mall import idempotency, queries, stock
 from ballast.mall.db import Connection
 from ballast.mall.product_record import Deed, Status
-from ballast.mall.products import claimed, note
+from ballast.mall.products import note
 from ballast.mall.rules import bigrams
 from ballast.mall.rules.refused import Refused
 
 _SQL = queries.load("stock_list")
 A_PAGE = 50
 LONGEST_REASON = 200
+_SCOPE = "stock"
 
 
 class Shelf(msgspec.Struct, frozen=True):
@@ -58,9 +59,12 @@ async def one(connection: Connection, sku_id: UUID) -> Shelf | None:
 async def receive(connection: Connection, sku_id: UUID, pieces: int, reason: str, key: str, deed: Deed) -> None:
     """So many more, once for a form's key."""
     await _known(connection, sku_id)
-    if await claimed(connection, "stock", key, deed):
+
+    async def work() -> None:
         await stock.receive(connection, {sku_id: pieces}, actor=deed.by.login, now=deed.now, reason=_reason(reason))
         await note(connection, deed, "stock.received", sku_id, pieces=pieces)
+
+    await idempotency.once(connection, _SCOPE, key, ("receive", sku_id, pieces, reason), type(None), work, deed.now)
 
 
 async def count(connection: Connection, sku_id: UUID, on_hand: int, reason: str, key: str, deed: Deed) -> None:
@@ -68,11 +72,14 @@ async def count(connection: Connection, sku_id: UUID, on_hand: int, reason: str,
     await _known(connection, sku_id)
     if not _reason(reason):
         raise Refused("stock.reason", "The stock is changed without a reason.", "Say why.")
-    if await claimed(connection, "stock", key, deed):
+
+    async def work() -> None:
         changed = await stock.adjust(
             connection, sku_id, on_hand, actor=deed.by.login, now=deed.now, reason=_reason(reason)
         )
         await note(connection, deed, "stock.counted", sku_id, on_hand=on_hand, changed=changed)
+
+    await idempotency.once(connection, _SCOPE, key, ("count", sku_id, on_hand, reason), type(None), work, deed.now)
 
 
 async def _known(connection: Connection, sku_id: UUID) -> None:

@@ -39,7 +39,9 @@ async def work(found: Settings, ready: Path | None = None) -> None:
     Raises where the queue's database is lost: it is to be started again then."""
     db = Database(found)
     await db.open()
-    app = jobs.queue(found.owner_dsn, db, providers(found), [], private_webhooks=found.private_webhooks)
+    app = jobs.queue(
+        found.owner_dsn, db, providers(found), [], secret=found.secret, private_webhooks=found.private_webhooks
+    )
     try:
         async with app.open_async():
             if ready is not None:

@@ -12,7 +12,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from ballast.mall import coupons, promotions, shopper
+from ballast.mall import attempts, coupons, promotions, shopper
 from ballast.mall.audit import By
 from ballast.mall.db import Database
 from ballast.mall.ids import new_id
@@ -166,3 +166,16 @@ def test_a_coupon_is_taken_on_its_page_shown_to_the_member_and_used_at_the_check
     assert "已使用" in one.see("/coupons")
     client.cookies.clear()
     assert "已被领完" in Shopper(client, shop).see("/coupons")
+
+
+def test_who_clears_his_cookies_drains_no_stock(client: TestClient[Litestar], open_shop: OpenShop) -> None:
+    shop = open_shop()
+    make(shop, stock=1000)
+    coupon = str(shop.database.run("SELECT coupon_id FROM mall.coupon WHERE shop_id = %s", shop.shop_id)[0][0])
+    for _ in range(attempts.MOST_COUPONS_FROM_ONE_ADDRESS):
+        client.cookies.pop("visitor", None)
+        Shopper(client, shop).send("/coupons", key=str(new_id()), coupon=coupon)
+    client.cookies.pop("visitor", None)
+    assert "尝试次数过多" in Shopper(client, shop).send("/coupons", 409, key=str(new_id()), coupon=coupon).text
+    taken = shop.database.run("SELECT claimed FROM mall.coupon WHERE shop_id = %s", shop.shop_id)
+    assert taken == [(attempts.MOST_COUPONS_FROM_ONE_ADDRESS,)]

@@ -28,7 +28,7 @@ def test_a_worker_expires_orders_and_hands_out_events_of_every_shop(
     async def work() -> None:
         db = Database(mall_database.settings())
         await db.open()
-        app = jobs.queue(mall_database.dsn, db, {}, [hear])
+        app = jobs.queue(mall_database.dsn, db, {}, [hear], secret=mall_database.secret)
         async with app.open_async():
             worker = asyncio.create_task(
                 app.run_worker_async(install_signal_handlers=False, delete_jobs="always", concurrency=3)

@@ -273,6 +273,8 @@ def test_stock_is_received_and_counted_once_a_key(open_shop: OpenShop) -> None:
     assert act(shop, lambda c: stock_list.one(c, sku)).on_hand == 12
     bare = shop.add_product().sku_ids[0]
     shop.database.run("DELETE FROM mall.stock WHERE sku_id = %s", bare)
+    assert refused(shop, lambda c: stock_list.receive(c, sku, 8, "", "key-1", by)) == "idempotency.differs"
+    assert refused(shop, lambda c: stock_list.receive(c, sku, 7, "", "", by)) == "form.key"
     act(shop, lambda c: stock_list.receive(c, bare, 2, "", "key-bare", by))
     assert act(shop, lambda c: stock_list.one(c, bare)).on_hand == 2
     shop.database.run("UPDATE mall.stock SET reserved = 4 WHERE sku_id = %s", sku)

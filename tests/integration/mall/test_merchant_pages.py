@@ -14,7 +14,7 @@ from ballast.mall.promotions import Named, NewCoupon, NewReduction
 from ballast.mall.rules.blocks import Notice
 from ballast.mall.rules.permissions import ROLES, Permission, may
 from ballast.mall.terms import StoredTier
-from ballast.mall.webhooks import endpoints
+from ballast.mall.webhooks import endpoints, signature
 from tests.fix_mall import MallDatabase, Shop, shop_opener
 from tests.fix_people import NewVisitor, Visitor, token_in
 from tests.integration.mall.ordering import in_shop
@@ -152,7 +152,15 @@ def _furnish(shop: Shop) -> dict[str, object]:
             "block": block.id,
             "shipping": await shipping.save(connection, where, None, "By weight", "weight", [], BY, NOW),
             "webhook": (
-                await endpoints.register(connection, where, "https://example.com/hook", ["order.paid"], BY, NOW)
+                await endpoints.register(
+                    connection,
+                    where,
+                    "https://example.com/hook",
+                    ["order.paid"],
+                    BY,
+                    NOW,
+                    safe=signature.safe("x" * 32),
+                )
             ).webhook_id,
         }
 
@@ -286,6 +294,8 @@ def test_a_coupon_is_made_changed_stopped_and_its_worth_stays(houses: tuple[Hous
     }
     assert mine.owner.post(mine.path(f"/promotions/coupons/{coupon_id}"), change).status_code == 303
     assert mine.owner.post(mine.path(f"/promotions/coupons/{coupon_id}/stop")).status_code == 303
+    for kind in ("coupons", "reductions", "limited"):
+        assert mine.owner.post(mine.path(f"/promotions/{kind}/{coupon_id}/halt")).status_code == 400
     assert mine.shop.database.run(
         "SELECT percent_bp, per_customer, stock, stopped_at IS NOT NULL FROM mall.coupon WHERE coupon_id = %s",
         coupon_id,

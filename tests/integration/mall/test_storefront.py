@@ -251,6 +251,9 @@ def test_paid_sent_received_and_asked_back(client: TestClient[Litestar], open_sh
     key = re.search(r'name="key" value="([^"]+)"', page)
     assert key
     asked = {"key": key[1], "reason": "小了", "return": "yes"}
+    # Nothing is chosen for him: a form sent without a choice asks for nothing.
+    assert "checked" not in page.split('name="return"')[0]
+    shopper.send(f"/orders/{order}/refund", 409, **asked, **{"line": "1", "pieces-1": "0"})
     too_many = {"what": "some", "line": "1", "pieces-1": "2"}
     shopper.send(f"/orders/{order}/refund", 409, **asked, **too_many)
     shopper.send(f"/orders/{order}/refund", **asked, what="all")

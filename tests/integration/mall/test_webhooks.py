@@ -26,7 +26,8 @@ from ballast.mall import jobs, outbox, webhooks
 from ballast.mall.audit import By
 from ballast.mall.db import Connection, Database
 from ballast.mall.rules.refused import Refused
-from ballast.mall.webhooks import endpoints, reach, schedule
+from ballast.mall.safe import Safe
+from ballast.mall.webhooks import endpoints, reach, schedule, signature
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 
 T = TypeVar("T")
@@ -96,10 +97,16 @@ def at_work(shop: Shop, work: Callable[[Database], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
+def safe(shop: Shop) -> Safe:
+    return signature.safe(shop.database.secret)
+
+
 def register(shop: Shop, url: str, kinds: tuple[str, ...] = ("order.paid",)) -> endpoints.Registered:
     async def work(db: Database) -> endpoints.Registered:
         async with db.shop(shop.shop_id) as connection:
-            return await endpoints.register(connection, shop.shop_id, url, kinds, BY, NOW, private=True)
+            return await endpoints.register(
+                connection, shop.shop_id, url, kinds, BY, NOW, safe=safe(shop), private=True
+            )
 
     return at_work(shop, work)
 
@@ -117,7 +124,7 @@ def happen(shop: Shop, kind: str = "order.paid", body: dict[str, object] | None 
 
 
 def deliver(shop: Shop, now: datetime = NOW, private: bool = True) -> int:
-    return at_work(shop, lambda db: webhooks.deliver(db, now, private=private))
+    return at_work(shop, lambda db: webhooks.deliver(db, now, safe(shop), private=private))
 
 
 def messages(shop: Shop) -> list[tuple[Any, ...]]:
@@ -160,7 +167,7 @@ def test_a_new_secret_signs_beside_the_old_one_for_a_day(open_shop: OpenShop, re
 
     async def rotate(db: Database) -> str:
         async with db.shop(shop.shop_id) as connection:
-            return await endpoints.rotate(connection, shop.shop_id, hook.webhook_id, BY, NOW)
+            return await endpoints.rotate(connection, shop.shop_id, hook.webhook_id, BY, NOW, safe=safe(shop))
 
     new = at_work(shop, rotate)
     for later in (timedelta(hours=1), timedelta(hours=25)):
@@ -169,6 +176,32 @@ def test_a_new_secret_signs_beside_the_old_one_for_a_day(open_shop: OpenShop, re
     both, one = ((headers["webhook-signature"].split(" "), headers, body) for _, headers, body in receiver.heard)
     assert set(both[0]) == {signed(new, *both[1:]), signed(hook.secret, *both[1:])}
     assert one[0] == [signed(new, *one[1:])]
+
+
+def test_a_webhooks_secrets_are_read_in_no_table_and_sign_nothing_with_another_platforms_secret(
+    open_shop: OpenShop, receiver: Receiver
+) -> None:
+    shop = open_shop()
+    hook = register(shop, receiver.url)
+
+    async def rotate(db: Database) -> str:
+        async with db.shop(shop.shop_id) as connection:
+            return await endpoints.rotate(connection, shop.shop_id, hook.webhook_id, BY, NOW, safe=safe(shop))
+
+    new = at_work(shop, rotate)
+    ((kept, old),) = shop.database.run(
+        "SELECT secret, old_secret FROM mall.webhook WHERE webhook_id = %s", hook.webhook_id
+    )
+    assert [safe(shop).open(kept), safe(shop).open(old)] == [new, hook.secret]
+    written = "".join(str(shop.database.run(f"SELECT * FROM mall.{table}")) for table in ("webhook", "audit"))
+    assert new not in written
+    assert hook.secret not in written
+    happen(shop)
+    other = signature.safe("f" * 64)
+    assert at_work(shop, lambda db: webhooks.deliver(db, NOW, other, private=True)) == 0
+    assert receiver.heard == []
+    # The right secret is given back: nothing was lost.
+    assert deliver(shop, NOW + webhooks.sending.LEASE) == 1
 
 
 def test_who_says_500_is_told_again_later_and_in_the_end_no_more(open_shop: OpenShop, receiver: Receiver) -> None:
@@ -287,7 +320,7 @@ def test_what_can_never_be_called_is_not_registered(open_shop: OpenShop) -> None
         async def work(db: Database) -> str:
             try:
                 async with db.shop(shop.shop_id) as connection:
-                    await endpoints.register(connection, shop.shop_id, url, ["order.paid"], BY, NOW)
+                    await endpoints.register(connection, shop.shop_id, url, ["order.paid"], BY, NOW, safe=safe(shop))
             except Refused as error:
                 return error.key
             return ""
@@ -355,7 +388,7 @@ def test_ten_workers_at_once_tell_it_once(open_shop: OpenShop, receiver: Receive
     events = {str(happen(shop)) for _ in range(5)}
 
     async def work(db: Database) -> list[int]:
-        return list(await asyncio.gather(*(webhooks.deliver(db, NOW, private=True) for _ in range(10))))
+        return list(await asyncio.gather(*(webhooks.deliver(db, NOW, safe(shop), private=True) for _ in range(10))))
 
     assert sum(at_work(shop, work)) == 5
     assert sorted(headers["webhook-id"] for _, headers, _ in receiver.heard) == sorted(events)
@@ -387,11 +420,13 @@ import msgspec
 from ballast.mall import webhooks
 from ballast.mall.db import Database
 from ballast.mall.settings import Settings
+from ballast.mall.webhooks import signature
 
 async def main():
-    db = Database(msgspec.json.decode(os.environ["SETTINGS"], type=Settings))
+    settings = msgspec.json.decode(os.environ["SETTINGS"], type=Settings)
+    db = Database(settings)
     await db.open()
-    await webhooks.deliver(db, datetime.now(UTC), private=True)
+    await webhooks.deliver(db, datetime.now(UTC), signature.safe(settings.secret), private=True)
 
 asyncio.run(main())
 """

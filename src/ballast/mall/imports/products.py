@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from html import escape
 from uuid import UUID
 
 import msgspec
-import nh3
 
-from ballast.mall import queries, tables
+from ballast.mall import queries, richtext, tables
 from ballast.mall.db import Connection
 from ballast.mall.ids import derived, part_of
 from ballast.mall.imports import values
@@ -96,8 +94,8 @@ def read(group: Group, now: datetime) -> Brought:
         title_en=values.text(first, "name_en", 200),
         subtitle=values.text(first, "subtitle_zh", 200),
         subtitle_en=values.text(first, "subtitle_en", 300),
-        description=_html(values.text(first, "description", 60_000)),
-        description_en=_html(values.text(first, "description_en", 60_000)),
+        description=richtext.clean(values.text(first, "description", 60_000)),
+        description_en=richtext.clean(values.text(first, "description_en", 60_000)),
         categories=tuple(_paths(values.text(first, "category", 1_000))),
         status=values.choice(first, "status", _STATUSES, default="on_sale"),
         created_at=values.moment(first, "created_at", now),
@@ -267,24 +265,14 @@ def _said(text: str) -> Said:
     return zh.strip(), en.strip()
 
 
-def _html(written: str) -> str:
-    """Markup without anything that runs; plain text becomes paragraphs."""
-    if not written:
-        return ""
-    if "<" not in written:
-        paragraphs = written.replace("\r\n", "\n").split("\n\n")
-        return "\n".join(f"<p>{escape(one).replace(chr(10), '<br>')}</p>" for one in paragraphs if one.strip())
-    return nh3.clean(written)
-
-
 def _search(product: Brought) -> str:
     return bigrams.document(
         (product.title, "A"),
         (product.title_en, "A"),
         (product.subtitle, "B"),
         (product.subtitle_en, "B"),
-        (nh3.clean(product.description, tags=set()), "D"),
-        (nh3.clean(product.description_en, tags=set()), "D"),
+        (richtext.plain(product.description), "D"),
+        (richtext.plain(product.description_en), "D"),
     )
 
 

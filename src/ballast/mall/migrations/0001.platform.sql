@@ -152,6 +152,7 @@ GRANT SELECT (account_id, login, name, language, operator, disabled_at, created_
 GRANT INSERT (token_hash, purpose, shop_id, role, expires_at) ON mall.account_link TO mall_platform;
 GRANT UPDATE (disabled_at, operator) ON mall.account TO mall_platform;
 GRANT SELECT, INSERT, UPDATE ON mall.account, mall.account_session, mall.account_link TO mall_identity;
+GRANT DELETE ON mall.account_session, mall.account_link TO mall_identity;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mall.signin_attempts TO mall_identity;
 GRANT INSERT ON mall.platform_audit TO mall_identity;
 

@@ -39,6 +39,7 @@ CREATE TABLE mall.webhook (
     created_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (shop_id, webhook_id)
 );
+COMMENT ON COLUMN mall.webhook.secret IS 'sealed by the platform''s secret, as is old_secret';
 COMMENT ON COLUMN mall.webhook.old_secret IS 'signs beside the new one until old_until, so that a receiver can change it without a gap';
 COMMENT ON COLUMN mall.webhook.failing_since IS 'the first failure since the last success';
 COMMENT ON COLUMN mall.webhook.stopped_at IS 'when it was turned off because nobody answered; empty where its shop turned it off';
@@ -59,6 +60,8 @@ CREATE TABLE mall.webhook_delivery (
     FOREIGN KEY (shop_id, webhook_id) REFERENCES mall.webhook,
     FOREIGN KEY (shop_id, event_id) REFERENCES mall.outbox
 );
+-- An event that is deleted is looked for here.
+CREATE INDEX webhook_delivery_event ON mall.webhook_delivery (shop_id, event_id);
 CREATE INDEX webhook_delivery_due ON mall.webhook_delivery (shop_id, webhook_id, next_at) WHERE status = 'waiting';
 
 CREATE TABLE mall.api_key (

@@ -28,10 +28,14 @@ BEGIN
         EXECUTE format('GRANT UPDATE ON mall.%I TO mall_app', of_shop);
     END LOOP;
     -- What may be deleted: nothing that anybody could miss.
-    FOREACH of_shop IN ARRAY ARRAY['product_category', 'category', 'address', 'cart_line', 'visitor', 'page', 'idempotency'] LOOP
+    FOREACH of_shop IN ARRAY ARRAY['product_category', 'category', 'address', 'cart_line', 'visitor', 'page', 'idempotency', 'outbox', 'webhook_delivery'] LOOP
         EXECUTE format('GRANT DELETE ON mall.%I TO mall_app', of_shop);
     END LOOP;
 END $$;
+
+-- … and of what goes out only what went: an event or a message that waits is deleted by nobody.
+CREATE POLICY waiting_stays ON mall.outbox AS RESTRICTIVE FOR DELETE TO mall_app USING (dispatched_at IS NOT NULL);
+CREATE POLICY waiting_stays ON mall.webhook_delivery AS RESTRICTIVE FOR DELETE TO mall_app USING (status <> 'waiting');
 
 REVOKE SELECT ON mall.webhook, mall.api_key, mall.visitor, mall.customer, mall.payment_callback FROM mall_platform;
 GRANT SELECT (shop_id, customer_id, name, created_at) ON mall.customer TO mall_platform;

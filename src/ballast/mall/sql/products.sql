@@ -162,12 +162,6 @@ ON CONFLICT DO NOTHING RETURNING product_id;
 -- name: out_of_category
 DELETE FROM mall.product_category WHERE product_id = ANY(:products ::uuid[]) AND category_id = :category_id ::uuid RETURNING product_id;
 
--- name: claim
--- A form is done once, by its key.
-INSERT INTO mall.idempotency (shop_id, scope, key, request_hash, created_at)
-VALUES (mall.current_shop(), :scope, :key, '', :now)
-ON CONFLICT DO NOTHING RETURNING key;
-
 -- name: shippings
 -- The ways of sending that a product can have.
 SELECT shipping_id, name, is_default FROM mall.shipping WHERE archived_at IS NULL ORDER BY is_default DESC, name, shipping_id;

@@ -22,12 +22,11 @@ from ballast.mall.picture_store import PictureStore
 from ballast.mall.pictures import Pictures
 from ballast.mall.settings import Settings
 from ballast.mall.traffic import Traffic, counting
-from ballast.mall.web import account, api, assets, guard, hosts, merchant, payments, pictures, platform, store
+from ballast.mall.web import account, api, assets, bodies, guard, hosts, merchant, payments, pictures, platform, store
 from ballast.mall.web.api import problems
 from ballast.mall.web.render import page
 from ballast.mall.web.texts import LANGUAGE_COOKIE
 
-_MAX_BODY = 2 << 20
 _log = logging.getLogger(__name__)
 
 # Nothing comes from elsewhere; a page may be framed by our own preview only.
@@ -97,7 +96,8 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
             cookie_httponly=True,
             exclude=["^/api/", "^/pay/callback/"],
         ),
-        request_max_body_size=_MAX_BODY,
+        request_max_body_size=bodies.MOST,
+        middleware=[bodies.Bodies()],
         before_send=[_with_headers],
         exception_handlers={
             Busy: _busy,

@@ -1,6 +1,6 @@
 """The addresses that a shop registers: made, changed, turned off, removed; their secrets; the log of what was sent to them.
 
-A secret is shown when it is made and never again. All functions run in the shop's transaction.
+A secret is shown when it is made and never again; kept sealed (`signature.safe`). All functions run in the shop's transaction.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
 from ballast.mall.queries import load
 from ballast.mall.rules.refused import Refused
+from ballast.mall.safe import Safe
 from ballast.mall.webhooks import signature
 from ballast.mall.webhooks.reach import NotReached, is_public, where
 
@@ -108,15 +109,19 @@ async def register(
     by: By,
     now: datetime,
     *,
+    safe: Safe,
     private: bool = False,
 ) -> Registered:
-    """A new one. `private`: see `reach.post`. Refused for an address that cannot be called, and beyond `MOST`."""
+    """A new one, its secret sealed in `safe`. `private`: see `reach.post`.
+
+    Refused for an address that cannot be called, and beyond `MOST`."""
     address, chosen = _address(url, private), _kinds(kinds)
     await connection.execute(_SQL.one_at_a_time)
     if len(await webhooks(connection)) >= MOST:
         raise Refused("webhook.most", f"A shop has at most {MOST} webhooks.", "Remove one.", most=MOST)
     made = Registered(new_id(), _new_secret())
-    values = {"webhook_id": made.webhook_id, "url": address, "secret": made.secret, "kinds": chosen, "now": now}
+    sealed = safe.seal(made.secret)
+    values = {"webhook_id": made.webhook_id, "url": address, "secret": sealed, "kinds": chosen, "now": now}
     await connection.execute(_SQL.add, values)
     await audit.note_in_shop(
         connection, by, "webhook.added", now, shop_id=shop_id, subject=address, kinds=" ".join(chosen)
@@ -172,11 +177,11 @@ async def remove(connection: Connection, shop_id: UUID, webhook_id: UUID, by: By
     await audit.note_in_shop(connection, by, "webhook.removed", now, shop_id=shop_id, subject=found.url)
 
 
-async def rotate(connection: Connection, shop_id: UUID, webhook_id: UUID, by: By, now: datetime) -> str:
+async def rotate(connection: Connection, shop_id: UUID, webhook_id: UUID, by: By, now: datetime, *, safe: Safe) -> str:
     """A new secret. For `OLD_SECRET_HOLDS` both sign, so that the receiver can take it over without a gap."""
     found = await webhook(connection, webhook_id)
     secret = _new_secret()
-    values = {"webhook_id": webhook_id, "secret": secret, "old_until": now + OLD_SECRET_HOLDS}
+    values = {"webhook_id": webhook_id, "secret": safe.seal(secret), "old_until": now + OLD_SECRET_HOLDS}
     await connection.execute(_SQL.rotate, values)
     await audit.note_in_shop(connection, by, "webhook.rotated", now, shop_id=shop_id, subject=found.url)
     return secret

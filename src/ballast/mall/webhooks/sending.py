@@ -25,6 +25,7 @@ from ballast.mall.db import Connection, Database
 from ballast.mall.ids import new_id
 from ballast.mall.outbox import OutEvent
 from ballast.mall.queries import load
+from ballast.mall.safe import Safe
 from ballast.mall.webhooks import schedule, signature
 from ballast.mall.webhooks.reach import Answer, NotReached, client, post
 
@@ -48,6 +49,7 @@ class Message(msgspec.Struct, frozen=True):
     """This one counted."""
     url: str
     secret: str
+    """Sealed, like the old one."""
     old_secret: str | None
     active: bool
     kind: str
@@ -79,10 +81,11 @@ async def subscribe(connection: Connection, event: OutEvent) -> None:
         )
 
 
-async def deliver(db: Database, now: datetime, *, private: bool = False, most: int = MOST) -> int:
+async def deliver(db: Database, now: datetime, safe: Safe, *, private: bool = False, most: int = MOST) -> int:
     """Send what is due, many at a time. Returns how many were heard.
 
     Args:
+        safe: `signature.safe`, where the secrets are sealed.
         private: see `reach.post`.
     """
     async with db.platform() as connection:
@@ -95,7 +98,7 @@ async def deliver(db: Database, now: datetime, *, private: bool = False, most: i
         async def one(shop_id: UUID, delivery_id: UUID) -> bool:
             async with free:
                 try:
-                    return await _attempt(db, browser, shop_id, delivery_id, now, private)
+                    return await _attempt(db, browser, shop_id, delivery_id, now, safe, private)
                 except (BallastError, psycopg.Error) as error:
                     _log.warning("webhook message %s: %s", delivery_id, error)
                     return False
@@ -104,7 +107,13 @@ async def deliver(db: Database, now: datetime, *, private: bool = False, most: i
 
 
 async def _attempt(
-    db: Database, browser: httpx.AsyncClient, shop_id: UUID, delivery_id: UUID, now: datetime, private: bool
+    db: Database,
+    browser: httpx.AsyncClient,
+    shop_id: UUID,
+    delivery_id: UUID,
+    now: datetime,
+    safe: Safe,
+    private: bool,
 ) -> bool:
     async with db.shop(shop_id) as connection:
         values = {"delivery_id": delivery_id, "now": now, "leased_until": now + LEASE}
@@ -118,7 +127,7 @@ async def _attempt(
     answer: Answer | None = None
     try:
         content = message.content()
-        secrets = [one for one in (message.secret, message.old_secret) if one]
+        secrets = [safe.open(one) for one in (message.secret, message.old_secret) if one]
         sent = signature.headers(message.event_id, content, secrets, now)
         sent |= {"content-type": "application/json", "user-agent": "Ballast-Webhooks/1"}
         answer = await post(browser, message.url, content, sent, private=private)

@@ -13,8 +13,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from ballast.mall.safe import Safe, safe_for
+
 _PREFIX = "whsec_"
 KEY_BYTES = 32
+
+
+def safe(secret: str) -> Safe:
+    """Where webhooks' secrets are sealed, by the platform's own; opened only to sign."""
+    return safe_for(secret, "webhook")
 
 
 def secret_of(key: bytes) -> str:

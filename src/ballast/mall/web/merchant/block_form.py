@@ -10,8 +10,8 @@ import msgspec
 from ballast.mall.rules import blocks
 from ballast.mall.rules.blocks import AnyBlock
 from ballast.mall.rules.refused import Refused
+from ballast.mall.web.forms import Form
 from ballast.mall.web.merchant.typed import ids, whole
-from ballast.mall.web.store.forms import Form
 
 KINDS: dict[str, type[AnyBlock]] = {
     "banner": blocks.Banner,

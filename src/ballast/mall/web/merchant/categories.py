@@ -16,10 +16,10 @@ from ballast.mall.ids import new_id
 from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.desk import deed_of, optional_id, root
 from ballast.mall.web.merchant.frame import merchant_page
-from ballast.mall.web.store.forms import Form, form
 
 _EDIT = needs(Permission.EDIT_PRODUCTS)
 

@@ -20,10 +20,10 @@ from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.address import with_query
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page
 from ballast.mall.web.merchant.listing import A_PAGE, sees_people, typed
-from ballast.mall.web.store.forms import form
 
 _SORTS: dict[str, Sort] = {"new": "new", "spent": "spent", "points": "points"}
 _HIS_ORDERS = 20

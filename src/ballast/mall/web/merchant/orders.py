@@ -23,6 +23,7 @@ from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Event, Status
 from ballast.mall.web.address import with_query
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page
 from ballast.mall.web.merchant.listing import (
@@ -36,7 +37,6 @@ from ballast.mall.web.merchant.listing import (
     through_day,
     typed,
 )
-from ballast.mall.web.store.forms import Form, form
 
 TABS: dict[str, tuple[Status, ...]] = {
     "all": (),

@@ -22,10 +22,10 @@ from ballast.mall.rules.pictures import MOST_BYTES, MOST_OF_PRODUCT
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.specs import Spec, SpecValue
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.desk import deed_of, ids, optional_id, optional_yuan, root, whole
 from ballast.mall.web.merchant.frame import merchant_page
-from ballast.mall.web.store.forms import Form, form
 
 _EDIT = needs(Permission.EDIT_PRODUCTS)
 

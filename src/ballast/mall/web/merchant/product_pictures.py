@@ -20,10 +20,10 @@ from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.pictures import MOST_BYTES, MOST_OF_PRODUCT
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.desk import deed_of, files, root
 from ballast.mall.web.merchant.product import show
-from ballast.mall.web.store.forms import form
 
 MOST_BODY = 24 << 20
 """Of a form with pictures; all others stay at the application's limit."""

@@ -21,11 +21,11 @@ from ballast.mall.rules.refunding import RefundState
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.address import with_query
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page
 from ballast.mall.web.merchant.listing import A_PAGE, mark, read_mark, sees_people, typed
 from ballast.mall.web.merchant.orders import actor_of, names_of
-from ballast.mall.web.store.forms import Form, form
 
 _S = RefundState
 _TABS: dict[str, tuple[RefundState, ...]] = {

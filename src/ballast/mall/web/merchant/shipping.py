@@ -15,10 +15,10 @@ from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.shipping import Rate
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page, root
 from ballast.mall.web.merchant.typed import filled, whole, yuan, yuan_or_none
-from ballast.mall.web.store.forms import Form, form
 from ballast.mall.web.store.provinces import PROVINCES
 
 _BLANK_RATES = 2

@@ -15,9 +15,9 @@ from ballast.mall.rules.permissions import ROLES, Permission
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page, root
-from ballast.mall.web.store.forms import form
 
 MemberDeed = Literal["role", "remove", "sessions"]
 

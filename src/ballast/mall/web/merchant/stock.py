@@ -19,10 +19,10 @@ from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.address import with_query
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.desk import deed_of, optional_id, root, whole
 from ballast.mall.web.merchant.frame import merchant_page
-from ballast.mall.web.store.forms import form
 
 _Text = Annotated[str, QueryParameter(max_length=100)]
 _MOVEMENTS = 50

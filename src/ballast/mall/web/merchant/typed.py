@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -13,9 +14,11 @@ from litestar.datastructures import FormMultiDict
 
 from ballast.mall.rules.money import parse_yuan
 from ballast.mall.rules.refused import Refused
-from ballast.mall.web.store.forms import Form
+from ballast.mall.web.forms import Form
 
 _CHINA = ZoneInfo("Asia/Shanghai")
+Turn = Literal["stop", "resume"]
+"""What a promotion's button says: no more of it; go on with it."""
 
 
 def filled(values: Mapping[str, object]) -> Form:

@@ -15,11 +15,11 @@ from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.address import with_query
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page, root
 from ballast.mall.web.merchant.typed import filled
-from ballast.mall.web.store.forms import Form, form
-from ballast.mall.webhooks import endpoints
+from ballast.mall.webhooks import endpoints, signature
 from ballast.mall.webhooks.schedule import MOST_ATTEMPTS
 
 _A_PAGE = 50
@@ -52,6 +52,7 @@ async def add_webhook(
                 sent.texts("kind"),
                 shop_visit.by,
                 shop_visit.visit.now,
+                safe=signature.safe(settings.secret),
                 private=settings.private_webhooks,
             )
     except Refused as error:
@@ -77,12 +78,18 @@ async def rotate(
     shop_visit: NamedDependency[ShopVisit],
     webhook_id: FromPath[UUID],
     db: NamedDependency[Database],
+    settings: NamedDependency[Settings],
 ) -> Response[Any]:
     """A new secret, shown on this answer alone; the one before signs too for a day."""
     async with db.shop(shop_visit.shop.shop_id) as connection:
         found = await endpoints.webhook(connection, webhook_id)
         secret = await endpoints.rotate(
-            connection, shop_visit.shop.shop_id, webhook_id, shop_visit.by, shop_visit.visit.now
+            connection,
+            shop_visit.shop.shop_id,
+            webhook_id,
+            shop_visit.by,
+            shop_visit.visit.now,
+            safe=signature.safe(settings.secret),
         )
     return _secret(request, shop_visit, webhook_id, found.url, secret, rotated=True)
 

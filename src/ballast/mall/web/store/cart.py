@@ -11,7 +11,7 @@ from litestar.types import ControllerRouterHandler
 
 from ballast.mall import cart
 from ballast.mall.db import Database
-from ballast.mall.web.store.forms import form
+from ballast.mall.web.forms import form
 from ballast.mall.web.store.frame import go, seen, shown
 from ballast.mall.web.store.visit import visiting
 

@@ -24,7 +24,7 @@ from ballast.mall.db import Database
 from ballast.mall.ids import new_id
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
-from ballast.mall.web.store.forms import Form, form, read_id
+from ballast.mall.web.forms import Form, form, read_id
 from ballast.mall.web.store.frame import go, seen, shown, why
 from ballast.mall.web.store.paying import begin
 from ballast.mall.web.store.provinces import PROVINCES

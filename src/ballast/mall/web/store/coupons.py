@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from litestar import Request, Response, get, post
@@ -9,13 +10,14 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from ballast.mall import coupons, promotions
+from ballast.mall import attempts, coupons, promotions
 from ballast.mall.db import Database
 from ballast.mall.ids import new_id
 from ballast.mall.rules.refused import Refused
-from ballast.mall.web.store.forms import form
+from ballast.mall.web.forms import form
+from ballast.mall.web.guard import address_of
 from ballast.mall.web.store.frame import go, shown, why
-from ballast.mall.web.store.visit import visiting
+from ballast.mall.web.store.visit import entry_of, visiting
 
 
 @get("/coupons")
@@ -31,6 +33,8 @@ async def take(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDe
     """Take one: of those that are offered, or by its code. The form's key makes it one, however often it is sent."""
     sent = await form(request)
     try:
+        shop_id = (await entry_of(db, slug)).shop_id
+        await attempts.shopper_takes_coupon(db, shop_id, address_of(request), datetime.now(UTC))
         async with visiting(db, request, slug) as visit:
             await coupons.take(
                 visit.connection,

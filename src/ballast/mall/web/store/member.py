@@ -16,8 +16,8 @@ from ballast.mall.attempts import TooOften
 from ballast.mall.db import Database
 from ballast.mall.rules.levels import Level
 from ballast.mall.rules.refused import Refused
+from ballast.mall.web.forms import form
 from ballast.mall.web.guard import address_of
-from ballast.mall.web.store.forms import form
 from ballast.mall.web.store.frame import go, shown, why
 from ballast.mall.web.store.visit import Visit, entry_of, visiting
 

@@ -17,7 +17,7 @@ from ballast.mall.db import Database
 from ballast.mall.ids import new_id
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Event, Status
-from ballast.mall.web.store.forms import Form, form
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.store.frame import go, shown, why
 from ballast.mall.web.store.visit import Visit, visiting
 

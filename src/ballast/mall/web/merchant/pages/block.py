@@ -16,11 +16,11 @@ from ballast.mall.ids import new_id
 from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant import block_form
 from ballast.mall.web.merchant.frame import merchant_page, root
 from ballast.mall.web.merchant.typed import filled, ids, whole
-from ballast.mall.web.store.forms import Form, form
 
 
 @get("/pages/{page_id:uuid}/new/{kind:str}", opt=needs(Permission.EDIT_PAGES))

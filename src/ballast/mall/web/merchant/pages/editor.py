@@ -15,12 +15,12 @@ from ballast.mall.db import Connection, Database
 from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.block_form import KINDS, kind_of
 from ballast.mall.web.merchant.frame import merchant_page, root
 from ballast.mall.web.merchant.pages.listing import about
 from ballast.mall.web.merchant.typed import filled, ids, whole
-from ballast.mall.web.store.forms import Form, form
 from ballast.mall.web.store.frame import shown
 from ballast.mall.web.store.home import lists_of
 from ballast.mall.web.store.visit import visiting

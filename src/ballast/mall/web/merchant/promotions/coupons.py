@@ -17,10 +17,12 @@ from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.address import with_query
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page, root
 from ballast.mall.web.merchant.promotions import scope
 from ballast.mall.web.merchant.typed import (
+    Turn,
     filled,
     moment,
     typed_moment,
@@ -29,7 +31,6 @@ from ballast.mall.web.merchant.typed import (
     yuan,
     yuan_or_none,
 )
-from ballast.mall.web.store.forms import Form, form
 
 _A_PAGE = 50
 
@@ -133,10 +134,10 @@ async def turn_coupon(
     request: Request[Any, Any, Any],
     shop_visit: NamedDependency[ShopVisit],
     coupon_id: FromPath[UUID],
-    turn: FromPath[str],
+    turn: FromPath[Turn],
     db: NamedDependency[Database],
 ) -> Response[Any]:
-    """``stop``: no more are given out; anything else: they are again."""
+    """``stop``: no more are given out; ``resume``: they are again."""
 
     async def work(connection: Connection) -> None:
         await promotions.stop(
@@ -144,7 +145,7 @@ async def turn_coupon(
             shop_visit.shop.shop_id,
             "coupon",
             coupon_id,
-            turn != "stop",
+            turn == "resume",
             shop_visit.by,
             shop_visit.visit.now,
         )

@@ -18,10 +18,10 @@ from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.address import with_query
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page, root
-from ballast.mall.web.merchant.typed import filled, ids, moment, typed_moment, whole_or_none, yuan
-from ballast.mall.web.store.forms import Form, form
+from ballast.mall.web.merchant.typed import Turn, filled, ids, moment, typed_moment, whole_or_none, yuan
 
 _A_PAGE = 50
 
@@ -88,10 +88,10 @@ async def turn_limited(
     request: Request[Any, Any, Any],
     shop_visit: NamedDependency[ShopVisit],
     promotion_id: FromPath[UUID],
-    turn: FromPath[str],
+    turn: FromPath[Turn],
     db: NamedDependency[Database],
 ) -> Response[Any]:
-    """``stop``, or anything else: go on, if no other took its place."""
+    """``stop``; ``resume``: go on, if no other took its place."""
 
     async def work(connection: Connection) -> None:
         shop_id, by, now = shop_visit.shop.shop_id, shop_visit.by, shop_visit.visit.now

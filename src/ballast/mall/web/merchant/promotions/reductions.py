@@ -18,11 +18,11 @@ from ballast.mall.rules.refused import Refused
 from ballast.mall.terms import StoredTier
 from ballast.mall.web.address import with_query
 from ballast.mall.web.deed import deed
+from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page, root
 from ballast.mall.web.merchant.promotions import scope
-from ballast.mall.web.merchant.typed import filled, moment, typed_moment, yuan
-from ballast.mall.web.store.forms import Form, form
+from ballast.mall.web.merchant.typed import Turn, filled, moment, typed_moment, yuan
 
 _A_PAGE = 50
 
@@ -81,10 +81,10 @@ async def turn_reduction(
     request: Request[Any, Any, Any],
     shop_visit: NamedDependency[ShopVisit],
     promotion_id: FromPath[UUID],
-    turn: FromPath[str],
+    turn: FromPath[Turn],
     db: NamedDependency[Database],
 ) -> Response[Any]:
-    """``stop``, or anything else: go on."""
+    """``stop``; ``resume``: go on."""
 
     async def work(connection: Connection) -> None:
         await promotions.stop(
@@ -92,7 +92,7 @@ async def turn_reduction(
             shop_visit.shop.shop_id,
             "reduction",
             promotion_id,
-            turn != "stop",
+            turn == "resume",
             shop_visit.by,
             shop_visit.visit.now,
         )

@@ -8,8 +8,8 @@ from ballast.mall import pick
 from ballast.mall.db import Connection
 from ballast.mall.rules.refused import Refused
 from ballast.mall.terms import StoredScope
+from ballast.mall.web.forms import Form
 from ballast.mall.web.merchant.typed import ids
-from ballast.mall.web.store.forms import Form
 
 
 def read(sent: Form) -> StoredScope:

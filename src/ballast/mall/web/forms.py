@@ -47,8 +47,11 @@ class Form:
 
 
 async def form(request: Request[Any, Any, Any]) -> Form:
-    """The form of a POST."""
-    return Form(await request.form())
+    """The form of a POST. ClientException where a part of it is in a charset that nobody knows."""
+    try:
+        return Form(await request.form())
+    except LookupError as error:
+        raise ClientException("unknown charset") from error
 
 
 def read_id(text: str) -> UUID:
