@@ -143,7 +143,7 @@ def test_guests_whose_time_is_over_go_with_their_carts_but_no_member_and_nobody_
             )
         await buy(connection, Owner(came["ordered"].visitor_id), sku, now=long_ago)
         logged_in = await visitors.register(
-            connection, came["member"], login="a@example.com", password="long enough 1", name="A", now=long_ago
+            connection, came["member"], login="a@example.com", password_hash="none", name="A", now=long_ago
         )
         return {name: one.visitor_id for name, one in {**came, "as member": logged_in.visitor}.items()}
 

@@ -126,7 +126,9 @@ def test_no_connection_is_held_while_passwords_are_worked_on(
     real = (passwords.matches, passwords.hashed)
 
     def free() -> int:
-        return int(app.state.db._app.get_stats()["pool_available"]) - int(app.state.db._app.get_stats()["pool_size"])
+        return int(app.state.db._app.pool.get_stats()["pool_available"]) - int(
+            app.state.db._app.pool.get_stats()["pool_size"]
+        )
 
     async def matches(stored: str | None, password: str) -> bool:
         held.append(free())
