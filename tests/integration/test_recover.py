@@ -142,18 +142,6 @@ def test_everything_comes_back_and_nothing_of_ours_stays(kept: Kept) -> None:
     assert all(before[name] <= after[name] for name in before)
 
 
-def test_rows_are_marked_as_committed_before_their_pages_are_written(kept: Kept) -> None:
-    """Else whoever reads a table first, the check of its foreign keys, changes every page: all is written twice."""
-    to = kept.db.another()
-    halted(kept, to, "recover.open")
-    to.run("CHECKPOINT")  # pages are clean: what changes one is counted
-    for table in ("item", "line", "comment", "visit"):
-        query = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT count(*) FROM {table} WHERE {table} IS NOT NULL"
-        ((plan,),) = to.query(query)
-        assert plan[0]["Plan"]["Actual Rows"] == 1
-        assert plan[0]["Plan"].get("Shared Dirtied Blocks") == 0, table
-
-
 def test_a_vacuum_of_the_server_itself_does_not_hold_up_the_end(own_server: NewServer) -> None:
     """It holds its table's lock for as long as it takes: minutes for gigabytes that were just put back."""
     slow = "WITH (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)"

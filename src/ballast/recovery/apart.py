@@ -56,10 +56,7 @@ def bring(seat: Seat, errand: Errand) -> Brought:
             return Brought(before, None)
         warning = mark.mark(conn, errand.origin)
         run_script(conn, SETTINGS)
-        loader = Loader(conn, seat.vault, errand.cut, errand.target, settles=True)
-        brought = Brought(loader.load(errand.tenants, errand.note), warning)
-        loader.settle(errand.tenants)
-        return brought
+        return Brought(Loader(conn, seat.vault, errand.cut, errand.target).load(errand.tenants, errand.note), warning)
 
 
 class Elsewhere:
@@ -79,9 +76,6 @@ class Elsewhere:
         if brought.warning is not None:
             self._warnings[brought.warning] = None
         return brought.recorded
-
-    def settle(self, tenants: Sequence[str]) -> None:
-        """Who has brought them has done it."""
 
     def note_failure(self, tenant: str, why: str) -> None:
         """See `Loader.note_failure`."""

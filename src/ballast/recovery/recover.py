@@ -269,10 +269,9 @@ class Recovery:
             if warning := mark.mark(conn, number):
                 self._warnings[warning] = None
             run_script(conn, SETTINGS)
-            if is_worker:
-                yield Loader(conn, self._vault, self._resolved, target, give_way=self._give_way, settles=True)
-            else:
-                yield Loader(conn, self._vault, self._resolved, target)
+            yield Loader(
+                conn, self._vault, self._resolved, target, **({"give_way": self._give_way} if is_worker else {})
+            )
 
     def _work(self, loader: Loader | Elsewhere) -> None:
         """All of them, as far as nobody waits for others."""
@@ -284,7 +283,6 @@ class Recovery:
             if unit is None:
                 return
             self._bring(loader, unit)
-            loader.settle(unit)
 
     def _serve(self, loader: Loader | Elsewhere) -> None:
         """Those that are waited for, at once."""

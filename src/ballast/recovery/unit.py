@@ -2,18 +2,12 @@
 
 The note that they are back, the rows, and the reading back of them belong to the same transaction: whoever sees that a
 tenant is back sees all of its rows, and what differs from the record is never seen by anybody.
-
-The server marks each row as committed when it is first read after the commit. If that is the check of foreign keys at the end,
-when most pages have left its memory, every page is changed and written a second time; and where pages have checksums (or
-`wal_log_hints` is on) and a checkpoint has passed meanwhile, each goes whole into the WAL as well. So workers have rows marked
-(`settle`) as soon as their unit is committed, while its pages are in memory and still to be written anyway.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -35,8 +29,6 @@ SHARED = "shared"
 """The unit of the rows that all tenants share."""
 
 _ALONE = ("BEGIN", "COMMIT", "ROLLBACK")
-# Nothing may be marked as committed before its commit is on the disk. This waits for the server's own disk, for no standby.
-_FLUSHED = ("BEGIN", "SET LOCAL synchronous_commit = local; COMMIT", "ROLLBACK")
 _WITHIN = ("SAVEPOINT ballast_unit", "RELEASE SAVEPOINT ballast_unit", "ROLLBACK TO SAVEPOINT ballast_unit")
 
 Tallies = dict[int, Tally]
@@ -58,11 +50,9 @@ class Loader:
         target: Target,
         *,
         give_way: Callable[[], None] = lambda: None,
-        settles: bool = False,
     ) -> None:
-        """`settles`: `settle` is called for what was loaded."""
         self._conn, self._vault, self._resolved, self._target = conn, vault, resolved, target
-        self._begin, self._commit, self._undo = _FLUSHED if settles else _ALONE
+        self._begin, self._commit, self._undo = _ALONE
         self._give_way = give_way
         self._streams = can_stream(conn)
         self._wordings: dict[tuple[bool, bool], dict[int, str]] = {}
@@ -75,15 +65,6 @@ class Loader:
 
         Differs; ServerRefused with the server's words: nothing was kept. What the vault raises (IntegrityError, StoreError)."""
         return self._load(tenants, note or f"tenants {tenants[0]} …")
-
-    def settle(self, tenants: Sequence[str]) -> None:
-        """Reads these tenants' rows on the server, which marks them as committed. Where it refuses, others read them later."""
-        hole = _array(tenants) if len(tenants) > 1 else _literal(tenants[0])
-        for statement in self._statements(tenants).values():
-            self._give_way()
-            select = statement.removeprefix("COPY (").removesuffix(") TO STDOUT").replace(HOLE, hole)
-            with suppress(ServerRefused):
-                converse(self._conn, [Ask(f"SELECT count(*) FROM ({select}) AS rows")])
 
     def load_shared(self, *, within: bool = False) -> Tallies:
         """The rows of no tenant, noted as the unit `SHARED`; `within`: as a part of the caller's transaction."""
