@@ -52,7 +52,7 @@ def test_a_watchdog_ends_with_an_error_when_folder_and_server_are_both_gone(tmp_
         with pytest.raises(TimeoutError):
             watching.result(1)  # a server may come back: somebody has to be there then
         state.rmdir()
-        with pytest.raises(ServerError, match="state folder .* is gone"):
+        with pytest.raises(ServerError, match=r"state folder .* is gone"):
             watching.result(30)
 
 
