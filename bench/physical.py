@@ -187,7 +187,7 @@ class Both:
                 ours = sealed_s + loss.until_served(self._shop)
                 equal(sums(loss.server, self._shop), last, FIRST)
                 if n == rounds - 1:
-                    self.measured.note(ALL, ours=sealed_s + loss.until_all())
+                    self.measured.note(ALL, ours=sealed_s + loss.until_all().ended)
             finally:
                 loss.process.terminate()
                 loss.process.wait(60)
