@@ -33,7 +33,7 @@ from tests.fix_mall import MallDatabase
 from tests.fix_people import PASSWORD, first_operator_link, with_database
 from tests.integration.mall.test_sandbox import Both
 
-_OF_ONE_ROUTE = 3
+_OF_ONE_ROUTE = 2
 """Of a route with parameters so many addresses are opened."""
 _FILES = re.compile(r"\.(csv|xlsx|json)$|^/pictures/|^/healthz|^/static")
 _VARIABLE = {"uuid": "[0-9a-f-]{36}", "str": "[^/]+"}
@@ -170,7 +170,7 @@ def _shopper(window: Watched, platform: Platform) -> list[str]:
     page.locator("button[value=cart]").click()
     expect(page.locator("main h1")).to_be_visible()
     page.wait_for_load_state("networkidle")
-    return [f"{shop}/", to_pay, paid, f"{paid.removesuffix('/paid')}/refund"]
+    return [f"{shop}/", f"{shop}/login", f"{shop}/register", to_pay, paid, f"{paid.removesuffix('/paid')}/refund"]
 
 
 def _sign_in(window: Watched, platform: Platform, login: str) -> None:
@@ -201,6 +201,7 @@ _FACES = {
 }
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("face", _FACES)
 def test_every_page_of_the_face_is_in_order(platform: Platform, browser: Browser, face: str, view: str) -> None:
