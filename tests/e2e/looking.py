@@ -117,7 +117,11 @@ def open_window(browser: Browser, view: str) -> Watched:
             window.heard.append(f"{response.status} {response.url}")
 
     context.on("response", answered)
-    context.on("requestfailed", lambda one: window.heard.append(f"failed: {one.url} {one.failure}"))
+    # What was still under way when the window went on to another page is broken off by the browser itself.
+    context.on(
+        "requestfailed",
+        lambda one: None if one.failure == "net::ERR_ABORTED" else window.heard.append(f"{one.failure} {one.url}"),
+    )
     context.on("console", lambda one: window.heard.append(one.text) if one.type in ("error", "warning") else None)
     context.on("weberror", lambda error: window.heard.append(str(error.error)))
     return window
