@@ -47,7 +47,7 @@ def _free_port() -> int:
 class Both:
     """A mall process and a sandbox process, each of which can be stopped and started."""
 
-    def __init__(self, database: MallDatabase, folder: Path) -> None:
+    def __init__(self, database: MallDatabase, folder: Path, **settings: object) -> None:
         self._ports = {"mall": _free_port(), "sandbox": _free_port()}
         self._folder = folder
         self.settings: Settings = database.settings(
@@ -57,6 +57,7 @@ class Both:
             sandbox_delay_s=0.05,
             sandbox_spread_s=0.2,
             sandbox_copies=3,
+            **settings,
         )
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 

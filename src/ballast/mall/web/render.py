@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Request, Response
 from litestar.enums import MediaType
@@ -39,6 +40,7 @@ def environment() -> Environment:
     jinja.filters["plain"] = plain_yuan
     jinja.filters["carrier"] = carrier_name
     jinja.filters["spoken"] = spoken
+    jinja.filters["facts"] = facts
     jinja.filters["share"] = share
     jinja.filters["tenths"] = tenths
     return jinja
@@ -73,6 +75,15 @@ def yuan(fen: int) -> str:
     """Fen as yuan for people: 123456 is ``1,234.56``. The sign of the currency stands in the template."""
     sign, fen = ("-", -fen) if fen < 0 else ("", fen)
     return f"{sign}{fen // 100:,}.{fen % 100:02d}"
+
+
+def facts(detail: str) -> str:
+    """A JSON object as a line for people: ``{"role": "clerk", "days": 3}`` is ``role: clerk · days: 3``."""
+    told = msgspec.json.decode(detail, type=dict[str, Any])
+    return " · ".join(
+        f"{name}: {value if isinstance(value, str) else msgspec.json.encode(value).decode()}"
+        for name, value in told.items()
+    )
 
 
 def share(bp: int) -> str:

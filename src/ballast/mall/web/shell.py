@@ -17,11 +17,15 @@ from ballast.mall.web.texts import Language, language_of, texts
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A line of a menu: the name of its text, its path, its icon of Tabler (without ``ti-``)."""
+    """A line of a menu: the name of its text, its path, its icon of Tabler (without ``ti-``).
+
+    `group`: the name of the text above the line and its neighbours of the same group; none where it is empty.
+    """
 
     text: str
     path: str
     icon: str
+    group: str = ""
 
 
 class Menu(msgspec.Struct, frozen=True):

@@ -14,25 +14,45 @@ from ballast.mall.web.render import page, when
 from ballast.mall.web.shell import Entry, Menu, admin_page, spoken
 from ballast.mall.web.texts import translator
 
-# Text, path below the shop's, icon, and what one must be allowed so that it is shown.
-_ENTRIES: tuple[tuple[str, str, str, Permission], ...] = (
-    ("merchant.menu.home", "", "layout-dashboard", Permission.SEE_DASHBOARD),
-    ("trade.menu.orders", "/orders", "receipt", Permission.SEE_ORDERS),
-    ("trade.menu.refunds", "/refunds", "receipt-refund", Permission.SEE_ORDERS),
-    ("goods.menu.products", "/products", "package", Permission.SEE_PRODUCTS),
-    ("goods.menu.categories", "/categories", "sitemap", Permission.SEE_PRODUCTS),
-    ("goods.menu.stock", "/stock", "building-warehouse", Permission.SEE_PRODUCTS),
-    ("goods.menu.pictures", "/pictures", "photo", Permission.SEE_PRODUCTS),
-    ("selling.menu", "/promotions", "discount", Permission.EDIT_PROMOTIONS),
-    ("decor.menu", "/pages", "layout", Permission.EDIT_PAGES),
-    ("trade.menu.customers", "/customers", "user-heart", Permission.SEE_CUSTOMERS),
-    ("trade.menu.books", "/books", "report-money", Permission.SEE_BOOKS),
-    ("shop.menu.shipping", "/shipping", "truck-delivery", Permission.EDIT_SETTINGS),
-    ("shop.menu.settings", "/settings", "settings", Permission.EDIT_SETTINGS),
-    ("shop.menu.staff", "/staff", "users", Permission.EDIT_STAFF),
-    ("keys.menu", "/keys", "key", Permission.EDIT_KEYS),
-    ("shop.menu.webhooks", "/webhooks", "webhook", Permission.EDIT_KEYS),
-    ("shop.menu.audit", "/audit", "history", Permission.SEE_AUDIT),
+# Groups in the order of a merchant's day; of each line its text, path below the shop's, icon, and what one must be allowed.
+_GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, Permission], ...]], ...] = (
+    ("", (("merchant.menu.home", "", "layout-dashboard", Permission.SEE_DASHBOARD),)),
+    (
+        "merchant.menu.trade",
+        (
+            ("trade.menu.orders", "/orders", "receipt", Permission.SEE_ORDERS),
+            ("trade.menu.refunds", "/refunds", "receipt-refund", Permission.SEE_ORDERS),
+            ("trade.menu.books", "/books", "report-money", Permission.SEE_BOOKS),
+        ),
+    ),
+    (
+        "merchant.menu.goods",
+        (
+            ("goods.menu.products", "/products", "package", Permission.SEE_PRODUCTS),
+            ("goods.menu.categories", "/categories", "sitemap", Permission.SEE_PRODUCTS),
+            ("goods.menu.stock", "/stock", "building-warehouse", Permission.SEE_PRODUCTS),
+            ("goods.menu.pictures", "/pictures", "photo", Permission.SEE_PRODUCTS),
+        ),
+    ),
+    (
+        "merchant.menu.sales",
+        (
+            ("trade.menu.customers", "/customers", "user-heart", Permission.SEE_CUSTOMERS),
+            ("selling.menu", "/promotions", "discount", Permission.EDIT_PROMOTIONS),
+            ("decor.menu", "/pages", "layout", Permission.EDIT_PAGES),
+        ),
+    ),
+    (
+        "merchant.menu.shop",
+        (
+            ("shop.menu.settings", "/settings", "settings", Permission.EDIT_SETTINGS),
+            ("shop.menu.shipping", "/shipping", "truck-delivery", Permission.EDIT_SETTINGS),
+            ("shop.menu.staff", "/staff", "users", Permission.EDIT_STAFF),
+            ("shop.menu.audit", "/audit", "history", Permission.SEE_AUDIT),
+            ("keys.menu", "/keys", "key", Permission.EDIT_KEYS),
+            ("shop.menu.webhooks", "/webhooks", "webhook", Permission.EDIT_KEYS),
+        ),
+    ),
 )
 
 
@@ -58,7 +78,10 @@ def merchant_page(
     t = translator(spoken(request, shop_visit.visit.session))
     home = root(shop_visit)
     entries = tuple(
-        Entry(text, home + below, icon) for text, below, icon, permission in _ENTRIES if shop_visit.may(permission)
+        Entry(text, home + below, icon, group)
+        for group, lines in _GROUPS
+        for text, below, icon, permission in lines
+        if shop_visit.may(permission)
     )
     warning = ""
     if standing is not Standing.OPEN:

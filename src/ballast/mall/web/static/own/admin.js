@@ -2,6 +2,10 @@
 document.addEventListener("htmx:configRequest", (event) => {
   event.detail.headers["X-CSRFToken"] = document.querySelector('meta[name="csrf-token"]').content;
 });
+// A table that scrolls sideways can be reached by the keyboard, also where nothing in it can.
+for (const box of document.querySelectorAll(".table-responsive")) {
+  if (box.scrollWidth > box.clientWidth && !box.querySelector("a[href], button, input, select")) box.tabIndex = 0;
+}
 // An open account menu closes by a click elsewhere or by Escape.
 for (const menu of document.querySelectorAll(".account-menu")) {
   document.addEventListener("click", (event) => { if (!menu.contains(event.target)) menu.open = false; });
