@@ -224,7 +224,7 @@ def test_every_page_of_the_face_is_in_order(platform: Platform, browser: Browser
             continue
         times[known] += 1
         if _FILES.search(path):
-            if (status := window.context.request.get(url).status) != 200:
+            if (status := window.context.request.get(url, max_retries=2).status) != 200:
                 wrong.append(f"{path}: {status}")
             continue
         answer = window.page.goto(url)
