@@ -27,7 +27,7 @@ from ballast.mall.db import Database
 from ballast.mall.seed import DEMO_LOGIN, DEMO_PHONE, Seeded, seed
 from ballast.mall.settings import Settings
 from ballast.mall.web.app import create_app
-from ballast.mall.webhooks import endpoints
+from ballast.mall.webhooks import endpoints, signature
 from tests.e2e.looking import PICTURES, VIEWS, Watched, look, open_window
 from tests.fix_mall import MallDatabase
 from tests.fix_people import PASSWORD, first_operator_link, with_database
@@ -98,8 +98,9 @@ def _dressed(platform: Platform) -> Platform:
 
     async def work(database: Database) -> str:
         async with database.shop(shop_id) as connection:
+            safe = signature.safe(platform.database.secret)
             await endpoints.register(
-                connection, shop_id, "https://example.com/hook", endpoints.KINDS[:3], by, now, private=True
+                connection, shop_id, "https://example.com/hook", endpoints.KINDS[:3], by, now, safe=safe, private=True
             )
             await keys.make(connection, shop_id, name="Warehouse", scopes=keys.SCOPES, days=30, by=by, now=now)
         async with database.identity() as connection:
