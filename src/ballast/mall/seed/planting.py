@@ -294,17 +294,12 @@ async def _pictures(plan: Plan, beside: Beside) -> list[Painted]:
 async def _claim(connection: Connection, plan: Plan, orders: int, products: int, now: datetime) -> bool:
     """The line that says that it is done is written in the transaction that does it."""
     asked = msgspec.json.encode({"orders": orders, "products": products})
-    cursor = await connection.execute(
-        queries.load("seed").claim_key,
-        {
-            "scope": _SCOPE,
-            "key": _SCOPE,
-            "request_hash": sha256(asked).digest(),
-            "answer": asked.decode(),
-            "now": now,
-        },
-    )
-    return await cursor.fetchone() is not None
+    text, this = queries.load("idempotency"), {"scope": _SCOPE, "key": _SCOPE}
+    cursor = await connection.execute(text.claim, {**this, "request_hash": sha256(asked).digest(), "now": now})
+    if await cursor.fetchone() is None:
+        return False
+    await connection.execute(text.answer, {**this, "answer": asked.decode()})
+    return True
 
 
 def content(
