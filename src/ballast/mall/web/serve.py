@@ -7,7 +7,6 @@ import os
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.types import ASGIApp, Scope
@@ -16,10 +15,10 @@ from ballast.mall import settings
 from ballast.mall.catalog import Entry
 from ballast.mall.settings import Settings
 from ballast.mall.traffic import Traffic
-from ballast.mall.web import guard
 from ballast.mall.web.app import create_app
 from ballast.mall.web.shared import SharedPages
 from ballast.mall.web.shedding import Shedding
+from ballast.mall.web.store.frame import viewed
 
 
 def application() -> ASGIApp:
@@ -43,7 +42,4 @@ def application() -> ASGIApp:
 
 def _count(traffic: Traffic, found: Settings, scope: Scope, entry: Entry) -> None:
     """A page that was given out without being made is a page that was shown."""
-    connection: ASGIConnection[Any, Any, Any, Any] = ASGIConnection(scope)
-    headers = connection.headers
-    agent, language = headers.get("user-agent", ""), headers.get("accept-language", "")
-    traffic.view(entry.shop_id, guard.address_in(connection, found), agent, language, datetime.now(UTC))
+    viewed(traffic, entry.shop_id, ASGIConnection(scope), found, datetime.now(UTC))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import nh3
 from litestar import Request, Response
+from litestar.connection import ASGIConnection
 from litestar.response import Redirect
 from markupsafe import Markup
 
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.traffic import Step, Traffic
-from ballast.mall.web.guard import address_of
+from ballast.mall.web.guard import address_in
 from ballast.mall.web.render import page
 from ballast.mall.web.store.visit import NotOpen, Visit, host_of
 from ballast.mall.web.texts import Language, language_of, texts, translator
@@ -80,9 +83,16 @@ def seen(request: Request[Any, Any, Any], visit: Visit, step: Step | None = None
     if step:
         traffic.step(visit.entry.shop_id, step, visit.now)
     else:
-        headers = request.headers
-        agent, language = headers.get("user-agent", ""), headers.get("accept-language", "")
-        traffic.view(visit.entry.shop_id, address_of(request), agent, language, visit.now)
+        viewed(traffic, visit.entry.shop_id, request, request.app.state.settings, visit.now)
+
+
+def viewed(
+    traffic: Traffic, shop_id: UUID, connection: ASGIConnection[Any, Any, Any, Any], settings: Settings, now: datetime
+) -> None:
+    """Count a page that was shown, also one that was given out before the application had the request."""
+    headers = connection.headers
+    agent, language = headers.get("user-agent", ""), headers.get("accept-language", "")
+    traffic.view(shop_id, address_in(connection, settings), agent, language, now)
 
 
 def why(language: Language, error: Refused) -> str:
