@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 import msgspec
 from litestar import Request
@@ -21,7 +22,7 @@ from litestar.exceptions import (
 from litestar.handlers.base import BaseRouteHandler
 from litestar.params import HeaderParameter, QueryParameter
 
-from ballast.mall import keys, visitors
+from ballast.mall import audit, keys, visitors
 from ballast.mall.catalog import Entry
 from ballast.mall.db import Connection, Database
 from ballast.mall.keys import Holder
@@ -98,6 +99,18 @@ class KeyCall:
     holder: Holder
     address: str
     now: datetime
+
+    async def note(self, connection: Connection, action: str, subject: UUID, **detail: str | int | bool) -> None:
+        """A line of the shop's record: what the key was used for."""
+        await audit.note_in_shop(
+            connection,
+            self.holder.by(self.address),
+            action,
+            self.now,
+            shop_id=self.holder.shop_id,
+            subject=str(subject),
+            **detail,
+        )
 
 
 async def keyed(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:

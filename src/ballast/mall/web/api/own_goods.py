@@ -10,7 +10,7 @@ from litestar import Request, Response, get, patch, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from ballast.mall import audit, idempotency, offers, stock
+from ballast.mall import idempotency, offers, stock
 from ballast.mall.db import Connection, Database
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.api.answers import Moment, cursor_of, cut, etag, if_match, needs_match, next_link, read_cursor
@@ -79,7 +79,7 @@ async def change_product(
         held = await offers.hold(connection, product_id)
         if_match(request, etag(held))
         changed = await offers.set_status(connection, product_id, data.status, version=held, now=call.now)
-        await _note(connection, call, "product.status", product_id, status=data.status)
+        await call.note(connection, "product.status", product_id, status=data.status)
     return _offer(changed)
 
 
@@ -100,7 +100,7 @@ async def change_sku(
         change = offers.SkuChange(data.price_fen, data.compare_at_fen, data.code, data.active)
         changed = await offers.change_sku(connection, product_id, sku_id, change, version=held, now=call.now)
         given = msgspec.json.encode(data).decode()
-        await _note(connection, call, "product.sku", product_id, sku_id=str(sku_id), change=given)
+        await call.note(connection, "product.sku", product_id, sku_id=str(sku_id), change=given)
     return _offer(changed)
 
 
@@ -127,7 +127,7 @@ async def count_stock(
     async with db.shop(call.holder.shop_id) as connection:
         if_match(request, _stock_etag(await stock.hold(connection, sku_id)))
         await stock.adjust(connection, sku_id, data.on_hand, actor=call.holder.actor, now=call.now, reason=data.reason)
-        await _note(connection, call, "stock.counted", sku_id, on_hand=data.on_hand)
+        await call.note(connection, "stock.counted", sku_id, on_hand=data.on_hand)
         return _stock(await _level(connection, sku_id))
 
 
@@ -146,7 +146,7 @@ async def move_stock(
             level = await stock.change_by(
                 connection, sku_id, data.pieces, actor=call.holder.actor, now=call.now, reason=data.reason
             )
-            await _note(connection, call, "stock.moved", sku_id, pieces=data.pieces)
+            await call.note(connection, "stock.moved", sku_id, pieces=data.pieces)
             return shaped(level, StockInfo)
 
         return await idempotency.once(
@@ -191,18 +191,6 @@ def _stock(level: stock.Level) -> Response[StockInfo]:
 
 def _stock_etag(level: stock.Level) -> str:
     return f'"s{level.on_hand}.{level.reserved}"'
-
-
-async def _note(connection: Connection, call: KeyCall, action: str, subject: UUID, **detail: str | int | bool) -> None:
-    await audit.note_in_shop(
-        connection,
-        call.holder.by(call.address),
-        action,
-        call.now,
-        shop_id=call.holder.shop_id,
-        subject=str(subject),
-        **detail,
-    )
 
 
 HANDLERS = [

@@ -10,7 +10,7 @@ from litestar import Request, Response, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from ballast.mall import aftersales, audit, idempotency, members, orders
+from ballast.mall import aftersales, idempotency, members, orders
 from ballast.mall.db import Connection, Database
 from ballast.mall.rules.refunding import RefundState
 from ballast.mall.rules.states import Status
@@ -112,7 +112,7 @@ async def ship_order(
                 actor=call.holder.actor,
                 now=call.now,
             )
-            await _note(connection, call, "order.shipped", order_id, carrier=data.carrier, tracking=data.tracking)
+            await call.note(connection, "order.shipped", order_id, carrier=data.carrier, tracking=data.tracking)
             order = await orders.get(connection, order_id)
             return next(shaped(one, ShipmentInfo) for one in order.shipments if one.shipment_id == made)
 
@@ -133,7 +133,7 @@ async def cancel_order(
         await orders.cancel(
             connection, order_id, by="merchant", actor=call.holder.actor, now=call.now, reason=data.reason
         )
-        await _note(connection, call, "order.cancelled", order_id, reason=data.reason)
+        await call.note(connection, "order.cancelled", order_id, reason=data.reason)
         return await _order(connection, order_id)
 
 
@@ -144,7 +144,7 @@ async def note_order(
     """What the shop's people write about an order; shoppers do not see it."""
     async with db.shop(call.holder.shop_id) as connection:
         await orders.set_merchant_note(connection, order_id, data.note)
-        await _note(connection, call, "order.note", order_id)
+        await call.note(connection, "order.note", order_id)
         return await _order(connection, order_id)
 
 
@@ -282,7 +282,7 @@ async def _decide(
         # Reading a refund locks it, and its order before it.
         if_match(request, etag((await aftersales.get(connection, refund_id)).version))
         await deed(connection)
-        await _note(connection, call, action, refund_id)
+        await call.note(connection, action, refund_id)
         return _refund(await aftersales.get(connection, refund_id))
 
 
@@ -292,18 +292,6 @@ async def _order(connection: Connection, order_id: UUID) -> OwnOrderInfo:
 
 def _refund(found: aftersales.Refund) -> Response[RefundInfo]:
     return Response(shaped(found, RefundInfo), headers={"ETag": etag(found.version)})
-
-
-async def _note(connection: Connection, call: KeyCall, action: str, subject: UUID, **detail: str) -> None:
-    await audit.note_in_shop(
-        connection,
-        call.holder.by(call.address),
-        action,
-        call.now,
-        shop_id=call.holder.shop_id,
-        subject=str(subject),
-        **detail,
-    )
 
 
 HANDLERS = [
