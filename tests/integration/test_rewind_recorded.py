@@ -183,7 +183,7 @@ def test_the_newest_minute_is_not_lost_for_want_of_sealing(
     pg18.run("DELETE FROM item WHERE shop = 3 AND id = 1")
     command(protected, "rewind", "--tenant", "3", "--at", moment.isoformat())
     assert pg18.query("SELECT id FROM item WHERE shop = 3 AND id IN (1, 700) ORDER BY id") == [(1,), (700,)]
-    refused = command(protected, "rewind", "--tenant", "3", "--at", "newest", code=1)
+    refused = command(protected, "rewind", "--tenant", "3", "--at", "newest", code=2)
     assert "not the newest" in refused["what"]
 
 
