@@ -87,6 +87,11 @@ def with_owner(settings: Settings, owner_dsn: str) -> Settings:
     return msgspec.structs.replace(settings, owner_dsn=owner_dsn)
 
 
+def with_continuity(settings: Settings, folder: str) -> Settings:
+    """The same with continuity's folder."""
+    return msgspec.structs.replace(settings, continuity=folder)
+
+
 def load(
     path: Path | None, environ: Mapping[str, str] = os.environ, defaults: Mapping[str, object] | None = None
 ) -> Settings:
