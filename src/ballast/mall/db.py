@@ -29,6 +29,7 @@ from ballast.continuity.entries import IntakeFull, Offered
 from ballast.continuity.helm import Helm
 from ballast.continuity.signs import Sign
 from ballast.errors import BallastError
+from ballast.mall import share
 from ballast.mall.deeds import Journal
 from ballast.mall.doors import Busy, Closed, Connection, Doors, ShopConnection
 from ballast.mall.rules.refused import Refused
@@ -328,6 +329,10 @@ class Database:
             async with self._hearing(doors, course), doors.app.one() as connection:
                 doors.recovering = True
                 await self._begin(doors, connection, shop_id)
+                if doors.nodes > 1:
+                    await share.divide(connection)
+                    await connection.commit()
+                    await self._begin(doors, connection, shop_id)
                 connection.journal = Journal()
                 try:
                     yield connection

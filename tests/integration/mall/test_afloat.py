@@ -213,3 +213,26 @@ def test_a_shop_of_its_own_may_be_afloat_while_the_others_are_at_home(
             assert (db.afloat(shop.shop_id), db.afloat(other.shop_id)) == ("fresh", "")
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(("nodes", "node", "left"), [(3, 0, 34), (3, 1, 33), (3, 2, 33), (1, 0, 100)])
+def test_of_what_is_left_a_machine_sells_its_share_and_divides_it_once(
+    sea: tuple[Sea, Shop], nodes: int, node: int, left: int
+) -> None:
+    here, shop = sea
+    boat = sql.Identifier(str(conninfo_to_dict(here.lifeboat.dsn)["dbname"]))
+    with psycopg.connect(here.lifeboat.dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("ALTER DATABASE {} SET ballast.nodes = {}").format(boat, nodes))
+        connection.execute(sql.SQL("ALTER DATABASE {} SET ballast.node = {}").format(boat, node))
+        connection.execute("UPDATE mall.stock SET on_hand = on_hand + 7, reserved = 7")
+    here.launch()
+
+    async def story() -> list[int]:
+        async with opened(here.settings) as db:
+            await until_turned(db, shop, afloat=True)
+            await until_turned(db, shop, afloat=True)
+            async with db.shop(shop.shop_id) as connection:
+                cursor = await connection.execute("SELECT on_hand - reserved AS free FROM mall.stock")
+                return [row["free"] for row in await cursor.fetchall()]
+
+    assert asyncio.run(story()) == [left, left]
