@@ -31,6 +31,12 @@ WHERE k.sku_id = :sku_id AND k.active AND p.status = 'on_sale'
 ON CONFLICT (shop_id, owner_id, sku_id) DO UPDATE SET quantity = EXCLUDED.quantity
 RETURNING quantity;
 
+-- name: set_again!
+-- So many pieces of a SKU that the shop has, on sale or not.
+INSERT INTO mall.cart_line (shop_id, owner_id, sku_id, quantity, added_at)
+SELECT k.shop_id, :owner_id, k.sku_id, :quantity ::integer, :now FROM mall.sku k WHERE k.sku_id = :sku_id
+ON CONFLICT (shop_id, owner_id, sku_id) DO UPDATE SET quantity = EXCLUDED.quantity;
+
 -- name: set_quantity
 -- So many pieces of a SKU that is in the cart.
 UPDATE mall.cart_line SET quantity = :quantity WHERE owner_id = :owner_id AND sku_id = :sku_id RETURNING quantity;
