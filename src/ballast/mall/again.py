@@ -60,7 +60,8 @@ async def do(connection: Connection, deed: msgspec.Struct) -> None:
 
 
 async def _coupon_taken(connection: Connection, deed: CouponTaken) -> None:
-    await coupons.take(connection, deed.owner, deed.claim_id, deed.at, coupon_id=deed.coupon_id, code=deed.code)
+    if not await coupons.is_taken(connection, deed.claim_id):  # it may be a member's meanwhile, who was a guest
+        await coupons.take(connection, deed.owner, deed.claim_id, deed.at, coupon_id=deed.coupon_id, code=deed.code)
 
 
 async def _callback(connection: Connection, deed: Callback) -> None:

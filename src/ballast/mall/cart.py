@@ -118,6 +118,12 @@ async def remove_from(connection: Connection, deed: CartRemoved) -> None:
     deeds.note(connection, "cart_removed", deed)
 
 
+async def forget_ordered(connection: Connection, owner_id: UUID, skus: Sequence[UUID], at: datetime) -> None:
+    """What was ordered at this moment and lay in the cart before is not in it any more."""
+    given = {"owner_id": owner_id, "skus": list(skus), "at": at}
+    await connection.execute(queries.load("cart").forget_ordered, given)
+
+
 async def merge(connection: Connection, guest_id: UUID, customer_id: UUID) -> None:
     """What a guest had in his cart comes into the member's; `visitors.login` does it."""
     await connection.execute(queries.load("cart").merge, {"guest": guest_id, "member": customer_id})

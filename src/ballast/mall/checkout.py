@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from ballast.mall import deeds, order_record, queries, stock
+from ballast.mall import cart, deeds, order_record, queries, stock
 from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import Checkout
 from ballast.mall.ids import new_id
@@ -174,6 +174,7 @@ async def place_accepted(connection: Connection, order: Checkout) -> None:
         As `place`: PriceChanged where today's rules come to another price.
     """
     if await is_there(connection, order.order_id):
+        await cart.forget_ordered(connection, order.owner.id, list(order.pieces), order.at)
         return
     numbers = list(dict.fromkeys([order.number, *_numbers(order.order_id, order.at)]))
     claim = claim_of(order)

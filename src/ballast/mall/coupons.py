@@ -116,6 +116,11 @@ async def take(
     return claim_id
 
 
+async def is_taken(connection: Connection, claim_id: UUID) -> bool:
+    """Whether somebody has this claim."""
+    return await (await connection.execute(_SQL.is_taken, {"claim_id": claim_id})).fetchone() is not None
+
+
 def _offer(row: dict[str, Any], now: datetime) -> Offer:
     found = _read(row)
     reason = why_not_take(_coupon(row), row["taken"], now)

@@ -45,6 +45,10 @@ UPDATE mall.cart_line SET quantity = :quantity WHERE owner_id = :owner_id AND sk
 -- Takes SKUs out of a cart.
 DELETE FROM mall.cart_line WHERE owner_id = :owner_id AND sku_id = ANY(:skus ::uuid[]);
 
+-- name: forget_ordered!
+-- Goods that were ordered, as far as they were put into the cart before.
+DELETE FROM mall.cart_line WHERE owner_id = :owner_id AND sku_id = ANY(:skus ::uuid[]) AND added_at <= :at;
+
 -- name: merge
 -- What a guest had in his cart comes into the member's, pieces of one SKU added up; the guest's is empty then.
 WITH gone AS (
