@@ -98,10 +98,10 @@ def test_a_cart_takes_what_is_on_sale_in_this_shop(open_shop: OpenShop) -> None:
         with pytest.raises(Refused, match="cannot be in a cart"):
             await cart.add(c, owner, sku, 0, NOW)
         assert (await cart.add(c, owner, sku, 2, NOW), await cart.add(c, owner, sku, 3, NOW)) == (2, 5)
-        await cart.set_quantity(c, owner, sku, 101)
+        await cart.set_quantity(c, owner, sku, 101, NOW)
         [line] = await cart.lines(c, owner)
         assert (line.quantity, line.free, line.buyable, await cart.count(c, owner)) == (101, 100, False, 101)
-        await cart.set_quantity(c, owner, sku, 0)
+        await cart.set_quantity(c, owner, sku, 0, NOW)
         assert await cart.lines(c, owner) == ()
 
     in_shop(shop, story)
