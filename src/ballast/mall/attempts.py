@@ -103,9 +103,7 @@ async def shopper_takes_coupon(db: Database, shop_id: UUID, address: str, now: d
 
 async def shopper_changes_password(db: Database, shop_id: UUID, customer_id: UUID, address: str, now: datetime) -> None:
     """A member's try to name his present password. Raises TooOften."""
-    await _of_shopper(
-        db, {bucket("password", shop_id, customer_id, network(address)): MOST_FOR_ONE_LOGIN}, now
-    )
+    await _of_shopper(db, {bucket("password", shop_id, customer_id, network(address)): MOST_FOR_ONE_LOGIN}, now)
 
 
 async def shopper_changed_password(db: Database, shop_id: UUID, customer_id: UUID, address: str) -> None:

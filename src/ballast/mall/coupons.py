@@ -102,6 +102,8 @@ async def take(
     asked = {"claim_id": claim_id, "coupon_id": row["coupon_id"], "owner_id": owner.id, "now": now}
     before = await (await connection.execute(_SQL.claimed_before, asked)).fetchone()
     if before is not None:
+        if before["coupon_id"] != row["coupon_id"]:
+            raise Refused("idempotency.differs", "This form was used for another coupon.", "Reload the page.")
         return claim_id
     taken = await (await connection.execute(_SQL.taken, asked)).fetchone()
     if reason := why_not_take(_coupon(row), taken["taken"] if taken else 0, now):

@@ -22,7 +22,20 @@ from ballast.mall.picture_store import PictureStore
 from ballast.mall.pictures import Pictures
 from ballast.mall.settings import Settings
 from ballast.mall.traffic import Traffic, counting
-from ballast.mall.web import account, api, assets, bodies, guard, hosts, merchant, payments, pictures, platform, store
+from ballast.mall.web import (
+    account,
+    api,
+    assets,
+    bodies,
+    guard,
+    heads,
+    hosts,
+    merchant,
+    payments,
+    pictures,
+    platform,
+    store,
+)
 from ballast.mall.web.api import problems
 from ballast.mall.web.render import page
 from ballast.mall.web.texts import LANGUAGE_COOKIE
@@ -117,7 +130,7 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         },
         openapi_config=None,
     )
-    app.asgi_handler = hosts.Hosts(app.asgi_handler, database, settings)
+    app.asgi_handler = hosts.Hosts(heads.Heads(app.asgi_handler), database, settings)
     return app
 
 

@@ -64,10 +64,9 @@ async def checkout_page(
         wanted = tuple(Wanted(line.sku_id, line.quantity) for line in lines)
         seen(request, visit, "checkouts")
         book = await _book(visit)
-        if book:
-            asked = Asked(str(new_id()), wanted, Address(), saved_id=book[0].address_id)
-        else:
-            asked = Asked(str(new_id()), wanted, await shopper.last_address(visit.connection, await visit.owner()))
+        address = Address() if book else await shopper.last_address(visit.connection, await visit.owner())
+        chosen = book[0].address_id if book else None
+        asked = Asked(str(new_id()), wanted, address, saved_id=chosen, remember=visit.member is not None)
         return await _page(request, visit, asked)
 
 

@@ -38,9 +38,7 @@ async def rename(request: Request[Any, Any, Any], slug: FromPath[str], db: Named
     async with visiting(db, request, slug) as visit:
         if visit.member is None or visit.member.customer_id is None:
             return go(request, visit, "/login")
-        await membership.rename(
-            visit.connection, Renamed(visit.member.customer_id, sent.text("name", 60), visit.now)
-        )
+        await membership.rename(visit.connection, Renamed(visit.member.customer_id, sent.text("name", 60), visit.now))
         return go(request, visit, "/me/account?said=saved")
 
 
