@@ -29,6 +29,7 @@ from ballast.continuity.entries import IntakeFull, Offered
 from ballast.continuity.helm import Helm
 from ballast.continuity.signs import Sign
 from ballast.errors import BallastError
+from ballast.mall import share
 from ballast.mall.deeds import Journal
 from ballast.mall.doors import Busy, Closed, Connection, Doors, ShopConnection
 from ballast.mall.rules.refused import Refused
@@ -328,6 +329,10 @@ class Database:
             async with self._hearing(doors, course), doors.app.one() as connection:
                 doors.recovering = True
                 await self._begin(doors, connection, shop_id)
+                if doors.nodes > 1:
+                    await share.divide(connection)
+                    await connection.commit()
+                    await self._begin(doors, connection, shop_id)
                 connection.journal = Journal()
                 try:
                     yield connection
@@ -370,12 +375,15 @@ class Database:
 
     def _catch_up(self, course: Course, tenant: str) -> None:
         """Does again what was accepted of a shop by a process that died before it was done."""
+        # They load what a web process needs at no other time.
+        from ballast.continuity.merging import MergeItem
         from ballast.mall import homecoming
 
         assert self._helm is not None
         for entry in self._helm.entries(tenant):
             with psycopg.connect(course.lifeboat) as connection:
-                homecoming.take_in(connection, entry)
+                item = MergeItem(entry.tenant, entry.key, entry.kind, entry.payload, entry.made_at)
+                homecoming.take_in(connection, item)
 
 
 async def _has_written(connection: Connection) -> bool:

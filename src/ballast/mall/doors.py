@@ -17,15 +17,19 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from ballast.errors import BallastError
+from ballast.mall import share
 from ballast.mall.deeds import Journal
 from ballast.mall.settings import Settings
 
 # Not by to_regprocedure: that is an error where the schema is closed to this role.
-_IS_RECOVERING = """
+_IS_RECOVERING = (
+    """
 SELECT EXISTS (
     SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-    WHERE p.proname = 'ensure_tenant' AND n.nspname = 'ballast') AS it_is
+    WHERE p.proname = 'ensure_tenant' AND n.nspname = 'ballast') AS it_is,
 """
+    + f"    {share.NODES} AS nodes"
+)
 _CLOSING_S = 0.2
 
 
@@ -97,6 +101,8 @@ class Doors:
         self._broken = broken
         self.recovering = False
         """Shops are still coming back there, as far as this process has heard."""
+        self.nodes = 1
+        """Machines that have a lifeboat each, where this is one."""
         self.closed = False
         self.app = self._door(settings.app_dsn, settings.pool_size, settings.max_waiting)
         self.identity = self._door(settings.identity_dsn, 2, settings.max_waiting)
@@ -144,7 +150,8 @@ class Doors:
         # SKUs for much dearer than a known one, and plans the writing of an order anew each time.
         await connection.execute("SET random_page_cost = 1.1", prepare=False)
         row = await (await connection.execute(_IS_RECOVERING, prepare=False)).fetchone()
-        self.recovering = row is not None and row["it_is"]
+        assert row is not None
+        self.recovering, self.nodes = row["it_is"], row["nodes"]
 
     async def _check_if_told(self, connection: ShopConnection) -> None:
         """Raises for a connection that broke while it was idle, so that the pool gives another: after a loss of the server each
