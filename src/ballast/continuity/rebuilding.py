@@ -97,8 +97,8 @@ class Rebuilding:
             child.wait()
 
     def _put_aside(self, under_way: Incident) -> None:
-        to = self._home.server.data_dir / f"lost-{under_way.since.astimezone(UTC):%Y%m%dT%H%M%S}"
-        if self._home.put_aside(under_way.lost, to):
+        to = self._home.server.data_dir / f"lost-{under_way.since.astimezone(UTC):%Y%m%dT%H%M%S}-{under_way.lost[-6:]}"
+        if not to.exists() and self._home.put_aside(under_way.lost, to):
             self._say(f"what was left of the lost server is kept in {to}")
 
     def _see_to_child(self) -> None:

@@ -67,6 +67,8 @@ _DAMAGED_AFTER_S = 45.0
 _ROOM_BYTES = 64 << 20
 _VISITED_FIRST, _TOGETHER = 4, 40
 _AGAIN_S = 1.0
+_LAST_S = 0.2
+"""A process that was in the lifeboat when it was sunk has noticed after so long."""
 
 
 class Options:
@@ -110,7 +112,8 @@ class Sentinel:
         self._seen: Seen | None = None
         self._full_at = 0.0
         self._process_at = time.monotonic()
-        self._empty: set[str] = set()
+        self._empty: dict[str, int] = {}
+        self._good_looks = 0
         self._visited: dict[str, None] = {}
         self._roster: list[str] = []
         self._rebuilding: Rebuilding | None = None
@@ -213,7 +216,7 @@ class Sentinel:
                 self._prober.look_now()
         elif what == "empty" and about:
             if self._course.mode == "home" or (self._course.only is not None and about not in self._course.only):
-                self._empty.add(about)
+                self._empty.setdefault(about, self._good_looks)
         elif what == "visited" and about:
             self._visited[about] = None
         elif what == "recover" and self._incident is not None and not self._incident.ordered:
@@ -225,7 +228,9 @@ class Sentinel:
         self._seen = seen
         sign = self._sign_of(seen)
         self._well = self._well + 1 if sign is Sign.NONE and seen.answer else 0
-        if self._course.mode not in ("home", "returning") or self._watched.lost:
+        self._good_looks += bool(self._well)
+        is_watched = self._course.mode in ("home", "returning") or self._course.only is not None
+        if not is_watched or self._watched.lost:
             return
         first = not self._watched.doubtful
         self._watched = self._watched.after(sign)
@@ -341,7 +346,7 @@ class Sentinel:
     def _at_home(self) -> None:
         if self._watched.lost:
             self._lose(self._watched.why)
-        elif self._empty:
+        elif self._some_are_empty:
             self._lose_some()
         elif self._well:
             self._boats.prepare()
@@ -361,10 +366,15 @@ class Sentinel:
         reach("sentinel.told")
         self._launch()
 
+    @property
+    def _some_are_empty(self) -> bool:
+        """Tenants were missed, and home was well when it was looked at after that: not all are concerned."""
+        return any(self._good_looks >= looks + 2 for looks in self._empty.values())
+
     def _lose_some(self) -> None:
         """Tenants whose rows are gone while the others are there, as the record confirms."""
         assert self._vault is not None
-        asked, self._empty = sorted(self._empty), set()
+        asked, self._empty = sorted(self._empty), {}
         tail.bring_in(self._vault, self._settings, self._options.config_path, self._said, _SEALING_S)
         self._refresh()
         gone = tuple(t for t in asked if before_tenant_was_emptied(self._vault, t) is not None)
@@ -396,7 +406,8 @@ class Sentinel:
             if not tail.is_recording(self._settings):
                 return
             came = HomeComing(self._intake, self._handler, self._settings.dsn).bring(sorted(left))
-            self._decide(f"{came.merged} entries that had been left in the intake are merged")
+            if came.merged:
+                self._decide(f"{came.merged} entries that had been left in the intake are merged")
             if came.trouble:
                 self._trouble, self._try_at = came.trouble, time.monotonic() + 10 * _AGAIN_S
                 return
@@ -615,7 +626,7 @@ class Sentinel:
         if self._watched.lost:
             self._second_loss()
             return
-        if self._empty:
+        if self._some_are_empty:
             self._lose_some()
             return
         if not under_way.ordered:
@@ -687,9 +698,11 @@ class Sentinel:
             holding.let_go(self._folder)
 
     def _all_home(self) -> None:
-        entries = self._intake.entries()
-        if entries and not self._intake.retire(entries[-1].number):
-            return  # more has come since
+        # Who is in the lifeboat still can do nothing there any more; only then is the intake opened anew for another loss.
+        self._boats.sink()
+        time.sleep(_LAST_S)
+        reach("sentinel.sunk")
+        self._merge_leftovers()
         under_way = self._incident
         assert under_way is not None
         seconds = (datetime.now(UTC) - under_way.since).total_seconds()
@@ -700,7 +713,6 @@ class Sentinel:
         self._tell(self._course.all_home())
         reach("sentinel.all_home")
         self._over()
-        self._boats.sink()
 
     def _over(self) -> None:
         if self._rebuilding is not None:
@@ -711,6 +723,7 @@ class Sentinel:
         self._watched, self._roster, self._merged, self._refused = Watched(), [], 0, 0
         self._visited.clear()
         self._rewound.clear()
+        self._empty.clear()
         self._waits_for = self._trouble = ""
 
     def _second_loss(self) -> None:

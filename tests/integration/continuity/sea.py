@@ -181,6 +181,8 @@ class Sea:
     def came_home(self, after: int) -> None:
         """Until a loss that was noticed after the course `after` is over."""
         self.until(lambda: self.course.mode == "home" and self.course.number > after, "everybody to be home")
+        for decision in self.health.decisions:
+            print(decision.at[14:23], decision.what)
 
 
 class Shoppers:
@@ -266,12 +268,13 @@ def ensure(conn: psycopg.Connection[Any], shop: str) -> None:
 def nothing_is_lost(sea: Sea, shoppers: Shoppers) -> None:
     """Every acknowledged order is there once, and took one piece; nothing is left to be done."""
     assert shoppers.acknowledged
+    sea.until(lambda: not Intake(sea.sea / INTAKE, reserve_bytes=0).entries(), "the intake to be empty")
     there = Counter((tenant, key) for tenant, key in sea.query("SELECT tenant, key FROM orders"))
-    assert [at for at in shoppers.acknowledged if at not in there] == []
+    missing = [(*at, where) for at, where in shoppers.acknowledged.items() if at not in there]
+    assert not missing, (len(missing), len(shoppers.acknowledged), missing[:10])
     for tenant, orders, left in sea.query(
         "SELECT tenant, (SELECT count(*) FROM orders o WHERE o.tenant = s.tenant AND body = 'new'), left_over FROM stock s"
     ):
         assert orders + left == 100000, tenant
     assert incident.read(sea.sea) is None
     assert sea.health.refused == 0
-    sea.until(lambda: not Intake(sea.sea / INTAKE, reserve_bytes=0).entries(), "the intake to be empty")
