@@ -168,6 +168,12 @@ class Sea:
             for table in ("orders", "stock", "shop"):
                 conn.execute(f"DELETE FROM {table}".encode())
 
+    def lose_shop(self, shop: str) -> None:
+        """One shop alone is deleted, at once."""
+        with psycopg.connect(self.dsn) as conn:
+            for table in ("orders", "stock", "shop"):
+                conn.execute(f"DELETE FROM {table} WHERE tenant = %s".encode(), (shop,))
+
     def kill(self, module: str) -> bool:
         """SIGKILL to the process that runs this module; whether there was one."""
         found = False

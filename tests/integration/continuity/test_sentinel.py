@@ -90,11 +90,7 @@ def test_one_shop_is_hit_and_the_others_stay_where_they_are(sea: Sea) -> None:
     hit = SHOPS[3]
     with Shoppers(sea) as shoppers:
         sea.until(lambda: shoppers.taken("home") > 20, "orders at home")
-        sea.query(
-            f"WITH a AS (DELETE FROM orders WHERE tenant = '{hit}'), b AS (DELETE FROM stock WHERE tenant = '{hit}')"
-            " SELECT 1"
-        )
-        sea.query(f"DELETE FROM shop WHERE tenant = '{hit}' RETURNING 1")
+        sea.lose_shop(hit)
         sea.until(lambda: sea.course.mode != "home", "the loss to be noticed")
         assert sea.course.only == {hit}
         sea.came_home(number)
