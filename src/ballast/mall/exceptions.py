@@ -33,6 +33,17 @@ class UnknownException(Refused):
         super().__init__("exception.unknown", f"There is no exception {exception_id}.", "Look at the list.")
 
 
+class Excepted(Refused):
+    """The order was accepted, and the shop has to decide about it first."""
+
+    def __init__(self, order_id: object) -> None:
+        super().__init__(
+            "order.excepted",
+            f"Order {order_id} was accepted while the shop's database was away and cannot be kept as it is.",
+            "The shop keeps it, offers other goods, or pays back. Look again later.",
+        )
+
+
 class KeptDeed(msgspec.Struct, frozen=True):
     """A deed as it was accepted."""
 
