@@ -24,6 +24,9 @@ from ballast.mall.web.merchant.frame import merchant_page
 from ballast.mall.web.merchant.listing import A_PAGE, mark, read_id, read_mark, sees_people, typed
 from ballast.mall.web.merchant.orders import actor_of, names_of
 
+_DETAILS = ("order_id", "refund_id", "reason", "carrier", "code")
+_OF_PEOPLE = ("name", "phone", "email")
+
 
 @get("/exceptions", opt=needs(Permission.SEE_ORDERS))
 async def exception_list(
@@ -162,6 +165,15 @@ def _buyer(shop_visit: ShopVisit) -> Any:
     return (lambda name: name) if sees_people(shop_visit) else masking.name
 
 
+def _details(kept: exceptions.Kept, shop_visit: ShopVisit) -> list[tuple[str, str]]:
+    """What a deed that is no order says of itself, for whom it may concern."""
+    if kept.order is not None:
+        return []
+    told = kept.deeds[0].payload
+    shown = (*_DETAILS, *_OF_PEOPLE) if sees_people(shop_visit) else _DETAILS
+    return [(name, str(told[name])) for name in shown if told.get(name)]
+
+
 async def _note(connection: Connection, shop_visit: ShopVisit, action: str, subject: str, **detail: str | int) -> None:
     await audit.note_in_shop(
         connection,
@@ -211,6 +223,7 @@ async def _page(
         missing=sum(line.missing for line in lines),
         gone=any(line.now is None for line in lines),
         buyer=_buyer(shop_visit),
+        details=_details(kept, shop_visit),
         names=await names_of(db, shop_visit),
         may_accept=is_open and fulfils and kept.order is not None,
         may_refund=is_open and decides and kept.is_order,
