@@ -154,7 +154,7 @@ def _shopper(window: Watched, platform: Platform) -> list[str]:
     for pays in (True, False):
         page.goto(f"{shop}/products/{product}")
         page.locator("button[value=buy]").click()
-        page.locator("#address-new").check(force=True)
+        page.locator("#address-new").check(force=True)  # he has an address in his book
         page.locator("#name").fill("林小雨")
         page.locator("#phone").fill("13800000000")
         page.locator("#province").select_option("浙江省")
@@ -173,7 +173,15 @@ def _shopper(window: Watched, platform: Platform) -> list[str]:
     page.locator("button[value=cart]").click()
     expect(page.locator("main h1")).to_be_visible()
     page.wait_for_load_state("networkidle")
-    return [f"{shop}/", f"{shop}/login", f"{shop}/register", f"{shop}/reset", to_pay, paid, f"{paid.removesuffix('/paid')}/refund"]
+    return [
+        f"{shop}/",
+        f"{shop}/login",
+        f"{shop}/register",
+        f"{shop}/reset",
+        to_pay,
+        paid,
+        f"{paid.removesuffix('/paid')}/refund",
+    ]
 
 
 def _sign_in(window: Watched, platform: Platform, login: str) -> None:
