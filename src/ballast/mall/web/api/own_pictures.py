@@ -13,13 +13,15 @@ from ballast.mall import products
 from ballast.mall.db import Database
 from ballast.mall.pictures import Picture, Pictures
 from ballast.mall.product_record import Deed
-from ballast.mall.rules.pictures import MOST_BYTES
+from ballast.mall.rules.pictures import FORMATS, MOST_BYTES
 from ballast.mall.web.api.answers import cursor_of, cut, next_link, read_cursor
 from ballast.mall.web.api.calls import Cursor, KeyCall, Limit
 from ballast.mall.web.api.own_shapes import PictureInfo, PicturePage
 
+TAKES = tuple(f"image/{one.lower()}" for one in FORMATS)
 
-@post("/pictures", opt={"scope": "products.write"}, request_max_body_size=MOST_BYTES)
+
+@post("/pictures", opt={"scope": "products.write", "takes": TAKES}, request_max_body_size=MOST_BYTES)
 async def send_picture(
     request: Request[Any, Any, Any],
     call: NamedDependency[KeyCall],
