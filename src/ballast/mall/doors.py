@@ -18,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from ballast.errors import BallastError
 from ballast.mall import share
-from ballast.mall.deeds import Journal
+from ballast.mall.round_trips import ShopConnection
 from ballast.mall.settings import Settings
 
 # Not by to_regprocedure: that is an error where the schema is closed to this role.
@@ -31,12 +31,6 @@ SELECT EXISTS (
     + f"    {share.NODES} AS nodes"
 )
 _CLOSING_S = 0.2
-
-
-class ShopConnection(psycopg.AsyncConnection[DictRow]):
-    """A connection, and who listens to what is done in its transaction."""
-
-    journal: Journal | None = None
 
 
 Connection = psycopg.AsyncConnection[DictRow]
@@ -69,6 +63,7 @@ class Door:
         try:
             yield connection
         finally:
+            connection.forget()
             broken = connection.broken
             await self.pool.putconn(connection)
             if broken and not self.pool.closed:
@@ -143,9 +138,8 @@ class Doors:
         return Door(pool, most_waiting, self._broken)
 
     async def _configure(self, connection: ShopConnection) -> None:
-        """Statements are prepared when they come the second time: planning some of them takes longer than running them."""
-        connection.prepare_threshold = 1
-        connection.prepared_max = 250
+        """Statements are prepared by the connection itself: planning some of them takes longer than running them."""
+        connection.prepare_threshold = None
         # What is asked for is mostly in memory. It also lets the server keep its plans: with the usual 4 it takes any list of
         # SKUs for much dearer than a known one, and plans the writing of an order anew each time.
         await connection.execute("SET random_page_cost = 1.1", prepare=False)
