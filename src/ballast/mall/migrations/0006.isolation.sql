@@ -39,6 +39,7 @@ CREATE POLICY waiting_stays ON mall.webhook_delivery AS RESTRICTIVE FOR DELETE T
 
 REVOKE SELECT ON mall.webhook, mall.api_key, mall.visitor, mall.customer, mall.payment_callback FROM mall_platform;
 GRANT SELECT (shop_id, customer_id, name, created_at) ON mall.customer TO mall_platform;
+GRANT SELECT (shop_id, webhook_id, failing_since) ON mall.webhook TO mall_platform;
 
 -- Everybody may look up a shop by its address; a shop renames itself and no other.
 GRANT UPDATE (name) ON mall.directory TO mall_app;
