@@ -47,8 +47,21 @@ _NOT_BACK = "BL0"
 _OF_ALL = "BL002"
 
 
+LOCK_S = 5
+"""Nobody waits longer for a row that another transaction holds."""
+IDLE_S = 60
+"""A transaction in which nothing happens for so long is ended by the server: its locks are worth more than it.
+
+There is no limit for statements: a COMMIT that waits for the recorder is one, and ending its wait leaves it committed and unrecorded."""
+_HELD_UP = (psycopg.errors.LockNotAvailable, psycopg.errors.IdleInTransactionSessionTimeout)
+
+
 class Busy(BallastError):
-    """No connection is free, and enough wait already."""
+    """No connection is free and enough wait already, or what is asked for is held by somebody else for too long."""
+
+
+_SET = f"""
+SET random_page_cost = 1.1; SET lock_timeout = '{LOCK_S}s'; SET idle_in_transaction_session_timeout = '{IDLE_S}s'"""
 
 
 class Recovering(BallastError):
@@ -201,9 +214,11 @@ class Database:
 
     @asynccontextmanager
     async def _hearing(self) -> AsyncIterator[None]:
-        """Hears from the database that shops are still coming back."""
+        """Hears from the database that shops are still coming back, or that it would not wait any longer."""
         try:
             yield
+        except _HELD_UP as error:
+            raise Busy(f"another transaction is in the way: {error}", "Try again in a second.") from error
         except psycopg.DatabaseError as error:
             if not (error.sqlstate or "").startswith(_NOT_BACK):
                 raise
@@ -229,12 +244,12 @@ class Database:
         return _Door(pool, most_waiting)
 
     async def _configure(self, connection: Connection) -> None:
-        """Statements are prepared when they come the second time: planning some of them takes longer than running them."""
+        # Statements are prepared when they come the second time: planning some of them takes longer than running them.
         connection.prepare_threshold = 1
         connection.prepared_max = 250
         # What is asked for is mostly in memory. It also lets the server keep its plans: with the usual 4 it takes any list of
         # SKUs for much dearer than a known one, and plans the writing of an order anew each time.
-        await connection.execute("SET random_page_cost = 1.1", prepare=False)
+        await connection.execute(_SET.encode(), prepare=False)
         row = await (await connection.execute(_IS_RECOVERING, prepare=False)).fetchone()
         self._recovering = row is not None and row["it_is"]
 

@@ -153,11 +153,13 @@ class Sender:
 
     async def _send(self, one: Due, now: datetime) -> None:
         try:
-            self.heard += await _attempt(
+            heard = await _attempt(
                 self._db, self._browser, one.shop_id, one.delivery_id, now, self._safe, self._private
             )
         except (BallastError, psycopg.Error) as error:
             _log.warning("webhook message %s: %s", one.delivery_id, error)
+        else:
+            self.heard += heard
 
 
 async def _attempt(
