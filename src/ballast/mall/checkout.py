@@ -25,7 +25,7 @@ from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
 from ballast.mall.owner import Owner
 from ballast.mall.payments import pay_nothing
-from ballast.mall.quoting import Address, Claim, Delivery, Quote, QuotedLine, Read, Used, Wanted, read
+from ballast.mall.quoting import Address, Claim, Delivery, Quote, QuotedLine, Read, Room, Used, Wanted, read
 from ballast.mall.rules.breakdown import Breakdown, LinePrice
 from ballast.mall.rules.numbers import order_number
 from ballast.mall.rules.refused import Refused
@@ -37,6 +37,7 @@ __all__ = [
     "PriceChanged",
     "Quote",
     "QuotedLine",
+    "Room",
     "Wanted",
     "place",
     "quote",
@@ -109,6 +110,7 @@ async def place(
     now: datetime,
     order_id: UUID | None = None,
     source: Source = "web",
+    room: Room | None = None,
 ) -> Placed:
     """Place an order: its goods are reserved until `pay_by`. The same key with the same request gives the same order.
 
@@ -117,12 +119,14 @@ async def place(
         shown_fen: the total that the shopper agreed to; None accepts any.
         order_id: where it was made before, as for an order taken while the database was away.
         now: when it was placed; `pay_by` counts from it.
+        room: how many orders may wait for payment; None: any number.
 
     Raises:
         PriceChanged: with the new quote.
         stock.OutOfStock: with what is left.
         Refused: as `quote`; `checkout.address`, `checkout.unserved`, `checkout.coupon` (the reason in its params),
-            `checkout.gone_meanwhile` (a quota or the coupon was used up by another order at this moment: quote again),
+            `checkout.many_unpaid`, `checkout.many_unpaid_here`, `checkout.gone_meanwhile` (a quota or the coupon was used up by
+            another order at this moment: quote again),
             `idempotency.differs` (the key was used for something else).
     """
     made = order_id or new_id()
@@ -143,6 +147,7 @@ async def place(
             now=now,
             numbers=numbers,
             claim=claim,
+            room=room,
         )
     except Used:
         return await _earlier(connection, claim)
@@ -153,7 +158,7 @@ async def place(
     pieces = {line.sku_id: line.quantity for line in found.quote.lines}
     cursor = await connection.execute(
         text.record,
-        _record(owner, found, made, number, pay_by, address, delivery, claim_id, note, source, now),
+        _record(owner, found, made, number, pay_by, address, delivery, claim_id, note, source, room, now),
     )
     await stock.all_changed(connection, pieces, cursor)
     if found.quote.total_fen == 0:
@@ -225,6 +230,7 @@ def _record(
     claim_id: UUID | None,
     note: str,
     source: Source,
+    room: Room | None,
     now: datetime,
 ) -> dict[str, object]:
     breakdown = found.quote.breakdown
@@ -249,6 +255,7 @@ def _record(
         "claim_id": claim_id if breakdown.coupon_id else None,
         "note": note[:500],
         "source": source,
+        "placed_from": room.placed_from if room else None,
         "now": now,
         "pay_by": pay_by,
         "lines": msgspec.json.encode(lines).decode(),

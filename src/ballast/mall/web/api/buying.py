@@ -9,9 +9,10 @@ from litestar import Request, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
-from ballast.mall import cart, checkout
+from ballast.mall import attempts, cart, checkout
 from ballast.mall.checkout import Address, Quote, Wanted
 from ballast.mall.db import Database
+from ballast.mall.settings import Settings
 from ballast.mall.web.api.calls import VISITOR, Key, ShopCall, shopper
 from ballast.mall.web.api.shapes import (
     AddressInfo,
@@ -27,6 +28,7 @@ from ballast.mall.web.api.shapes import (
     WantedLine,
     shaped,
 )
+from ballast.mall.web.guard import address_of
 
 
 @get("/cart", security=VISITOR)
@@ -83,6 +85,7 @@ async def create_order(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
     db: NamedDependency[Database],
+    settings: NamedDependency[Settings],
     data: JSONBody[OrderRequest],
     key: Key,
 ) -> PlacedInfo:
@@ -100,6 +103,7 @@ async def create_order(
             shown_fen=data.agreed_fen,
             now=call.now,
             source="api",
+            room=attempts.room_of(settings, call.entry.shop_id, address_of(request)),
         )
     return shaped(placed, PlacedInfo)
 
