@@ -171,7 +171,9 @@ async def run(dsn: str, jobs: Sequence[Job], stop: asyncio.Event, *, finish_s: f
 
 
 async def _again_and_again(turns: Turns, job: Job, stop: asyncio.Event) -> None:
+    said = ""
     while not stop.is_set():
+        now_said = ""
         try:
             if await turns.take(job.name):
                 try:
@@ -181,8 +183,11 @@ async def _again_and_again(turns: Turns, job: Job, stop: asyncio.Event) -> None:
         except Recovering as error:
             _log.info("%s waits: %s", job.name, error)
         except (BallastError, psycopg.Error) as error:
-            _log.warning("%s: %s", job.name, error)
+            now_said = str(error)
+            if now_said != said:  # not every second while the database is away
+                _log.warning("%s: %s", job.name, error)
         except Exception:  # a fault of ours in one kind of work: the others are done all the same, and this is tried again
             _log.exception("%s broke", job.name)
+        said = now_said
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), job.every_s)
