@@ -107,9 +107,7 @@ async def shopper_takes_coupon(db: Database, shop_id: UUID, address: str, now: d
 
 def room_of(settings: Settings, shop_id: UUID, address: str) -> Room:
     """How many orders may wait for payment, of one shopper and from there: nobody is to keep a shop's goods from all others."""
-    return Room(
-        settings.unpaid_per_shopper, settings.unpaid_per_address, bucket("order", shop_id, network(address))
-    )
+    return Room(settings.unpaid_per_shopper, settings.unpaid_per_address, bucket("order", shop_id, network(address)))
 
 
 def bucket(*what: object) -> bytes:

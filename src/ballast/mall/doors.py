@@ -36,7 +36,8 @@ LOCK_S = 5
 IDLE_S = 60
 """A transaction in which nothing happens for so long is ended by the server: its locks are worth more than it.
 
-There is no limit for statements: a COMMIT that waits for the recorder is one, and ending its wait leaves it committed and unrecorded."""
+There is no limit for statements: a COMMIT that waits for the recorder is one, and ending its wait leaves it committed and
+unrecorded."""
 _SET = f"""
 SET random_page_cost = 1.1; SET lock_timeout = '{LOCK_S}s'; SET idle_in_transaction_session_timeout = '{IDLE_S}s'"""
 

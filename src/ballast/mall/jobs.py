@@ -186,7 +186,9 @@ async def _again_and_again(turns: Turns, job: Job, stop: asyncio.Event) -> None:
             now_said = str(error)
             if now_said != said:  # not every second while the database is away
                 _log.warning("%s: %s", job.name, error)
-        except Exception:  # a fault of ours in one kind of work: the others are done all the same, and this is tried again
+        except (
+            Exception
+        ):  # a fault of ours in one kind of work: the others are done all the same, and this is tried again
             _log.exception("%s broke", job.name)
         said = now_said
         with suppress(TimeoutError):

@@ -1,7 +1,7 @@
 """Who of several workers does a kind of work now: told by advisory locks, which go with the session that holds them.
 
-They are in memory alone: taking turns writes nothing. A worker that is killed leaves its turn to the next as soon as the server has
-seen its connection end.
+They are in memory alone: taking turns writes nothing. A worker that is killed leaves its turn to the next as soon as the server
+has seen its connection end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Turns:
         self._one = asyncio.Lock()
 
     async def take(self, name: str) -> bool:
-        """Whether it is ours now, until `give`, or until the connection is lost. psycopg.OperationalError: nobody can be asked."""
+        """Whether it is ours now, until `give` or the connection's loss. psycopg.OperationalError: nobody can be asked."""
         connection = await self._connected()
         row = await (await connection.execute(_TAKE, (CLASS, name))).fetchone()
         return row is not None and bool(row[0])

@@ -64,7 +64,9 @@ def test_two_workers_do_not_do_the_same_at_once_and_who_is_gone_leaves_his_turn(
         taken = [await one.take("a"), await other.take("a"), await other.take("b")]
         await one.give("a")
         taken += [await other.take("a"), await one.take("a")]
-        mall_database.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%% worker'")
+        mall_database.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%% worker'"
+        )
         for _ in range(100):  # the server sees that it is gone, and we do
             try:
                 taken.append(await one.take("a"))

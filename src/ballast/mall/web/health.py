@@ -1,4 +1,4 @@
-"""For who looks after the platform: ``/healthz``, whether this process serves; ``/healthz/worker``, whether what happens by itself does."""
+"""For who looks after the platform: ``/healthz``, whether this process serves; ``/healthz/worker``, whether the worker keeps up."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def health(db: NamedDependency[Database]) -> str:
 
 @get("/healthz/worker", media_type=MediaType.TEXT, opt={"exclude_from_csrf": True})
 async def worker(request: Request[Any, Any, Any], db: NamedDependency[Database]) -> Response[str]:
-    """200 where a worker is connected and nothing that it does is late; else 503, and what is. For monitoring, not for balancing."""
+    """200 where a worker is connected and nothing that it does is late; else 503, and what is. Not for load balancers."""
     state = request.app.state
     seen, late = state.get("late", (-_KNOWN_FOR_S, ""))
     if time.monotonic() - seen > _KNOWN_FOR_S:

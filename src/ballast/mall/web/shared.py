@@ -90,8 +90,7 @@ class SharedPages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The page that is there, or the application."""
-        asked = scope["type"] == ScopeType.HTTP and scope.get("method") == "GET"
-        if not asked or len(scope["query_string"]) > _LONGEST_QUERY:
+        if scope["type"] != ScopeType.HTTP or scope.get("method") != "GET" or len(scope["query_string"]) > _LONGEST_QUERY:
             return await self._app(scope, receive, send)
         path = _PAGES.fullmatch(scope["path"])
         if path is None:
@@ -111,7 +110,8 @@ class SharedPages:
             page = await asyncio.shield(page)
         entry = known_entry(self._mall.state.db, path[1])
         if page is None or page.until <= time.monotonic() or entry is None or entry.status in ("suspended", "closed"):
-            page = await self._make(key, {**scope, "query_string": query}, cookies.get(LANGUAGE_COOKIE, ""))  # type: ignore[misc]
+            asked: Any = {**scope, "query_string": query}
+            page = await self._make(key, asked, cookies.get(LANGUAGE_COOKIE, ""))
         else:
             if key in self._pages:
                 self._pages.move_to_end(key)
@@ -167,9 +167,8 @@ def _read(query: bytes) -> bytes:
     """What of a query these pages read."""
     if not query:
         return query
-    said = parse_qsl(query.decode("utf-8", "surrogateescape"), keep_blank_values=False, encoding="utf-8", errors="surrogateescape")
-    read = [(name, value) for name, value in said if name in _READ]
-    return urlencode(read, encoding="utf-8", errors="surrogateescape").encode("ascii")
+    said = parse_qsl(query.decode("utf-8", "surrogateescape"), errors="surrogateescape")
+    return urlencode([one for one in said if one[0] in _READ], errors="surrogateescape").encode("ascii")
 
 
 def _said(headers: Any) -> tuple[bytes, dict[str, str], str]:
