@@ -253,12 +253,12 @@ def test_where_nothing_happens_nothing_is_written(up: Up) -> None:
     )
 
     def settled() -> bool:
-        """Ten seconds in which no row was written, of any table of the platform: each kind of work ran several times."""
+        """Six seconds in which no row was written, of any table of the platform: all that is done often was done."""
         before = up.database.run(written)
-        time.sleep(10)
+        time.sleep(6)
         return up.database.run(written) == before
 
-    up.until(settled, "ten seconds without a row written")
+    up.until(settled, "six seconds without a row written")
 
 
 def test_killed_itself_it_takes_all_along_and_starts_again(up: Up) -> None:
