@@ -133,15 +133,18 @@ def test_a_transaction_in_which_nothing_happens_is_ended_and_its_request_told_to
     shop = open_shop(products=1)
     monkeypatch.setattr(doors, "_SET", doors._SET.replace(f"{doors.IDLE_S}s", "100ms"))
 
+    async def linger(db: Database) -> None:
+        async with db.shop(shop.shop_id) as connection:
+            await connection.execute("SELECT FROM mall.stock FOR UPDATE")
+            await asyncio.sleep(0.5)
+            await connection.execute("SELECT 1")
+
     async def story() -> Any:
         db = Database(mall_database.settings())
         await db.open()
         try:
             with pytest.raises(Busy):
-                async with db.shop(shop.shop_id) as connection:
-                    await connection.execute("SELECT FROM mall.stock FOR UPDATE")
-                    await asyncio.sleep(0.5)
-                    await connection.execute("SELECT 1")
+                await linger(db)
             async with db.shop(shop.shop_id) as connection:
                 row = await (await connection.execute("SHOW statement_timeout")).fetchone()
                 return row["statement_timeout"] if row else None

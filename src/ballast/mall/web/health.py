@@ -1,4 +1,4 @@
-"""For who looks after the platform: ``/healthz``, whether this process serves; ``/healthz/worker``, whether the worker keeps up."""
+"""For who looks after the platform: ``/healthz``, whether it serves; ``/healthz/worker``, whether the worker keeps up."""
 
 from __future__ import annotations
 

@@ -90,7 +90,11 @@ class SharedPages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The page that is there, or the application."""
-        if scope["type"] != ScopeType.HTTP or scope.get("method") != "GET" or len(scope["query_string"]) > _LONGEST_QUERY:
+        if (
+            scope["type"] != ScopeType.HTTP
+            or scope.get("method") != "GET"
+            or len(scope["query_string"]) > _LONGEST_QUERY
+        ):
             return await self._app(scope, receive, send)
         path = _PAGES.fullmatch(scope["path"])
         if path is None:
