@@ -5,7 +5,7 @@
 CREATE TABLE mall.orders (
     shop_id          uuid NOT NULL REFERENCES mall.shop,
     order_id         uuid NOT NULL,
-    number           text NOT NULL,
+    number           text COLLATE "C" NOT NULL,
     status           text NOT NULL CHECK (status IN ('pending_payment', 'paid', 'partly_shipped', 'shipped', 'received', 'closed', 'cancelled')),
     refund_status    text NOT NULL DEFAULT 'none' CHECK (refund_status IN ('none', 'partly_refunded', 'refunded')),
     customer_id      uuid,
@@ -46,6 +46,7 @@ CREATE TABLE mall.orders (
 );
 CREATE INDEX orders_owner ON mall.orders (shop_id, owner_id, placed_at DESC);
 CREATE INDEX orders_customer ON mall.orders (shop_id, customer_id, placed_at DESC) WHERE customer_id IS NOT NULL;
+CREATE INDEX orders_phone ON mall.orders (shop_id, buyer_phone) WHERE buyer_phone <> '';
 CREATE INDEX orders_placed ON mall.orders (shop_id, placed_at DESC, order_id);
 CREATE INDEX orders_status ON mall.orders (shop_id, status, placed_at DESC);
 CREATE INDEX orders_to_expire ON mall.orders (pay_by) WHERE status = 'pending_payment';

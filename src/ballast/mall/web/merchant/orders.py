@@ -98,6 +98,7 @@ async def order_list(
     at = marks.read(request.query_params.get("before", ""), marks.moment)
     async with db.shop(shop_visit.shop.shop_id) as connection:
         before = orders.Cursor(*at) if at else None
+        asked = await fulfilment.searched(connection, asked)
         found = await fulfilment.page(connection, asked, before=before, most=A_PAGE + 1)
         counted = await fulfilment.counts(connection, asked)
     shown = found[:A_PAGE]
@@ -127,6 +128,7 @@ async def order_list(
             for name, states in TABS.items()
         ],
         counted=fulfilment.COUNTED,
+        searched_newest=fulfilment.NEWEST if asked.partly else 0,
         asked={name: typed(request, name) for name in ("q", "delivery", "since", "until", "customer")},
         newest=with_query(request, before=None, said=None) if at else "",
         older=with_query(request, before=marks.mark(shown[-1].placed_at, shown[-1].order_id), said=None)
