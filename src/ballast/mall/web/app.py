@@ -30,6 +30,7 @@ from ballast.mall.web import (
     bodies,
     guard,
     health,
+    heads,
     hosts,
     merchant,
     payments,
@@ -132,7 +133,7 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         },
         openapi_config=None,
     )
-    app.asgi_handler = again.Again(hosts.Hosts(app.asgi_handler, database, settings), database)
+    app.asgi_handler = again.Again(hosts.Hosts(heads.Heads(app.asgi_handler), database, settings), database)
     return app
 
 
