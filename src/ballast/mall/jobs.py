@@ -149,7 +149,7 @@ def jobs_of(
     )
 
 
-async def run(dsn: str, jobs: Sequence[Job], stop: asyncio.Event, *, finish_s: float = 10.0) -> None:
+async def run(dsn: str, jobs: Sequence[Job], stop: asyncio.Event, *, finish_s: float = 10.0) -> bool:
     """Does each of them, at once and then in its time, until `stop`; what is being done then has `finish_s` to end.
 
     A run that takes longer than its interval is not overtaken by the next. What cannot be done now (the database is away, shops
@@ -157,17 +157,18 @@ async def run(dsn: str, jobs: Sequence[Job], stop: asyncio.Event, *, finish_s: f
 
     Args:
         dsn: as mall_platform: there the turns are taken.
+
+    Returns:
+        Whether all had ended. What had not goes on: to cancel it could end the wait of a COMMIT for the recorder, and let it
+        stand unrecorded. Who ends the process by `os._exit` leaves it to the server.
     """
     turns = Turns(dsn)
     loops = [asyncio.create_task(_again_and_again(turns, one, stop)) for one in jobs]
-    try:
-        await stop.wait()
-        await asyncio.wait(loops, timeout=finish_s)
-    finally:
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+    await stop.wait()
+    _, going_on = await asyncio.wait(loops, timeout=finish_s)
+    if not going_on:
         await turns.close()
+    return not going_on
 
 
 async def _again_and_again(turns: Turns, job: Job, stop: asyncio.Event) -> None:

@@ -30,7 +30,9 @@ async def work(found: Settings, ready: Path | None = None) -> None:
         async with sender:
             if ready is not None:
                 ready.write_text(str(os.getpid()))
-            await jobs.run(found.platform_dsn, jobs.jobs_of(db, providers(found), [], sender), stop)
+            ended = await jobs.run(found.platform_dsn, jobs.jobs_of(db, providers(found), [], sender), stop)
+            if not (await sender.ended() and ended):
+                os._exit(0)  # see `jobs.run`
     finally:
         await db.close()
 

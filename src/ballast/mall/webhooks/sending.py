@@ -115,9 +115,14 @@ class Sender:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def ended(self) -> bool:
+        """Whether nothing is under way any more; waits for it, as long as an answer may take."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=TIMEOUT_S)
+        return not self._under_way
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.ended()
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
