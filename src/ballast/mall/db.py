@@ -42,7 +42,9 @@ _log = logging.getLogger(__name__)
 Afloat = Literal["", "fresh", "vault_away"]
 
 _NAME_SHOP = "SELECT set_config('mall.shop', %s, true)"
-_BEGIN_WAITING = "BEGIN; SELECT set_config('mall.shop', '{}', true); SELECT ballast.ensure_tenant('{}', interval '2 seconds')"
+_BEGIN_WAITING = (
+    "BEGIN; SELECT set_config('mall.shop', '{}', true); SELECT ballast.ensure_tenant('{}', interval '2 seconds')"
+)
 _WAIT = "SELECT ballast.ensure_tenant(%s, interval '2 seconds')"
 _HAS_WRITTEN = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS it_has"
 _OVER = (
@@ -55,6 +57,8 @@ _OVER = (
 _NOT_BACK = "BL0"
 """So begin the SQLSTATEs with which a database under recovery refuses."""
 _OF_ALL = "BL002"
+_HELD_UP = (psycopg.errors.LockNotAvailable, psycopg.errors.IdleInTransactionSessionTimeout)
+"""It is there, and would not wait any longer (`doors`)."""
 _LOOK_S = 0.02
 
 
@@ -302,6 +306,8 @@ class Database:
         """Hears from the database that shops are still coming back, and from its failures that it may be lost."""
         try:
             yield
+        except _HELD_UP as error:
+            raise Busy(f"another transaction is in the way: {error}", "Try again in a second.") from error
         except psycopg.Error as error:
             if (error.sqlstate or "").startswith(_NOT_BACK):
                 doors.recovering = True

