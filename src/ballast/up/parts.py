@@ -34,6 +34,7 @@ def parts_of(platform: Platform) -> list[Part]:
     where = ("--config", str(platform.config_path))
     base = {"BALLAST_CONFIG": str(platform.config_path)}
     every = {**base, **mall.to_environ(platform.mall)}
+    ours = {**base, **mall.to_environ(platform.mall, without=("owner_dsn",))}
     password = password_of(platform.owner_dsn)
     owner = {"PGPASSWORD": password} if password else {}  # where ballast.toml has the DSN, it is without
     prepare = Part(
@@ -85,9 +86,9 @@ def parts_of(platform: Platform) -> list[Part]:
     if up.sandbox_port:
         sandbox = Part(
             "sandbox",
-            granian("ballast.up.faces:sandbox", up.host, up.sandbox_port, workers=1),
+            granian("ballast.up.faces:sandbox", up.sandbox_host, up.sandbox_port, workers=1),
             needs=("prepare",),
-            ready=Answers(up.host, up.sandbox_port, "/"),
+            ready=Answers(up.sandbox_host, up.sandbox_port, "/"),
             stops=_FIRST,
             env={**base, **mall.to_environ(platform.mall, without=_OTHERS)},
             address=platform.mall.sandbox_url,
@@ -99,7 +100,7 @@ def parts_of(platform: Platform) -> list[Part]:
         needs=("recorder",),
         ready=Wrote(ready_file),
         stops=_SECOND,
-        env=every,
+        env=ours,
     )
     web = Part(
         "web",
@@ -107,7 +108,7 @@ def parts_of(platform: Platform) -> list[Part]:
         needs=("recorder",),
         ready=Answers(up.host, up.port, "/healthz", status=200),
         stops=_FIRST,
-        env={**base, **mall.to_environ(platform.mall, without=("owner_dsn",))},
+        env=ours,
         address=platform.mall.base_url,
     )
     return [*parts, worker, web]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -17,6 +18,7 @@ from ballast.mall import settings as mall
 from ballast.mall.settings import Settings
 from ballast.postgres import EmbeddedServer
 from ballast.postgres.account import server_account
+from ballast.supervise import look
 from ballast.up import secrets as keys
 from ballast.up.settings import Up, load, read_document
 from ballast.vault import config
@@ -114,7 +116,7 @@ def resolve(config_file: Path | None, folder: Path | None, said: Mapping[str, ob
             "secret": secret.secret,
             "pictures": str(folder / "pictures"),
             "base_url": base,
-            "sandbox_url": _address(up.host, up.sandbox_port),
+            "sandbox_url": _address(up.sandbox_host, up.sandbox_port),
             "sandbox_file": str(folder / "sandbox.sqlite"),
         },
     )
@@ -138,7 +140,13 @@ def mall_settings(config_file: Path) -> Settings:
             f"Nothing says where the mall's database is: {config_file} has no [mall] app_dsn, and no platform is in {folder}.",
             "Start one with `ballast up`, or name its settings with --config.",
         )
-    return resolve(path, folder, {}).mall
+    found = resolve(path, folder, {}).mall
+    running = look(folder)
+    # Where it really is, whatever its command line said.
+    at = {part.name: part.address for part in running.parts} if running else {}
+    return msgspec.structs.replace(
+        found, base_url=at.get("web") or found.base_url, sandbox_url=at.get("sandbox") or found.sandbox_url
+    )
 
 
 def make_folder(folder: Path) -> None:

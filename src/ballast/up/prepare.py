@@ -15,7 +15,6 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ballast.errors import BallastError, ConfigError, ServerError
-from ballast.mall import jobs
 from ballast.mall.migrate import migrate
 from ballast.postgres.session import complaint
 from ballast.up import tenants
@@ -41,7 +40,6 @@ def prepare(platform: Platform) -> None:
             _make_database(connection)
     if done := migrate(dsn):
         print(f"structure brought up to date: {', '.join(done)}")
-    jobs.install(dsn)
     with _connected(dsn) as connection:
         _give_passwords(connection, platform)
         shared = tenants.shared(connection)
