@@ -90,7 +90,10 @@ class Sea:
             self.start()
         self.until(lambda: (note := look(self.folder)) is not None and note.all_up, "all parts to be up")
         self.until(lambda: self.course.mode == "home", "everybody to be at home")
-        self.until(lambda: self.health.seen_true and self.health.lifeboat == "ready", "the lifeboat to be ready")
+        self.until(
+            lambda: self.health.seen_true and self.health.lifeboat == "ready" and not self.health.vault_away,
+            "the lifeboat to be ready",
+        )
 
     def stop(self) -> None:
         assert self.process is not None

@@ -152,6 +152,20 @@ def test_home_is_lost_a_second_time_while_everybody_comes_home(sea: Sea) -> None
     nothing_is_lost(sea, shoppers)
 
 
+def test_the_vault_is_away_as_well_and_who_was_in_the_lifeboat_ahead_is_served(sea: Sea) -> None:
+    sea.ensure()
+    number, vault = sea.course.number, sea.folder / "vault"
+    vault.rename(sea.folder / "unmounted")
+    sea.until(lambda: sea.health.vault_away, "it to be noticed that the vault is away")
+    sea.lose_files()
+    with Shoppers(sea) as shoppers:
+        sea.until(lambda: sea.course.vault_away, "the lifeboat that was built ahead")
+        sea.until(lambda: shoppers.taken("lifeboat") > 10, "orders in the lifeboat")
+        (sea.folder / "unmounted").rename(vault)
+        sea.came_home(number)
+    nothing_is_lost(sea, shoppers)
+
+
 def test_it_asks_before_it_recovers_where_it_is_to_and_also_where_all_was_lost_while_nothing_ran(sea: Sea) -> None:
     sea.ensure()
     sea.stop()
