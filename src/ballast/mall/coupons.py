@@ -104,6 +104,8 @@ async def take(
     asked = {"claim_id": claim_id, "coupon_id": row["coupon_id"], "owner_id": owner.id, "now": now}
     before = await (await connection.execute(_SQL.claimed_before, asked)).fetchone()
     if before is not None:
+        if before["coupon_id"] != row["coupon_id"]:
+            raise Refused("idempotency.differs", "This form was used for another coupon.", "Reload the page.")
         deeds.of_no_weight(connection)
         return claim_id
     taken = await (await connection.execute(_SQL.taken, asked)).fetchone()

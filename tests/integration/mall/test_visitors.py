@@ -126,8 +126,8 @@ def test_no_connection_is_held_while_passwords_are_worked_on(
     real = (passwords.matches, passwords.hashed)
 
     def free() -> int:
-        return int(app.state.db._app.pool.get_stats()["pool_available"]) - int(
-            app.state.db._app.pool.get_stats()["pool_size"]
+        return int(app.state.db._home.app.pool.get_stats()["pool_available"]) - int(
+            app.state.db._home.app.pool.get_stats()["pool_size"]
         )
 
     async def matches(stored: str | None, password: str) -> bool:
