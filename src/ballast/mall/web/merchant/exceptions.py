@@ -16,12 +16,13 @@ from ballast.mall.exceptions import UnknownException
 from ballast.mall.rules import masking
 from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
+from ballast.mall.web import marks
 from ballast.mall.web.address import with_query
 from ballast.mall.web.deed import deed
 from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page
-from ballast.mall.web.merchant.listing import A_PAGE, mark, read_id, read_mark, sees_people, typed
+from ballast.mall.web.merchant.listing import A_PAGE, read_id, sees_people, typed
 from ballast.mall.web.merchant.orders import actor_of, names_of
 
 _DETAILS = ("order_id", "refund_id", "reason", "carrier", "code")
@@ -34,7 +35,7 @@ async def exception_list(
 ) -> Response[str]:
     """Those to be settled, or with ``?state=settled`` those that are."""
     state = "settled" if typed(request, "state") == "settled" else "open"
-    at = read_mark(request.query_params.get("before", ""))
+    at = marks.read(request.query_params.get("before", ""), marks.moment)
     async with db.shop(shop_visit.shop.shop_id) as connection:
         found = await exceptions.page(
             connection,
@@ -57,7 +58,7 @@ async def exception_list(
         ],
         counted=exceptions.COUNTED,
         newest=with_query(request, before=None, said=None) if at else "",
-        older=with_query(request, before=mark(shown[-1].kept_at, shown[-1].exception_id), said=None)
+        older=with_query(request, before=marks.mark(shown[-1].kept_at, shown[-1].exception_id), said=None)
         if len(found) > A_PAGE
         else "",
     )
