@@ -11,10 +11,12 @@ from typing import Any
 
 import msgspec
 
-from ballast.mall import aftersales, cart, checkout, coupons, idempotency, orders, visitors
+from ballast.mall import addresses, aftersales, cart, checkout, coupons, idempotency, membership, orders, visitors
 from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import (
     KINDS,
+    AddressDeleted,
+    AddressSaved,
     Answered,
     Callback,
     Cancelled,
@@ -26,12 +28,14 @@ from ballast.mall.deed_kinds import (
     LoggedIn,
     LoggedOut,
     LoggedOutElsewhere,
+    PasswordChanged,
     PaymentBegun,
     PaymentOpened,
     Received,
     RefundAsked,
     RefundWithdrawn,
     Registered,
+    Renamed,
     VisitorOpened,
 )
 from ballast.mall.order_life import lock
@@ -57,6 +61,16 @@ def read(kind: str, payload: Any) -> msgspec.Struct:
 async def do(connection: Connection, deed: msgspec.Struct) -> None:
     """Do it, in a transaction of the shop. Raises Refused; then what it did must be rolled back."""
     await _DOING[type(deed)](connection, deed)
+
+
+async def _password_changed(connection: Connection, deed: PasswordChanged) -> None:
+    row = await (await connection.execute("SELECT mall.current_shop() AS shop_id")).fetchone()
+    assert row is not None
+    await membership.change_again(connection, row["shop_id"], deed)
+
+
+async def _address_saved(connection: Connection, deed: AddressSaved) -> None:
+    await addresses.save(connection, deed)
 
 
 async def _coupon_taken(connection: Connection, deed: CouponTaken) -> None:
@@ -108,6 +122,10 @@ _DOING: dict[type[msgspec.Struct], Callable[[Connection, Any], Awaitable[None]]]
     LoggedIn: visitors.login_made,
     LoggedOut: visitors.logout_made,
     LoggedOutElsewhere: visitors.end_elsewhere,
+    Renamed: membership.rename,
+    PasswordChanged: _password_changed,
+    AddressSaved: _address_saved,
+    AddressDeleted: addresses.delete_again,
     CartSet: cart.set_again,
     CartRemoved: cart.remove_from,
     CouponTaken: _coupon_taken,

@@ -66,6 +66,42 @@ class LoggedOutElsewhere(msgspec.Struct, frozen=True):
     at: datetime
 
 
+class Renamed(msgspec.Struct, frozen=True):
+    """A member has another name."""
+
+    customer_id: UUID
+    name: str
+    at: datetime
+
+
+class PasswordChanged(msgspec.Struct, frozen=True):
+    """A member has another password. `visitor_id`: in which browser. `by_code`: the old one was forgotten."""
+
+    customer_id: UUID
+    visitor_id: UUID
+    password_hash: str
+    by_code: bool
+    at: datetime
+
+
+class AddressSaved(msgspec.Struct, frozen=True):
+    """A member keeps this address (`addresses.save`)."""
+
+    customer_id: UUID
+    address_id: UUID
+    address: Address
+    is_default: bool
+    at: datetime
+
+
+class AddressDeleted(msgspec.Struct, frozen=True):
+    """… and keeps it no longer."""
+
+    customer_id: UUID
+    address_id: UUID
+    at: datetime
+
+
 class CartSet(msgspec.Struct, frozen=True):
     """So many pieces of the SKU are in the cart now."""
 
@@ -227,6 +263,10 @@ KINDS: dict[str, type[msgspec.Struct]] = {
     "logged_in": LoggedIn,
     "logged_out": LoggedOut,
     "logged_out_elsewhere": LoggedOutElsewhere,
+    "member_renamed": Renamed,
+    "password_changed": PasswordChanged,
+    "address_saved": AddressSaved,
+    "address_deleted": AddressDeleted,
     "cart_set": CartSet,
     "cart_removed": CartRemoved,
     "coupon_taken": CouponTaken,

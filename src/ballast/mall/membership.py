@@ -15,6 +15,7 @@ import msgspec
 from ballast.mall import audit, customers, deeds, passwords, visitors
 from ballast.mall.audit import By
 from ballast.mall.db import Connection
+from ballast.mall.deed_kinds import PasswordChanged, Renamed
 from ballast.mall.queries import load
 from ballast.mall.rules.refused import Refused
 from ballast.mall.visitors import Login, Visitor
@@ -40,24 +41,6 @@ class Given(msgspec.Struct, frozen=True):
 
     customer_id: UUID
     code_hash: str
-
-
-class Renamed(msgspec.Struct, frozen=True):
-    """What `rename` does."""
-
-    customer_id: UUID
-    name: str
-    at: datetime
-
-
-class PasswordChanged(msgspec.Struct, frozen=True):
-    """What `change_made` does. `visitor_id`: in which browser. `by_code`: the old one was forgotten."""
-
-    customer_id: UUID
-    visitor_id: UUID
-    password_hash: str
-    by_code: bool
-    at: datetime
 
 
 async def rename(connection: Connection, deed: Renamed) -> None:
@@ -167,11 +150,21 @@ async def reset_password(
     login = await visitors.login(connection, visitor, given.customer_id, now)
     await change_made(connection, PasswordChanged(given.customer_id, login.visitor.visitor_id, stored, True, now))
     await visitors.logout_elsewhere(connection, login.visitor, now)
-    by = By(None, f"customer:{given.customer_id}", address)
-    await audit.note_in_shop(
-        connection, by, "customer.password_reset", now, shop_id=shop_id, subject=str(given.customer_id)
-    )
+    await _note_reset(connection, shop_id, given.customer_id, address, now)
     return login
+
+
+async def change_again(connection: Connection, shop_id: UUID, deed: PasswordChanged) -> None:
+    """What was changed elsewhere; where it was not known here, with its line in the record. Refused: `login.disabled`."""
+    known = (await secret(connection, deed.customer_id)).password_hash == deed.password_hash
+    await change_made(connection, deed)
+    if deed.by_code and not known:
+        await _note_reset(connection, shop_id, deed.customer_id, "", deed.at)
+
+
+async def _note_reset(connection: Connection, shop_id: UUID, customer_id: UUID, address: str, now: datetime) -> None:
+    by = By(None, f"customer:{customer_id}", address)
+    await audit.note_in_shop(connection, by, "customer.password_reset", now, shop_id=shop_id, subject=str(customer_id))
 
 
 async def change_made(connection: Connection, deed: PasswordChanged) -> None:

@@ -13,12 +13,16 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from ballast.mall import membership, passwords
+from ballast.mall.audit import By
+from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
 from ballast.mall.payments import signing
 from ballast.mall.web.app import create_app
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.integration.mall.calling import shopper_of
 from tests.integration.mall.journals import Journalled, come_home, kinds, listening, rows, twin
+from tests.integration.mall.ordering import in_shop
 from tests.integration.mall.paying import Offline
 from tests.integration.mall.shopping import Shopper, checkout_form
 from tests.integration.mall.test_coupons import make
@@ -39,6 +43,16 @@ def storefront(database: MallDatabase) -> Iterator[TestClient[Litestar]]:
     """All faces in one process, with a provider of its own."""
     with TestClient(create_app(database.settings(base_url=f"http://{new_id()}"))) as client:
         yield client
+
+
+PLACE = {
+    "name": "Lin",
+    "phone": "13800000000",
+    "province": "广东省",
+    "city": "深圳市",
+    "district": "",
+    "street": "1 Road",
+}
 
 
 def provider_tells(client: TestClient[Litestar], shop: Shop, kind: str, reference: object, amount_fen: int) -> str:
@@ -93,6 +107,14 @@ def test_a_shopper_s_day_in_the_storefront_is_the_same_at_home(
         browser.see("/me")
         browser.send("/logout")
         browser.send("/login", login="13900001111", password="long enough 1")
+        browser.send("/me/name", name="Lin Xiaoyu")
+        for usual in ("", "yes"):
+            browser.send(f"/me/addresses/{new_id()}", **PLACE, usual=usual)
+        ((kept,),) = shop.database.run(
+            "SELECT address_id FROM mall.address WHERE shop_id = %s AND is_default", shop.shop_id
+        )
+        browser.send(f"/me/addresses/{kept}/delete")
+        browser.send("/me/password", present="long enough 1", password="long enough 2", again="long enough 2")
         asked = {"key": str(new_id()), "what": "all", "reason": "changed my mind"}
         browser.send(f"/orders/{order_id}/refund", **asked)
         browser.send(f"/orders/{order_id}/refund", **asked)
@@ -110,7 +132,8 @@ def test_a_shopper_s_day_in_the_storefront_is_the_same_at_home(
         noted = afloat.all_deeds()
         assert set(kinds(noted)) == {
             "visitor_opened", "cart_set", "cart_removed", "coupon_taken", "checkout", "payment_begun", "payment_opened", "callback",
-            "registered", "logged_out", "logged_in", "refund_asked", "refund_withdrawn", "cancelled",
+            "registered", "logged_out", "logged_in", "member_renamed", "address_saved", "address_deleted", "password_changed",
+            "logged_out_elsewhere", "refund_asked", "refund_withdrawn", "cancelled",
         }  # fmt: skip
         assert kinds(noted).count("checkout") == 2
         report = come_home(home, noted)
@@ -165,3 +188,34 @@ def test_a_program_s_day_by_the_api_is_the_same_at_home(
         report = come_home(home, noted)
         assert (report.refused, report.applied) == ((), len(noted))
         assert rows(home, shop) == rows(mall_database, shop)
+
+
+def test_who_forgot_his_password_and_was_let_in_elsewhere_is_known_at_home(
+    afloat: type[Journalled], mall_database: MallDatabase, open_shop: OpenShop
+) -> None:
+    shop = open_shop()
+    customer_id, now = new_id(), datetime.now(UTC)
+    mall_database.run(
+        "INSERT INTO mall.customer (shop_id, customer_id, phone, name, password_hash) VALUES (%s, %s, '13900002222', 'Lin', 'x')",
+        shop.shop_id,
+        customer_id,
+    )
+
+    async def give(connection: Connection) -> None:
+        code = await passwords.hashed("12345678")
+        await membership.give_code(connection, shop.shop_id, customer_id, code, By(None, "clerk"), now)
+
+    in_shop(shop, give)
+    with twin(mall_database) as home:
+        with storefront(mall_database) as client:
+            browser, wanted = Shopper(client, shop), "long enough 3"
+            browser.send("/reset", 409, login="13900002222", code="87654321", password=wanted, again=wanted)
+            browser.send("/reset", login="13900002222", code="1234 5678", password=wanted, again=wanted)
+        for _ in range(2):
+            assert come_home(home, afloat.all_deeds()).refused == ()
+            assert rows(home, shop) == rows(mall_database, shop)
+            home.run("DROP SCHEMA ballast_merge CASCADE")
+        told = home.run(
+            "SELECT count(*) FROM mall.audit WHERE shop_id = %s AND action = 'customer.password_reset'", shop.shop_id
+        )
+        assert told == [(1,)]

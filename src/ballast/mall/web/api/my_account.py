@@ -11,9 +11,8 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from ballast.mall import addresses, attempts, idempotency, membership
-from ballast.mall.addresses import AddressDeleted, AddressSaved
 from ballast.mall.db import Database
-from ballast.mall.membership import Renamed
+from ballast.mall.deed_kinds import AddressDeleted, AddressSaved, Renamed
 from ballast.mall.quoting import Address
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.api.calls import VISITOR, Key, ShopCall, shopper

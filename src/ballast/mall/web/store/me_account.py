@@ -13,7 +13,8 @@ from litestar.types import ControllerRouterHandler
 from ballast.mall import attempts, membership
 from ballast.mall.attempts import TooOften
 from ballast.mall.db import Database
-from ballast.mall.membership import CODE_HOLDS, Renamed
+from ballast.mall.deed_kinds import Renamed
+from ballast.mall.membership import CODE_HOLDS
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.forms import form
 from ballast.mall.web.guard import address_of
