@@ -42,7 +42,9 @@ _log = logging.getLogger(__name__)
 Afloat = Literal["", "fresh", "vault_away"]
 
 _NAME_SHOP = "SELECT set_config('mall.shop', %s, true)"
-_BEGIN_WAITING = "BEGIN; SELECT set_config('mall.shop', '{}', true); SELECT ballast.ensure_tenant('{}', interval '2 seconds')"
+_BEGIN_WAITING = (
+    "BEGIN; SELECT set_config('mall.shop', '{}', true); SELECT ballast.ensure_tenant('{}', interval '2 seconds')"
+)
 _WAIT = "SELECT ballast.ensure_tenant(%s, interval '2 seconds')"
 _HAS_WRITTEN = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS it_has"
 _OVER = (
@@ -135,12 +137,9 @@ class Database:
             await asyncio.to_thread(self._helm.close)
 
     @asynccontextmanager
-    async def shop(self, shop_id: UUID, *, pipelined: bool = False) -> AsyncIterator[Connection]:
-        """A transaction that sees the rows of one shop. Committed at its end, rolled back where an exception leaves it.
-
-        Args:
-            pipelined: statements travel together until a result is looked at, BEGIN and COMMIT with them; an error is raised
-                where a result is, or at the end. For short writes; COPY is not possible in it.
+    async def shop(self, shop_id: UUID) -> AsyncIterator[Connection]:
+        """A transaction that sees the rows of one shop. Committed at its end, rolled back where an exception leaves it. It begins
+        with the first statement.
 
         Raises:
             Busy: no connection could be had. Recovering: the shop is not back, and did not come in time. Turned: it is elsewhere.
@@ -153,11 +152,6 @@ class Database:
             return
         home = self._home
         async with self._hearing(home, course), home.app.one() as connection:
-            if pipelined and not home.recovering:
-                async with connection.pipeline(), connection.transaction():
-                    await connection.execute(_NAME_SHOP, (str(shop_id),))
-                    yield connection
-                return
             await self._begin(home, connection, shop_id)
             try:
                 yield connection
@@ -335,6 +329,7 @@ class Database:
                 connection.journal = Journal()
                 try:
                     yield connection
+                    await connection.flush()  # what fails is not accepted
                     await self._keep(connection, course, str(shop_id), connection.journal)
                 except BaseException:
                     with suppress(psycopg.Error):

@@ -12,6 +12,7 @@ from litestar.params import FromPath, JSONBody
 from ballast.mall import cart, checkout
 from ballast.mall.checkout import Address, Quote, Wanted
 from ballast.mall.db import Database
+from ballast.mall.round_trips import ending
 from ballast.mall.web.api.calls import VISITOR, Key, ShopCall, shopper
 from ballast.mall.web.api.shapes import (
     AddressInfo,
@@ -105,6 +106,7 @@ async def create_order(
 
 
 async def _cart(call: ShopCall) -> CartInfo:
+    ending(call.connection)
     lines = await cart.lines(call.connection, call.owner)
     return CartInfo(tuple(shaped(one, CartLineInfo) for one in lines), sum(one.quantity for one in lines))
 
