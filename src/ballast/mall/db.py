@@ -57,6 +57,8 @@ _OVER = (
 _NOT_BACK = "BL0"
 """So begin the SQLSTATEs with which a database under recovery refuses."""
 _OF_ALL = "BL002"
+_HELD_UP = (psycopg.errors.LockNotAvailable, psycopg.errors.IdleInTransactionSessionTimeout)
+"""It is there, and would not wait any longer (`doors`)."""
 _LOOK_S = 0.02
 
 
@@ -296,6 +298,8 @@ class Database:
         """Hears from the database that shops are still coming back, and from its failures that it may be lost."""
         try:
             yield
+        except _HELD_UP as error:
+            raise Busy(f"another transaction is in the way: {error}", "Try again in a second.") from error
         except psycopg.Error as error:
             if (error.sqlstate or "").startswith(_NOT_BACK):
                 doors.recovering = True

@@ -31,13 +31,22 @@ SELECT EXISTS (
     + f"    {share.NODES} AS nodes"
 )
 _CLOSING_S = 0.2
+LOCK_S = 5
+"""Nobody waits longer for a row that another transaction holds."""
+IDLE_S = 60
+"""A transaction in which nothing happens for so long is ended by the server: its locks are worth more than it.
+
+There is no limit for statements: a COMMIT that waits for the recorder is one, and ending its wait leaves it committed and
+unrecorded."""
+_SET = f"""
+SET random_page_cost = 1.1; SET lock_timeout = '{LOCK_S}s'; SET idle_in_transaction_session_timeout = '{IDLE_S}s'"""
 
 
 Connection = psycopg.AsyncConnection[DictRow]
 
 
 class Busy(BallastError):
-    """No connection is free, and enough wait already."""
+    """No connection is free and enough wait already, or what is asked for is held by somebody else for too long."""
 
 
 class Closed(BallastError):
@@ -142,7 +151,7 @@ class Doors:
         connection.prepare_threshold = None
         # What is asked for is mostly in memory. It also lets the server keep its plans: with the usual 4 it takes any list of
         # SKUs for much dearer than a known one, and plans the writing of an order anew each time.
-        await connection.execute("SET random_page_cost = 1.1", prepare=False)
+        await connection.execute(_SET.encode(), prepare=False)
         row = await (await connection.execute(_IS_RECOVERING, prepare=False)).fetchone()
         assert row is not None
         self.recovering, self.nodes = row["it_is"], row["nodes"]

@@ -10,7 +10,7 @@ BEGIN
         'shop', 'staff', 'picture', 'category', 'product', 'product_category', 'sku', 'stock', 'stock_movement', 'shipping', 'page',
         'customer', 'visitor', 'address', 'reset_code', 'cart_line', 'coupon', 'coupon_claim', 'full_reduction', 'limited_price',
         'orders', 'order_line', 'order_event', 'payment', 'payment_callback', 'shipment', 'refund', 'posting', 'points_entry',
-        'idempotency', 'outbox', 'webhook', 'webhook_delivery', 'api_key', 'audit', 'visit_hour'
+        'idempotency', 'outbox', 'webhook', 'webhook_delivery', 'api_key', 'audit', 'visit_hour', 'exception', 'exception_deed'
     ] LOOP
         EXECUTE format('ALTER TABLE mall.%I ENABLE ROW LEVEL SECURITY', of_shop);
         EXECUTE format('ALTER TABLE mall.%I FORCE ROW LEVEL SECURITY', of_shop);
@@ -23,7 +23,7 @@ BEGIN
     FOREACH of_shop IN ARRAY ARRAY[
         'shop', 'staff', 'category', 'product', 'sku', 'stock', 'shipping', 'page', 'customer', 'visitor', 'address', 'reset_code', 'cart_line',
         'coupon', 'coupon_claim', 'full_reduction', 'limited_price', 'orders', 'order_line', 'payment', 'refund', 'idempotency', 'outbox', 'webhook',
-        'webhook_delivery', 'api_key', 'visit_hour'
+        'webhook_delivery', 'api_key', 'visit_hour', 'exception'
     ] LOOP
         EXECUTE format('GRANT UPDATE ON mall.%I TO mall_app', of_shop);
     END LOOP;
@@ -37,8 +37,9 @@ END $$;
 CREATE POLICY waiting_stays ON mall.outbox AS RESTRICTIVE FOR DELETE TO mall_app USING (dispatched_at IS NOT NULL);
 CREATE POLICY waiting_stays ON mall.webhook_delivery AS RESTRICTIVE FOR DELETE TO mall_app USING (status <> 'waiting');
 
-REVOKE SELECT ON mall.webhook, mall.api_key, mall.visitor, mall.customer, mall.reset_code, mall.payment_callback FROM mall_platform;
+REVOKE SELECT ON mall.webhook, mall.api_key, mall.visitor, mall.customer, mall.reset_code, mall.payment_callback, mall.exception_deed FROM mall_platform;
 GRANT SELECT (shop_id, customer_id, name, created_at) ON mall.customer TO mall_platform;
+GRANT SELECT (shop_id, webhook_id, failing_since) ON mall.webhook TO mall_platform;
 
 -- Everybody may look up a shop by its address; a shop renames itself and no other.
 GRANT UPDATE (name) ON mall.directory TO mall_app;
@@ -66,5 +67,5 @@ INSERT INTO mall.industry (code, name_zh, name_en, margin_bp) VALUES
     ('apparel', '服饰鞋包', 'Apparel', 3500), ('food', '食品生鲜', 'Food', 2500), ('beauty', '美妆个护', 'Beauty', 4500),
     ('home', '家居日用', 'Home', 3000), ('electronics', '数码家电', 'Electronics', 1200), ('mother_baby', '母婴', 'Mother and baby', 2800),
     ('books', '图书文创', 'Books and gifts', 2600), ('services', '本地生活', 'Local services', 4000), ('other', '其他', 'Other', 3000);
-INSERT INTO mall.plan (code, name_zh, name_en, month_fen, max_products, max_staff, rank) VALUES
-    ('basic', '基础版', 'Basic', 29900, 2000, 5, 300), ('pro', '专业版', 'Pro', 89900, 20000, 20, 200), ('flagship', '旗舰版', 'Flagship', 299900, 200000, 200, 100);
+INSERT INTO mall.plan (code, name_zh, name_en, month_fen, max_products, max_staff, rank, max_pictures_mb) VALUES
+    ('basic', '基础版', 'Basic', 29900, 2000, 5, 300, 2000), ('pro', '专业版', 'Pro', 89900, 20000, 20, 200, 20000), ('flagship', '旗舰版', 'Flagship', 299900, 200000, 200, 100, 200000);

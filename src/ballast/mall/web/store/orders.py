@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -12,11 +11,13 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from ballast.mall import aftersales, orders
+from ballast.mall import aftersales, exceptions, orders
 from ballast.mall.db import Database
 from ballast.mall.ids import new_id
+from ballast.mall.order_life import Unknown
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Event, Status
+from ballast.mall.web import marks
 from ballast.mall.web.forms import Form, form
 from ballast.mall.web.store.frame import go, shown, why
 from ballast.mall.web.store.visit import Visit, visiting
@@ -38,24 +39,29 @@ async def order_list(
     """His orders, newest first; ``?status=`` chooses, ``?before=`` leads on."""
     chosen = request.query_params.get("status", "all")
     chosen = chosen if chosen in _TABS else "all"
+    at = marks.read(request.query_params.get("before", ""), marks.moment)
     async with visiting(db, request, slug) as visit:
         found: tuple[orders.Summary, ...] = ()
+        kept: tuple[exceptions.Kept, ...] = ()
         if visit.visitor:
+            if chosen == "all" and "before" not in request.query_params:
+                kept = await exceptions.of_shopper(visit.connection, visit.visitor.owner)
             found = await orders.list_of(
                 visit.connection,
                 owner=visit.visitor.owner,
                 statuses=_TABS[chosen],
-                before=_cursor(request.query_params.get("before", "")),
+                before=orders.Cursor(*at) if at else None,
                 most=_MOST + 1,
             )
         last = found[_MOST - 1] if len(found) > _MOST else None
-        more = {"status": chosen, "before": f"{last.placed_at.isoformat()}|{last.order_id}"} if last else None
+        more = {"status": chosen, "before": marks.mark(last.placed_at, last.order_id)} if last else None
         return await shown(
             request,
             visit,
             "orders.html",
             tab="me",
             orders=found[:_MOST],
+            kept=kept,
             chosen=chosen,
             choices=list(_TABS),
             more=urlencode(more) if more else "",
@@ -66,9 +72,15 @@ async def order_list(
 async def order_page(
     request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
 ) -> Response[str]:
-    """One of them."""
+    """One of them; also one that the shop could not keep as it was accepted, and has to decide about."""
     async with visiting(db, request, slug) as visit:
-        order = await orders.get(visit.connection, order_id, owner=await visit.owner())
+        owner = await visit.owner()
+        try:
+            order = await orders.get(visit.connection, order_id, owner=owner)
+        except Unknown:
+            if not (kept := await exceptions.of_shopper(visit.connection, owner, order_id)):
+                raise
+            return await shown(request, visit, "excepted.html", tab="me", kept=kept[0], order=kept[0].order)
         possible = order.possible
         return await shown(
             request,
@@ -194,15 +206,6 @@ def _pieces(sent: Form) -> list[aftersales.Asked]:
     lines = [int(one) for one in sent.texts("line") if one.isdecimal() and len(one) < 6]
     found = [aftersales.Asked(line, sent.number(f"pieces-{line}")) for line in lines]
     return [one for one in found if one.quantity]
-
-
-def _cursor(text: str) -> orders.Cursor | None:
-    at, _, order_id = text.partition("|")
-    try:
-        placed_at = datetime.fromisoformat(at)
-        return orders.Cursor(placed_at, UUID(order_id)) if placed_at.tzinfo else None
-    except ValueError:
-        return None
 
 
 def routes() -> list[ControllerRouterHandler]:
