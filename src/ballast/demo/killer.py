@@ -59,18 +59,18 @@ async def run(
 
 def processes(stage: Stage, victim: Victim) -> list[psutil.Process]:
     """Those of the platform that bear this name now."""
-    if victim == "server":
+    if victim is Victim.SERVER:
         with contextlib.suppress(psutil.Error):
             return [psutil.Process(stage.server.pid)] if stage.server.pid is not None else []
-    if victim == "restorer":
+    if victim is Victim.RESTORER:
         return [one for one in _of(stage.folder) if any(_RESTORER in word for word in one.cmdline())]
     note = stage.note()
-    pid = next((part.pid for part in note.parts if part.name == victim), None) if note else None
+    pid = next((part.pid for part in note.parts if part.name == victim.value), None) if note else None
     with contextlib.suppress(psutil.Error):
         if pid is not None:
             process = psutil.Process(pid)
             # A part with processes of its own below it: any of them.
-            return [process, *process.children(recursive=True)] if victim == "web" else [process]
+            return [process, *process.children(recursive=True)] if victim is Victim.WEB else [process]
     return []
 
 

@@ -7,9 +7,9 @@ import msgspec
 from ballast.demo import visits as of
 from ballast.demo.killer import Killed
 from ballast.demo.ledger import AnyPromise, Compared, Ordered, compare
-from ballast.demo.proof import AtTheEnd
+from ballast.demo.proof import AtTheEnd, Standing
 from ballast.demo.visits import Visit, Window
-from ballast.demo.wanted import Wanted
+from ballast.demo.wanted import Victim, Wanted
 from ballast.demo.watching import Log
 
 GRACE_S = 1.0
@@ -102,6 +102,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     killed: tuple[Killed, ...]
     not_up: tuple[Window, ...]
     """When the web face was not there."""
+    stood: Standing
+    """Before the loss."""
     end: AtTheEnd | None
     """None: the database could not be asked."""
     end_problem: str
@@ -110,11 +112,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 def excused(outcome: Outcome) -> list[Window]:
     """When shoppers had to meet errors, since somebody had killed the very process that answered them."""
-    if not any(one.victim == "web" for one in outcome.killed):
+    if not any(one.victim is Victim.WEB for one in outcome.killed):
         return []
     found = []
     for one in outcome.killed:
-        if one.victim == "web":
+        if one.victim is Victim.WEB:
             down = [until for start, until in outcome.not_up if start - KILL_GRACE_S <= one.at <= until]
             found.append((one.at - 0.5, max([one.at, *down]) + KILL_GRACE_S))
     return of.merged(found)
@@ -212,10 +214,10 @@ def claims(outcome: Outcome, found: Figures, kept: Compared | None) -> list[Clai
         ),
         Claim("all_home", in_time, {"seconds": all_home, "shops": wanted.shops}),
         Claim(
-            "equal",
-            drilled.equal and drilled.shops >= wanted.shops,
+            "equal", drilled.equal and drilled.shops >= wanted.shops,
             {"shops": drilled.shops, "rows": drilled.rows, "tables": drilled.tables, "why": drilled.why},
         ),
+        _whole(outcome),
     ]  # fmt: skip
     return judged
 
@@ -223,6 +225,14 @@ def claims(outcome: Outcome, found: Figures, kept: Compared | None) -> list[Clai
 def all_kept(judged: list[Claim]) -> bool:
     """Whether no promise was broken."""
     return all(claim.kept is not False for claim in judged)
+
+
+def _whole(outcome: Outcome) -> Claim:
+    now = outcome.end.standing if outcome.end else {}
+    other = [shop for shop, stood in outcome.stood.items() if now.get(shop) != stood]
+    rows = sum(count for tables in outcome.stood.values() for count, _ in tables.values())
+    kept = bool(outcome.stood) and not other
+    return Claim("whole", kept, {"shops": len(outcome.stood), "rows": rows, "other": len(other)})
 
 
 def _pace(name: str, before: float, during: float, *, killing: bool) -> Claim:

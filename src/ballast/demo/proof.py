@@ -37,7 +37,18 @@ _BOOKS = """
 SELECT count(*) FROM (SELECT FROM mall.posting GROUP BY shop_id, transaction_id HAVING sum(amount_fen) <> 0) unbalanced
 """
 _BOOKED = "SELECT payment_id FROM mall.payment WHERE status = 'succeeded'"
+# What neither shoppers nor merchants of a replay change, nor time does: of each shop, table by table.
+_STANDING = ("category", "product_category", "shipping", "page", "picture", "staff", "full_reduction", "address")
+_STAND = "SELECT shop_id, count(*), sum(hashtextextended(t::text, 0)) FROM mall.{} t GROUP BY 1"
+_SOLD_LONG_AGO = """
+SELECT l.shop_id, count(*), sum(hashtextextended(l::text, 0))
+  FROM mall.order_line l JOIN mall.orders o USING (shop_id, order_id) WHERE o.note NOT LIKE 'replay-%' GROUP BY 1
+"""
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+Standing = dict[str, dict[str, tuple[int, str]]]
+"""Shop to table to how many rows, and a digest of them."""
 
 
 class AtTheEnd(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,12 +62,24 @@ class AtTheEnd(msgspec.Struct, frozen=True, kw_only=True):
     exceptions: int
     merged: dict[str, int]
     """Deeds that were merged, by kind."""
+    standing: Standing
     stock_wrong: int
     """SKUs whose stock is not the sum of what moved it."""
     books_wrong: int
     """Transactions of the books whose postings do not add up to nothing."""
     unbooked: tuple[str, ...]
     """Payments that the provider took and the shops' books do not have, nor an exception."""
+
+
+def standing(dsn: str) -> Standing:
+    """What stands in each shop that must not change. psycopg.Error where the database is not there."""
+    found: Standing = {}
+    with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+        questions = [(table, _STAND.format(table)) for table in _STANDING]
+        for table, question in (*questions, ("order_line", _SOLD_LONG_AGO)):
+            for shop_id, count, digest in connection.execute(question.encode()).fetchall():
+                found.setdefault(str(shop_id), {})[table] = (count, str(digest))
+    return found
 
 
 def look(dsn: str, sandbox: Path, skus: Iterable[str]) -> AtTheEnd:
@@ -73,6 +96,7 @@ def look(dsn: str, sandbox: Path, skus: Iterable[str]) -> AtTheEnd:
             excepted=excepted,
             exceptions=len(exceptions),
             merged=dict(applied),
+            standing=standing(dsn),
             stock_wrong=_count(connection, _STOCK),
             books_wrong=_count(connection, _BOOKS),
             unbooked=tuple(sorted(_taken(sandbox) - booked - excepted)),

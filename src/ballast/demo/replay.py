@@ -19,6 +19,7 @@ from ballast.demo.killer import Killed
 from ballast.demo.ledger import Edited, Ledger, Ordered
 from ballast.demo.merchants import Merchants
 from ballast.demo.outcome import Drilled, Outcome
+from ballast.demo.proof import Standing
 from ballast.demo.screen import Screen, State
 from ballast.demo.stage import PASSWORD, Stage, StageError
 from ballast.demo.wanted import APART_S, Wanted
@@ -69,6 +70,7 @@ class Replay:
         self._watch = Watch(stage.board, stage.note, self._log)
         self._started_at = time.time()
         self._deleted_rows = 0
+        self._stood: Standing = {}
         self._killed: list[Killed] = []
 
     async def play(self) -> Outcome:
@@ -119,6 +121,7 @@ class Replay:
     async def _lose(self, ledger: Ledger) -> None:
         """The engineer's work, and until all shops are home again, or patience is at its end."""
         wanted, stage, log = self._wanted, self._stage, self._log
+        self._stood = await asyncio.to_thread(proof.standing, stage.dsn)
         if wanted.how in ("rows", "both"):
             self._screen.tell("the engineer deletes every row", bad=True)
             self._deleted_rows, lost_at = await asyncio.to_thread(engineer.delete_rows, stage.dsn)
@@ -185,6 +188,7 @@ class Replay:
             deleted_rows=self._deleted_rows,
             killed=tuple(self._killed),
             not_up=tuple(self._watch.not_up),
+            stood=self._stood,
             end=end,
             end_problem=problem,
             drilled=drilled,
@@ -213,9 +217,7 @@ class Replay:
         except (msgspec.DecodeError, KeyError):
             return Drilled(False, why=(complained or said).decode(errors="replace").strip()[-300:])
         why = "; ".join(str(one.get("what", one)) for one in differences[:3])
-        return Drilled(
-            bool(told["equal"]), found["tenants"], found["rows"], found["tables"], found["differences"], why
-        )
+        return Drilled(bool(told["equal"]), found["tenants"], found["rows"], found["tables"], found["differences"], why)
 
     async def _show(self, crowd: Crowd, ledger: Ledger) -> None:
         """Tells the screen how it is, until it is cancelled."""

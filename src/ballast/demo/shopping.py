@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from ballast.demo.browser import REFUSED, Browser, GaveUp, Page
+from ballast.demo.browser import REFUSED, Browser, Fields, GaveUp, Page
 from ballast.demo.ledger import Ledger, Numbered, Ordered, Paid
 from ballast.mall.seed import DEMO_PHONE
 
@@ -165,9 +165,7 @@ class Shopper:
         await self._think()
         return await self._browser.see(self._base + path, right=right)
 
-    async def _send(
-        self, path: str, fields: dict[str, str | list[str]], right: tuple[int, ...] = (303, *REFUSED)
-    ) -> Page:
+    async def _send(self, path: str, fields: Fields, right: tuple[int, ...] = (303, *REFUSED)) -> Page:
         await self._think()
         return await self._browser.send(self._base + path, fields, right=right)
 

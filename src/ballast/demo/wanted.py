@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 How = Literal["rows", "files", "both"]
-Victim = Literal["web", "recorder", "sentinel", "restorer", "server"]
+
+
+class Victim(StrEnum):
+    """Whose process may be killed."""
+
+    WEB = "web"
+    RECORDER = "recorder"
+    SENTINEL = "sentinel"
+    RESTORER = "restorer"
+    SERVER = "server"
+
 
 APART_S = 2.0
 """Between the rows' deletion and the server's, where both are wanted."""

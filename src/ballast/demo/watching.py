@@ -22,7 +22,7 @@ ORDER: tuple[Moment, ...] = (
 class Log:
     """Moments (seconds since 1970), and which shop was home since when. Pure but for its clock."""
 
-    def __init__(self, heard: Callable[[str], None] = lambda what: None) -> None:
+    def __init__(self, heard: Callable[[Moment], None] = lambda what: None) -> None:
         """`heard` is told each moment as it comes."""
         self.at: dict[Moment, float] = {}
         self.home_since: dict[str, float] = {}
@@ -49,8 +49,8 @@ class Log:
             self.note("afloat", now)
         if course.mode in ("launching", "afloat"):
             self.home_since.clear()
-            for again in ("home_open", "first_home"):
-                self.at.pop(again, None)  # type: ignore[call-overload]
+            self.at.pop("home_open", None)
+            self.at.pop("first_home", None)
         if course.mode == "returning":
             self.note("home_open", now)
             for tenant in course.back - self.home_since.keys():

@@ -46,7 +46,10 @@ CLAIMS: Mapping[str, tuple[Pair, Pair]] = {
     ),
     "closed": (
         ("店铺没有关门", "no shop was closed"),
-        ("所有店铺合计 {minutes:.1f} 分钟（{shops:,} 家）", "{minutes:.1f} minutes of all shops together ({shops:,} shops)"),
+        (
+            "所有店铺合计 {minutes:.1f} 分钟（{shops:,} 家）",
+            "{minutes:.1f} minutes of all shops together ({shops:,} shops)",
+        ),
     ),
     "errors": (
         ("第一秒之后没有错误页", "no error is shown after the first second"),
@@ -74,8 +77,15 @@ CLAIMS: Mapping[str, tuple[Pair, Pair]] = {
         ("所有店铺 60 秒内恢复并合并", "all shops are back and merged within 60 s"),
         ("{seconds}（{shops:,} 家）", "{seconds} ({shops:,} shops)"),
     ),
+    "whole": (
+        ("每家店铺与丢失之前一致", "every shop is what it was before the loss"),
+        (
+            "{shops:,} 家店铺中无人改动的 {rows:,} 行，有 {other:,} 家不同",
+            "{shops:,} shops, {rows:,} rows that nobody changed; {other:,} shops differ",
+        ),
+    ),
     "equal": (
-        ("每家店铺与记录逐行相等", "every shop equals the record"),
+        ("每家店铺与记录逐行相等", "every shop equals the record, row by row"),
         (
             "{shops:,} 家店铺、{rows:,} 行、{tables:,} 张表 {why}",
             "{shops:,} shops, {rows:,} rows in {tables:,} tables {why}",

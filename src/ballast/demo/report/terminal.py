@@ -31,9 +31,7 @@ def show(outcome: Outcome, console: Console) -> bool:
     broken = [one for one in judged if one.kept is False]
     if broken:
         again = f"--seed {outcome.wanted.seed}"
-        console.print(
-            Text(f"{len(broken)} promises were broken ({again} repeats the run)", "bold red"), soft_wrap=True
-        )
+        console.print(Text(f"{len(broken)} promises were broken ({again} repeats the run)", "bold red"), soft_wrap=True)
     else:
         console.print(Text("every promise was kept", "bold green"))
     return all_kept(judged)
