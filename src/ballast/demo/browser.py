@@ -27,7 +27,7 @@ _HEADERS = {
     "Accept-Language": "zh-CN,zh;q=0.9",
 }
 _ID = "([0-9a-f]{8}-[0-9a-f-]{27})"
-_LONGEST_WORD = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
+_ANY_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 Fields = Mapping[str, str | Sequence[str]]
 
 
@@ -88,7 +88,7 @@ class Browser:
                 return page
             if left:
                 await asyncio.sleep(AGAIN_S)
-        raise GaveUp(path)
+        raise GaveUp(f"{method} {self._spoken(path)}")
 
     async def _once(
         self, method: str, path: str, kind: Kind, right: tuple[int, ...], fields: Fields | None
@@ -103,10 +103,14 @@ class Browser:
             status = answer.status_code
             page = Page(status, answer.text, answer.headers) if status in right else None
             why = "" if page else f"HTTP {status}"
-        what = "" if page else f"{method} {_LONGEST_WORD.sub('…', path.partition('?')[0])}: {why}"
+        what = "" if page else f"{method} {self._spoken(path)}: {why}"
         took_s = time.monotonic() - clock
         self._seen(Visit(self.shop, kind, sent_at, took_s, status, page is not None, status == right[0], what))
         return page
+
+    def _spoken(self, path: str) -> str:
+        """Which page it is, whoever's it is."""
+        return _ANY_ID.sub("…", path.partition("?")[0].replace(self.shop, "…"))
 
     async def _ask(self, method: str, path: str, fields: Fields | None) -> httpx.Response:
         url = path if "://" in path else self._base + path

@@ -105,7 +105,7 @@ class Crowd:
         try:
             await session
         except GaveUp as error:
-            self.gave_up[str(error).partition("?")[0]] += 1
+            self.gave_up[str(error)] += 1
         except Exception as error:
             self.faults.append(error)
 

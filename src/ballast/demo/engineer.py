@@ -20,7 +20,7 @@ SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namesp
 
 
 def delete_rows(dsn: str) -> tuple[int, float]:
-    """Every row of the application, in one transaction, as the owner. How many, and when it was committed."""
+    """Every row of the application, in one transaction, as the owner. How many, and when that was committed."""
     for left in reversed(range(TRIES)):
         try:
             return _delete(dsn)
@@ -39,13 +39,14 @@ def _delete(dsn: str) -> tuple[int, float]:
         rows = 0
         for schema, table in tables:
             rows += connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(schema, table))).rowcount
+        at = time.time()
         connection.commit()
-        return rows, time.time()
+        return rows, at
 
 
 def remove_server(server: EmbeddedServer) -> float:
     """SIGKILL to the server and all its processes, and its data is gone. When it was killed."""
-    server.kill()
     killed_at = time.time()
+    server.kill()
     shutil.rmtree(server.pgdata, ignore_errors=True)
     return killed_at

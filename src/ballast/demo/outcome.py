@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 
 from ballast.demo import visits as of
@@ -19,6 +21,7 @@ SHOPS_IN_TIME = 300
 """`ALL_HOME_S` is promised for so many shops."""
 PACE = 0.95
 """Of what was served before the loss, at least so much."""
+_MOST_SAMPLES = 8
 KILL_GRACE_S = 2.0
 """After a process that answers shoppers was killed, beside the time until it is back."""
 
@@ -242,7 +245,5 @@ def _pace(name: str, before: float, during: float, *, killing: bool) -> Claim:
 
 def _samples(wrong: list[Visit]) -> list[str]:
     """The commonest, with how often."""
-    counts: dict[str, int] = {}
-    for one in wrong:
-        counts[one.what.replace(one.shop, "…")] = counts.get(one.what.replace(one.shop, "…"), 0) + 1
-    return [f"{times} × {what}" for what, times in sorted(counts.items(), key=lambda pair: -pair[1])[:8]]
+    counts = Counter(one.what for one in wrong)
+    return [f"{times} × {what}" for what, times in counts.most_common(_MOST_SAMPLES)]

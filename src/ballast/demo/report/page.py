@@ -108,8 +108,8 @@ def _plots(outcome: Outcome, found: Figures) -> list[Plot]:
     wrong = [0.0] * len(middle)
     for one in of.errors(seen, (start, until)):
         wrong[min(len(wrong) - 1, int(one.at - start))] += 1
-    y_orders = plots.upwards(max([*orders, 1.0]))
-    y_views = plots.upwards(max([*views, *wrong, 1.0]))
+    y_orders = plots.upwards(1.05 * max([*orders, 1.0]))
+    y_views = plots.upwards(1.05 * max([*views, *wrong, 1.0]))
     home = sorted(at - lost for at in outcome.log.home_since.values())
     all_home = outcome.log.since_loss("all_home")
     back: list[plots.Point] = [(0.0, 0.0), *((at, float(n)) for n, at in enumerate(home, 1))]
