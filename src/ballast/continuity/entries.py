@@ -63,6 +63,10 @@ class IntakeFull(BallastError):
     """The intake's disk has no room: what was offered is not accepted, and nothing of it is kept."""
 
 
+class Closed(BallastError):
+    """The tenant has gone home: what was offered belongs there, and nothing of it is kept here."""
+
+
 _entries = msgspec.json.Decoder(Entry)
 
 

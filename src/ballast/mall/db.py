@@ -1,40 +1,50 @@
-"""Connections to the mall's database, and the transaction in which one shop is seen.
-
-Three pools, three roles (``migrations/0001.platform.sql``). A request that finds no connection within its time, or too many
-waiting before it, is refused at once (``Busy``): under twice the load that can be borne the first half is still served.
+"""Transactions of the mall: of one shop, of accounts, of operators; each where its rows are at that moment.
 
 A database that was lost may come back shop by shop, and then says so by a function: ``ballast.ensure_tenant`` returns when a
 shop is whole. Each new connection looks whether it is there; while it is, every transaction begins with it, and the visitor of a
 shop that is not back waits for that shop. Who asks for shops that are not back without it is refused by the database
 (``Recovering``), which tells a process that had connected before. The call fails when all is back: then it is left away again.
+
+Where continuity is set up (`Settings.continuity`), a shop whose database is away is served by another server, the lifeboat
+(`continuity.helm`): the same statements, the same roles. What is done there is accepted durably before it commits (`deeds`). A
+request that finds out on its way that its shop is elsewhere is told so by `Turned`, and is made again (`web.again`).
 """
 
 from __future__ import annotations
 
-import select
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from ballast.continuity.course import Course
+from ballast.continuity.entries import Closed as ClosedTenant
+from ballast.continuity.entries import IntakeFull, Offered
+from ballast.continuity.helm import Helm
+from ballast.continuity.signs import Sign
 from ballast.errors import BallastError
+from ballast.mall import share
+from ballast.mall.deeds import Journal
+from ballast.mall.doors import Busy, Closed, Connection, Doors, ShopConnection
+from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 
-Connection = psycopg.AsyncConnection[DictRow]
+__all__ = ["Afloat", "Busy", "Connection", "Database", "Recovering", "Turned"]
+
+_log = logging.getLogger(__name__)
+Afloat = Literal["", "fresh", "vault_away"]
 
 _NAME_SHOP = "SELECT set_config('mall.shop', %s, true)"
 _BEGIN = "BEGIN; SELECT set_config('mall.shop', '{}', true)"
 _BEGIN_WAITING = _BEGIN + "; SELECT ballast.ensure_tenant('{}', interval '2 seconds')"
 _WAIT = "SELECT ballast.ensure_tenant(%s, interval '2 seconds')"
-# Not by to_regprocedure: that is an error where the schema is closed to this role.
-_IS_RECOVERING = """
-SELECT EXISTS (
-    SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-    WHERE p.proname = 'ensure_tenant' AND n.nspname = 'ballast') AS it_is
-"""
+_HAS_WRITTEN = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS it_has"
 _OVER = (
     psycopg.errors.UndefinedFunction,
     psycopg.errors.InvalidSchemaName,
@@ -45,10 +55,7 @@ _OVER = (
 _NOT_BACK = "BL0"
 """So begin the SQLSTATEs with which a database under recovery refuses."""
 _OF_ALL = "BL002"
-
-
-class Busy(BallastError):
-    """No connection is free, and enough wait already."""
+_LOOK_S = 0.02
 
 
 class Recovering(BallastError):
@@ -60,65 +67,72 @@ class Recovering(BallastError):
         """It takes until every shop is back."""
 
 
-class _Door:
-    """A pool, and how many may wait for its connections.
+class Turned(BallastError):
+    """The shop is somewhere else by now, or will be in a moment: the same is to be done again, from the beginning."""
 
-    The pool could count itself, but takes those who gave up for waiting until it has a connection again; and where the database
-    was away for long it connects for those alone whom it lets wait: with nobody let in any more, never again."""
-
-    def __init__(self, pool: AsyncConnectionPool[Connection], most_waiting: int) -> None:
-        self.pool = pool
-        self._most, self._waiting = most_waiting, 0
-
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[Connection]:
-        """A connection; Busy."""
-        connection = await self._get()
-        try:
-            yield connection
-        finally:
-            broken = connection.broken
-            await self.pool.putconn(connection)
-            if broken:
-                # The server went away, and those that were idle meanwhile are broken as well: not one request for each.
-                await self.pool.check()
-
-    async def _get(self) -> Connection:
-        do = "Try again in a second."
-        if self._waiting >= self._most:
-            raise Busy(f"{self._waiting} requests wait for a connection to the database already", do)
-        self._waiting += 1
-        try:
-            return await self.pool.getconn()
-        except PoolTimeout as error:
-            raise Busy("the database has no free connection for this request", do) from error
-        finally:
-            self._waiting -= 1
+    def __init__(self, what: str, number: int, *, committing: bool = False) -> None:
+        super().__init__(what, "Try again in a second.")
+        self.number = number
+        """Of the course under which it was tried."""
+        self.committing = committing
+        """It may have been done, without our hearing of it."""
 
 
 class Database:
-    """The pools of one process. Opened and closed by who owns the process (``web.app``, the worker)."""
+    """All of it, for one process. Opened and closed by who owns the process (``web.app``, the worker)."""
 
     def __init__(self, settings: Settings) -> None:
-        self._app = self._door(settings.app_dsn, settings.pool_size, settings.max_waiting)
-        self._identity = self._door(settings.identity_dsn, 2, settings.max_waiting)
-        self._platform = self._door(settings.platform_dsn, 2, settings.max_waiting)
-        self._recovering = False
+        self._settings = settings
+        self._helm = Helm(Path(settings.continuity)) if settings.continuity else None
+        self._home = self._new_home()
+        self._boat: Doors | None = None
+        self._boarding = asyncio.Lock()
+        self._steering: asyncio.Task[None] | None = None
 
     @property
     def recovering(self) -> bool:
         """Whether shops are still coming back, as far as this process has heard."""
-        return self._recovering
+        return self._home.recovering or (self._boat is not None and not self._boat.closed)
+
+    def afloat(self, shop_id: UUID) -> Afloat:
+        """How this shop is served without its own database; "": it is at home."""
+        if self._helm is None:
+            return ""
+        course = self._helm.course
+        if course.place(str(shop_id)) == "home":
+            return ""
+        return "vault_away" if course.vault_away else "fresh"
+
+    def missing(self, shop_id: UUID) -> None:
+        """A shop that was there is not any more. Raises Turned where that may be a loss."""
+        if self._helm is not None:
+            self._helm.missing(str(shop_id))
+            raise Turned(f"shop {shop_id} is not there any more", self._helm.course.number)
+
+    async def turned(self, number: int, timeout_s: float) -> bool:
+        """See `Helm.turned`; where there is none it waits as long."""
+        if self._helm is not None:
+            return await self._helm.turned(number, timeout_s)
+        await asyncio.sleep(timeout_s)
+        return False
 
     async def open(self) -> None:
-        """Start the pools; they connect in the background, so that a process starts while the database is away."""
-        for door in (self._app, self._identity, self._platform):
-            await door.pool.open()
+        """Start the pools."""
+        await self._home.open()
+        if self._helm is not None:
+            self._steering = asyncio.create_task(self._steer(self._helm))
 
     async def close(self) -> None:
         """Close every connection."""
-        for door in (self._app, self._identity, self._platform):
-            await door.pool.close()
+        if self._steering is not None:
+            self._steering.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._steering
+        await self._home.close()
+        if self._boat is not None:
+            await self._boat.close()
+        if self._helm is not None:
+            await asyncio.to_thread(self._helm.close)
 
     @asynccontextmanager
     async def shop(self, shop_id: UUID, *, pipelined: bool = False) -> AsyncIterator[Connection]:
@@ -129,16 +143,23 @@ class Database:
                 where a result is, or at the end. For short writes; COPY is not possible in it.
 
         Raises:
-            Busy: no connection could be had. Recovering: the shop is not back, and did not come in time.
+            Busy: no connection could be had. Recovering: the shop is not back, and did not come in time. Turned: it is elsewhere.
+            Refused: `afloat.read_only`, `afloat.full`: it is in the lifeboat, and this cannot be kept.
         """
-        async with self._app.one() as connection, self._hearing():
-            if pipelined and not self._recovering:
+        course = self._course()
+        if course is not None and course.place(str(shop_id)) != "home":
+            async with self._in_lifeboat(course, shop_id) as connection:
+                yield connection
+            return
+        home = self._home
+        async with self._hearing(home, course), home.app.one() as connection:
+            if pipelined and not home.recovering:
                 async with connection.pipeline(), connection.transaction():
                     await connection.execute(_NAME_SHOP, (str(shop_id),))
                     yield connection
                 return
             # Both in one message: half of what a page waits for would else be the way there and back.
-            await self._begin(connection, shop_id)
+            await self._begin(home, connection, shop_id)
             try:
                 yield connection
             except BaseException:
@@ -146,38 +167,106 @@ class Database:
                 with suppress(psycopg.Error):
                     await connection.rollback()
                 raise
-            await connection.commit()
+            await self._commit(connection, course)
 
     @asynccontextmanager
     async def directory(self) -> AsyncIterator[Connection]:
         """A connection that sees no shop's rows, only what all may read: the directory, plans, industries."""
-        async with self._app.one() as connection, self._hearing():
+        course = self._course()
+        doors = await self._doors(course, None)
+        async with self._hearing(doors, course), doors.app.one() as connection:
             yield connection
 
     @asynccontextmanager
     async def identity(self, shop_id: UUID | None = None) -> AsyncIterator[Connection]:
-        """A transaction over accounts, their sessions, and who works in which shop.
+        """A transaction over accounts, their sessions, and who works in which shop. What is written while they are away is
+        good until they are back.
 
         Args:
             shop_id: the only shop that it is about; without it, it is about all, and must wait for all.
         """
-        async with self._identity.one() as connection, self._hearing(), connection.transaction():
-            await self._wait_for(connection, shop_id)
+        course = self._course()
+        doors = await self._doors(course, shop_id)
+        async with self._hearing(doors, course), doors.identity.one() as connection, connection.transaction():
+            await self._wait_for(doors, connection, shop_id)
             yield connection
 
     @asynccontextmanager
     async def platform(self, shop_id: UUID | None = None) -> AsyncIterator[Connection]:
-        """A transaction of an operator, who reads over all shops.
+        """A transaction of an operator, who reads over all shops; and writes, where they are at home.
 
         Args:
             shop_id: see `identity`.
         """
-        async with self._platform.one() as connection, self._hearing(), connection.transaction():
-            await self._wait_for(connection, shop_id)
+        course = self._course()
+        doors = await self._doors(course, shop_id)
+        async with self._hearing(doors, course), doors.platform.one() as connection, connection.transaction():
+            await self._wait_for(doors, connection, shop_id)
             yield connection
+            if doors.lifeboat and await _has_written(connection):
+                raise _read_only()
 
-    async def _begin(self, connection: Connection, shop_id: UUID) -> None:
-        if self._recovering:
+    # Where
+
+    def _new_home(self) -> Doors:
+        helm = self._helm
+        if helm is None:
+            return Doors(self._settings)
+        return Doors(self._settings, broken=lambda: helm.ring(f"lost {Sign.GONE}"))
+
+    def _course(self) -> Course | None:
+        return self._helm.course if self._helm is not None else None
+
+    async def _doors(self, course: Course | None, shop_id: UUID | None) -> Doors:
+        if course is None or course.mode == "home":
+            return self._home
+        if shop_id is None:
+            away = course.only is None and course.mode in ("launching", "afloat")
+        else:
+            away = course.place(str(shop_id)) != "home"
+        return await self._board(course) if away else self._home
+
+    async def _board(self, course: Course) -> Doors:
+        """The ways into the lifeboat. Turned where there is none yet."""
+        if not course.lifeboat:
+            raise Turned("the database is away, and the lifeboat is not there yet", course.number)
+        boat = self._boat
+        if boat is None or boat.closed or boat.lifeboat != course.lifeboat:
+            async with self._boarding:
+                boat = self._boat
+                if boat is None or boat.closed or boat.lifeboat != course.lifeboat:
+                    former, boat = boat, Doors(self._settings, lifeboat=course.lifeboat)
+                    await boat.open()
+                    self._boat = boat
+                    if former is not None:
+                        await former.close()
+        return boat
+
+    async def _steer(self, helm: Helm) -> None:
+        """Leaves a home that is lost, so that nobody waits for its connections, and goes back there; leaves the lifeboat."""
+        seen = -1
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            course = helm.course
+            if course.number == seen:
+                continue
+            seen = course.number
+            lost = course.only is None and course.mode in ("launching", "afloat")
+            if lost and not self._home.closed:
+                _log.warning("the database is lost (%s): shops are served by the lifeboat", course.why)
+                await self._home.close()
+            elif not lost and self._home.closed:
+                home = self._new_home()
+                await home.open()
+                self._home = home
+            if course.mode == "home" and self._boat is not None and not self._boat.closed:
+                _log.warning("all shops are at home again")
+                await self._boat.close()
+
+    # At home
+
+    async def _begin(self, doors: Doors, connection: Connection, shop_id: UUID) -> None:
+        if doors.recovering:
             try:
                 await connection.execute(_BEGIN_WAITING.format(shop_id.hex, shop_id).encode(), prepare=False)
             except psycopg.Error as error:
@@ -185,64 +274,126 @@ class Database:
                     await connection.rollback()
                 if not isinstance(error, _OVER):
                     raise
-                self._recovering = False
+                doors.recovering = False
             else:
                 return
         await connection.execute(_BEGIN.format(shop_id.hex).encode(), prepare=False)
 
-    async def _wait_for(self, connection: Connection, shop_id: UUID | None) -> None:
-        if not self._recovering or shop_id is None:
+    async def _commit(self, connection: Connection, course: Course | None) -> None:
+        try:
+            await connection.commit()
+        except psycopg.Error as error:
+            if course is None or self._helm is None or not self._helm.failed(error):
+                raise
+            raise Turned(
+                f"the end of a transaction was not heard of: {error}", course.number, committing=True
+            ) from error
+
+    async def _wait_for(self, doors: Doors, connection: Connection, shop_id: UUID | None) -> None:
+        if not doors.recovering or shop_id is None:
             return
         try:
             async with connection.transaction():
                 await connection.execute(_WAIT, (str(shop_id),), prepare=False)
         except _OVER:
-            self._recovering = False
+            doors.recovering = False
 
     @asynccontextmanager
-    async def _hearing(self) -> AsyncIterator[None]:
-        """Hears from the database that shops are still coming back."""
+    async def _hearing(self, doors: Doors, course: Course | None) -> AsyncIterator[None]:
+        """Hears from the database that shops are still coming back, and from its failures that it may be lost."""
         try:
             yield
-        except psycopg.DatabaseError as error:
-            if not (error.sqlstate or "").startswith(_NOT_BACK):
+        except psycopg.Error as error:
+            if (error.sqlstate or "").startswith(_NOT_BACK):
+                doors.recovering = True
+                what = error.diag.message_primary or str(error)
+                raise Recovering(what, all_shops=error.sqlstate == _OF_ALL) from error
+            if course is not None and self._helm is not None and self._helm.failed(error):
+                raise Turned(f"the database failed: {error}", course.number) from error
+            raise
+        except Closed as error:
+            raise Turned(error.what, course.number if course is not None else 0) from error
+        except Busy:
+            if course is not None and self._helm is not None and self._helm.course.number != course.number:
+                raise Turned("the database was lost meanwhile", course.number) from None
+            raise
+
+    # In the lifeboat
+
+    @asynccontextmanager
+    async def _in_lifeboat(self, course: Course, shop_id: UUID) -> AsyncIterator[Connection]:
+        assert self._helm is not None
+        doors = await self._board(course)
+        self._helm.visited(str(shop_id))
+        try:
+            async with self._hearing(doors, course), doors.app.one() as connection:
+                doors.recovering = True
+                await self._begin(doors, connection, shop_id)
+                if doors.nodes > 1:
+                    await share.divide(connection)
+                    await connection.commit()
+                    await self._begin(doors, connection, shop_id)
+                connection.journal = Journal()
+                try:
+                    yield connection
+                    await self._keep(connection, course, str(shop_id), connection.journal)
+                except BaseException:
+                    with suppress(psycopg.Error):
+                        await connection.rollback()
+                    raise
+                finally:
+                    connection.journal = None
+                await connection.commit()
+        except Recovering as error:
+            if error.all_shops or course.vault_away:
                 raise
-            self._recovering = True
-            what = error.diag.message_primary or str(error)
-            raise Recovering(what, all_shops=error.sqlstate == _OF_ALL) from error
+            raise Turned(error.what, course.number) from error  # nobody brings shops in: another lifeboat is on its way
 
-    def _door(self, dsn: str, size: int, most_waiting: int) -> _Door:
-        pool = AsyncConnectionPool(
-            dsn,
-            min_size=1,
-            max_size=size,
-            timeout=2.0,
-            # Tries that fail come ever more seldom until then; after it, whenever somebody wants a connection. With the
-            # default of five minutes a database that is back after two would not be looked for in the next two.
-            reconnect_timeout=3.0,
-            open=False,
-            check=_check_if_told,
-            kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "ballast-mall"},
-            connection_class=psycopg.AsyncConnection[DictRow],
-            configure=self._configure,
-        )
-        return _Door(pool, most_waiting)
+    async def _keep(self, connection: ShopConnection, course: Course, tenant: str, journal: Journal) -> None:
+        """What was done is accepted; after this it will be done, whatever becomes of the lifeboat.
 
-    async def _configure(self, connection: Connection) -> None:
-        """Statements are prepared when they come the second time: planning some of them takes longer than running them."""
-        connection.prepare_threshold = 1
-        connection.prepared_max = 250
-        # What is asked for is mostly in memory. It also lets the server keep its plans: with the usual 4 it takes any list of
-        # SKUs for much dearer than a known one, and plans the writing of an order anew each time.
-        await connection.execute("SET random_page_cost = 1.1", prepare=False)
-        row = await (await connection.execute(_IS_RECOVERING, prepare=False)).fetchone()
-        self._recovering = row is not None and row["it_is"]
+        Turned: the shop has gone home, or a deed was accepted before and is not in this lifeboat, and is now."""
+        assert self._helm is not None
+        if not journal.deeds:
+            if not journal.of_no_weight and await _has_written(connection):
+                raise _read_only()
+            return
+        now = datetime.now(UTC)
+        offers = [Offered(tenant, deed.key, deed.kind, deed.payload, now, deed.urgent) for deed in journal.deeds]
+        try:
+            taken = await self._helm.take(offers)
+        except ClosedTenant as error:
+            await self._helm.turned(course.number, 1.0)
+            raise Turned(error.what, course.number) from error
+        except IntakeFull as error:
+            _log.error("%s", error)
+            raise Refused("afloat.full", error.what, error.do) from error
+        if any(one.repeated for one in taken):
+            await connection.rollback()
+            await asyncio.to_thread(self._catch_up, course, tenant)
+            raise Turned("it was accepted before, and has been done again now", course.number)
+
+    def _catch_up(self, course: Course, tenant: str) -> None:
+        """Does again what was accepted of a shop by a process that died before it was done."""
+        # They load what a web process needs at no other time.
+        from ballast.continuity.merging import MergeItem
+        from ballast.mall import homecoming
+
+        assert self._helm is not None
+        for entry in self._helm.entries(tenant):
+            with psycopg.connect(course.lifeboat) as connection:
+                item = MergeItem(entry.tenant, entry.key, entry.kind, entry.payload, entry.made_at)
+                homecoming.take_in(connection, item)
 
 
-async def _check_if_told(connection: Connection) -> None:
-    """Raises for a connection that broke while it was idle, so that the pool gives another: after a loss of the server each
-    would cost a request. One that is well has nothing to be read, which the kernel tells without a round trip."""
-    waiting = select.poll()
-    waiting.register(connection.fileno(), select.POLLIN)
-    if waiting.poll(0):
-        await AsyncConnectionPool.check_connection(connection)
+async def _has_written(connection: Connection) -> bool:
+    row = await (await connection.execute(_HAS_WRITTEN)).fetchone()
+    return row is not None and bool(row["it_has"])
+
+
+def _read_only() -> Refused:
+    return Refused(
+        "afloat.read_only",
+        "The shop's own database is being brought back: this cannot be changed meanwhile.",
+        "Try again in a few minutes.",
+    )

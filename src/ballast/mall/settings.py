@@ -54,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """set it where browsers come by https"""
     trusted_proxies: str = ""
     """networks (CIDR, with commas between) of our own proxies: only what comes from these is believed in X-Forwarded-For"""
+    continuity: str = ""
+    """folder of continuity on this machine; empty: while the database is away, so are the shops"""
     api_caller_per_minute: int = 600
     """requests to the API of one key or one shopper's token; like the two below counted by each web process on its own"""
     api_address_per_minute: int = 3000

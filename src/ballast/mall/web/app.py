@@ -17,12 +17,26 @@ from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler, Message, Scope
 
 from ballast.errors import StoreError
-from ballast.mall.db import Busy, Database, Recovering
+from ballast.mall.db import Busy, Database, Recovering, Turned
 from ballast.mall.picture_store import PictureStore
 from ballast.mall.pictures import Pictures
 from ballast.mall.settings import Settings
 from ballast.mall.traffic import Traffic, counting
-from ballast.mall.web import account, api, assets, bodies, guard, hosts, merchant, payments, pictures, platform, store
+from ballast.mall.web import (
+    account,
+    again,
+    api,
+    assets,
+    bodies,
+    guard,
+    heads,
+    hosts,
+    merchant,
+    payments,
+    pictures,
+    platform,
+    store,
+)
 from ballast.mall.web.api import problems
 from ballast.mall.web.render import page
 from ballast.mall.web.texts import LANGUAGE_COOKIE
@@ -102,6 +116,7 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         exception_handlers={
             Busy: _busy,
             Recovering: _coming_back,
+            Turned: _turned,
             psycopg.OperationalError: _away,
             psycopg.errors.UndefinedTable: _gone,
             psycopg.errors.InvalidSchemaName: _gone,
@@ -117,7 +132,7 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         },
         openapi_config=None,
     )
-    app.asgi_handler = hosts.Hosts(app.asgi_handler, database, settings)
+    app.asgi_handler = again.Again(hosts.Hosts(heads.Heads(app.asgi_handler), database, settings), database)
     return app
 
 
@@ -185,6 +200,12 @@ def _coming_back(request: Request[Any, Any, Any], error: Recovering) -> Response
     name = "common.error.coming_back_all" if error.all_shops else "common.error.coming_back"
     wait = {"Retry-After": "10" if error.all_shops else "1"}
     return _said(request, 503, name, wait, code="coming_back")
+
+
+def _turned(request: Request[Any, Any, Any], error: Turned) -> Response[Any]:
+    _log.info("%s", error)
+    again.note(request.scope, error)
+    return _said(request, 503, "common.error.away", {"Retry-After": "1"})
 
 
 def _gone(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

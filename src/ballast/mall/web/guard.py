@@ -98,6 +98,7 @@ async def works_there(connection: _Connection, handler: BaseRouteHandler) -> Non
     if permission is None or not may(shop.role, permission, standing):
         raise PermissionDeniedException
     connection.scope["auth"] = ShopVisit(visit, shop, standing)
+    connection.scope["ballast.afloat"] = db.afloat(shop.shop_id)  # type: ignore[typeddict-unknown-key]
 
 
 def dependencies() -> dict[str, Provide]:

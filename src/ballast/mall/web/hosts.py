@@ -15,7 +15,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ballast.mall import queries
-from ballast.mall.db import Busy, Database
+from ballast.mall.db import Busy, Database, Turned
 from ballast.mall.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Hosts:
         try:
             async with self._db.directory() as connection:
                 row = await (await connection.execute(queries.load("catalog").host, {"host": host})).fetchone()
-        except (Busy, psycopg.OperationalError) as error:
+        except (Busy, Turned, psycopg.OperationalError) as error:
             _log.warning("which shop has the host name %s could not be looked up: %s", host, error)
             # A host that was known goes on leading to its shop; of another it is not known that it has none.
             slug = seen[1] if seen else _UNKNOWN

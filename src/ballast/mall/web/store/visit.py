@@ -31,6 +31,8 @@ from ballast.mall.web.texts import Language, language_of
 COOKIE = "visitor"
 KNOWN_FOR_S = 5.0
 _MOST_KNOWN = 5_000
+_MISSED_FOR_S = 10.0
+"""So long after it was known a shop that is gone is taken for lost, not for one that never was."""
 
 
 class NotOpen(BallastError):
@@ -117,6 +119,7 @@ async def visiting(db: Database, request: Request[Any, Any, Any], slug: str) -> 
         raise NotOpen(found)
     now = datetime.now(UTC)
     async with db.shop(found.shop_id) as connection:
+        request.scope["ballast.afloat"] = db.afloat(found.shop_id)  # type: ignore[typeddict-unknown-key]
         look = await _look(db, connection, found)
         language = language_of(request, "en" if look.language == "en" else "zh")
         token = request.cookies.get(COOKIE)
@@ -147,11 +150,23 @@ async def entry_of(db: Database, slug: str) -> Entry:
     async with db.directory() as connection:
         found = await catalog.entry(connection, slug) if "\x00" not in slug else None
     if found is None:
+        _miss(db, slug, known)
         raise NotFoundException
     if len(known) >= _MOST_KNOWN:
         known.clear()
     known[slug] = (time.monotonic() + KNOWN_FOR_S, found)
     return found
+
+
+def _miss(db: Database, slug: str, known: dict[str, tuple[float, Entry]]) -> None:
+    """A slug that nobody has. Turned where somebody had it a moment ago: shops do not go by themselves."""
+    seen = known.get(slug)
+    if seen is None:
+        return
+    if seen[0] + _MISSED_FOR_S < time.monotonic():
+        del known[slug]
+        return
+    db.missing(seen[1].shop_id)
 
 
 async def _look(db: Database, connection: Connection, entry: Entry) -> Look:

@@ -1,0 +1,166 @@
+"""The ways into one server: a pool for each of three roles (``migrations/0001.platform.sql``).
+
+A request that finds no connection within its time, or too many waiting before it, is refused at once (``Busy``): under twice
+the load that can be borne the first half is still served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from ballast.errors import BallastError
+from ballast.mall import share
+from ballast.mall.deeds import Journal
+from ballast.mall.settings import Settings
+
+# Not by to_regprocedure: that is an error where the schema is closed to this role.
+_IS_RECOVERING = (
+    """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    WHERE p.proname = 'ensure_tenant' AND n.nspname = 'ballast') AS it_is,
+"""
+    + f"    {share.NODES} AS nodes"
+)
+_CLOSING_S = 0.2
+
+
+class ShopConnection(psycopg.AsyncConnection[DictRow]):
+    """A connection, and who listens to what is done in its transaction."""
+
+    journal: Journal | None = None
+
+
+Connection = psycopg.AsyncConnection[DictRow]
+
+
+class Busy(BallastError):
+    """No connection is free, and enough wait already."""
+
+
+class Closed(BallastError):
+    """Nobody goes to this server any more."""
+
+
+class Door:
+    """A pool, and how many may wait for its connections.
+
+    The pool could count itself, but takes those who gave up for waiting until it has a connection again; and where the database
+    was away for long it connects for those alone whom it lets wait: with nobody let in any more, never again."""
+
+    def __init__(
+        self, pool: AsyncConnectionPool[ShopConnection], most_waiting: int, broken: Callable[[], None] = lambda: None
+    ) -> None:
+        self.pool, self._broken = pool, broken
+        self._most, self._waiting = most_waiting, 0
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[ShopConnection]:
+        """A connection; Busy, Closed."""
+        connection = await self._get()
+        try:
+            yield connection
+        finally:
+            broken = connection.broken
+            await self.pool.putconn(connection)
+            if broken and not self.pool.closed:
+                # The server went away, and those that were idle meanwhile are broken as well: not one request for each.
+                await self.pool.check()
+
+    async def _get(self) -> ShopConnection:
+        do = "Try again in a second."
+        if self._waiting >= self._most:
+            raise Busy(f"{self._waiting} requests wait for a connection to the database already", do)
+        self._waiting += 1
+        try:
+            return await self.pool.getconn()
+        except PoolTimeout as error:
+            self._broken()
+            raise Busy("the database has no free connection for this request", do) from error
+        except PoolClosed as error:
+            raise Closed("the database was left", do) from error
+        finally:
+            self._waiting -= 1
+
+
+class Doors:
+    """All ways into one server."""
+
+    def __init__(self, settings: Settings, *, lifeboat: str = "", broken: Callable[[], None] = lambda: None) -> None:
+        """`lifeboat`: its DSN; the roles and their passwords are those of the settings. `broken` is called when a connection
+        broke while nobody used it, or none could be had in time."""
+        self.lifeboat = lifeboat
+        self._broken = broken
+        self.recovering = False
+        """Shops are still coming back there, as far as this process has heard."""
+        self.nodes = 1
+        """Machines that have a lifeboat each, where this is one."""
+        self.closed = False
+        self.app = self._door(settings.app_dsn, settings.pool_size, settings.max_waiting)
+        self.identity = self._door(settings.identity_dsn, 2, settings.max_waiting)
+        self.platform = self._door(settings.platform_dsn, 2, settings.max_waiting)
+
+    async def open(self) -> None:
+        """Start the pools; they connect in the background, so that a process starts while the database is away."""
+        for door in self._all:
+            await door.pool.open()
+
+    async def close(self) -> None:
+        """Close every connection; who waits for one hears of it."""
+        self.closed = True
+        await asyncio.gather(*(door.pool.close(_CLOSING_S) for door in self._all))
+
+    @property
+    def _all(self) -> tuple[Door, ...]:
+        return self.app, self.identity, self.platform
+
+    def _door(self, dsn: str, size: int, most_waiting: int) -> Door:
+        if self.lifeboat:
+            known = conninfo_to_dict(dsn)
+            dsn = make_conninfo(self.lifeboat, user=known.get("user"), password=known.get("password"))
+        pool = AsyncConnectionPool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            timeout=2.0,
+            # Tries that fail come ever more seldom until then; after it, whenever somebody wants a connection. With the
+            # default of five minutes a database that is back after two would not be looked for in the next two.
+            reconnect_timeout=3.0,
+            open=False,
+            check=self._check_if_told,
+            kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "ballast-mall"},
+            connection_class=ShopConnection,
+            configure=self._configure,
+        )
+        return Door(pool, most_waiting, self._broken)
+
+    async def _configure(self, connection: ShopConnection) -> None:
+        """Statements are prepared when they come the second time: planning some of them takes longer than running them."""
+        connection.prepare_threshold = 1
+        connection.prepared_max = 250
+        # What is asked for is mostly in memory. It also lets the server keep its plans: with the usual 4 it takes any list of
+        # SKUs for much dearer than a known one, and plans the writing of an order anew each time.
+        await connection.execute("SET random_page_cost = 1.1", prepare=False)
+        row = await (await connection.execute(_IS_RECOVERING, prepare=False)).fetchone()
+        assert row is not None
+        self.recovering, self.nodes = row["it_is"], row["nodes"]
+
+    async def _check_if_told(self, connection: ShopConnection) -> None:
+        """Raises for a connection that broke while it was idle, so that the pool gives another: after a loss of the server each
+        would cost a request. One that is well has nothing to be read, which the kernel tells without a round trip."""
+        waiting = select.poll()
+        waiting.register(connection.fileno(), select.POLLIN)
+        if waiting.poll(0):
+            try:
+                await AsyncConnectionPool.check_connection(connection)
+            except Exception:
+                self._broken()
+                raise

@@ -1,0 +1,113 @@
+"""A request that finds out on its way that its shop is elsewhere by now is made again from its beginning, there.
+
+What was sent is kept until the answer begins. A request that may have been done already (its transaction was being committed
+when the database went) is made again where that is harmless: where it only reads, where it carries a key under which a deed is
+done once, as everything that shoppers send does, and where a provider repeats itself anyway.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from ballast.mall.db import Database, Turned
+
+LONGEST_S = 8.0
+"""After so long the answer is given as it is."""
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 0.5
+_KEY = "ballast.again"
+_HARMLESS = ("/s/", "/pay/callback/")
+
+
+def note(scope: Scope, error: Turned) -> None:
+    """The answer that follows is of a request that is to be made again."""
+    attempt = scope.get(_KEY)
+    if isinstance(attempt, _Attempt):
+        attempt.turned = error
+
+
+class Again:
+    """ASGI in, ASGI out: right before the application."""
+
+    def __init__(self, app: ASGIApp, db: Database) -> None:
+        self._app, self._db = app, db
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, as often as is needed."""
+        if scope["type"] != ScopeType.HTTP or scope["path"] == "/healthz":
+            return await self._app(scope, receive, send)
+        sent = _Sent(receive)
+        until, wait_s = time.monotonic() + LONGEST_S, _FIRST_WAIT_S
+        while True:
+            attempt = _Attempt(send, may_hold=time.monotonic() < until)
+            await self._app(_copy(scope, attempt), sent.from_beginning(), attempt.hear)
+            turned = attempt.turned
+            if turned is None or attempt.began or not attempt.may_hold:
+                return None
+            if turned.committing and not _is_harmless(scope):
+                return await attempt.let_go()
+            await self._db.turned(turned.number, wait_s)
+            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+
+
+class _Attempt:
+    """One way of a request through the application. The answer is held back where it is to be made again."""
+
+    def __init__(self, send: Send, *, may_hold: bool) -> None:
+        self._send, self.may_hold = send, may_hold
+        self.turned: Turned | None = None
+        self.began = False
+        self._held: list[Message] = []
+
+    async def hear(self, message: Message) -> None:
+        """Of the answer."""
+        if self.turned is not None and self.may_hold and not self.began:
+            self._held.append(message)
+            return
+        self.began = True
+        await self._send(message)
+
+    async def let_go(self) -> None:
+        """It is not made again."""
+        for message in self._held:
+            await self._send(message)
+
+
+class _Sent:
+    """What the client sends, which can be heard again."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._heard: list[Any] = []
+
+    def from_beginning(self) -> Receive:
+        """For one attempt."""
+        at = 0
+
+        async def receive() -> Any:
+            nonlocal at
+            if at == len(self._heard):
+                message = await self._receive()
+                if message["type"] != "http.request":
+                    return message
+                self._heard.append(message)
+            at += 1
+            return self._heard[at - 1]
+
+        return receive
+
+
+def _copy(scope: Scope, attempt: _Attempt) -> Scope:
+    copied: Any = {**scope, _KEY: attempt}
+    if "state" in copied:
+        copied["state"] = dict(copied["state"])
+    return copied  # type: ignore[no-any-return]
+
+
+def _is_harmless(scope: Scope) -> bool:
+    if scope["method"] in ("GET", "HEAD") or scope["path"].startswith(_HARMLESS):  # type: ignore[typeddict-item]
+        return True
+    return any(name == b"idempotency-key" for name, _ in scope["headers"])

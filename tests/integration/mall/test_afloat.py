@@ -1,0 +1,275 @@
+"""A shop's transactions while its database is away: at the lifeboat, accepted before they commit; and home again.
+
+The lifeboat is played by another database of the same server: what is asked of it is what is asked of any. Home is reached by a
+folder of sockets that can be taken away, and its connections are ended with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from ballast.continuity.board import Told
+from ballast.continuity.course import Course
+from ballast.continuity.entries import Offered, Taken
+from ballast.continuity.helm import BOARD, INTAKE
+from ballast.continuity.intake import Intake
+from ballast.continuity.signs import Sign
+from ballast.mall import deeds
+from ballast.mall.db import Busy, Database, Turned
+from ballast.mall.rules.refused import Refused
+from ballast.mall.settings import Settings
+from ballast.mall.web.app import create_app
+from tests.fix_mall import MallDatabase, OpenShop, Shop
+from tests.integration.mall.shopping import Shopper
+
+LOST = Course().lost(Sign.REFUSED, datetime.now(UTC))
+
+
+@dataclass
+class Sea:
+    """A home that can be taken away, a lifeboat, and the sentinel's word."""
+
+    home: MallDatabase
+    lifeboat: MallDatabase
+    sockets: Path
+    folder: Path
+    told: Told
+
+    @property
+    def settings(self) -> Settings:
+        by_sockets = {
+            name: make_conninfo(getattr(self.home.settings(), name), host=str(self.sockets))
+            for name in ("app_dsn", "identity_dsn", "platform_dsn")
+        }
+        return self.home.settings(**by_sockets, continuity=str(self.folder))
+
+    def lose(self) -> None:
+        self.sockets.unlink()
+        self.home.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'ballast-mall'"
+        )
+
+    def bring_back(self) -> None:
+        self.sockets.symlink_to(str(conninfo_to_dict(self.home.dsn)["host"]))
+
+    def launch(self, course: Course = LOST) -> Course:
+        course = course.launched(self.lifeboat.dsn, datetime.now(UTC))
+        self.told.tell(course)
+        return course
+
+    def entries(self) -> list[tuple[str, Any]]:
+        intake = Intake(self.folder / INTAKE, reserve_bytes=0)
+        try:
+            return [(entry.kind, entry.payload) for entry in intake.entries()]
+        finally:
+            intake.close()
+
+
+@pytest.fixture
+def sea(mall_database: MallDatabase, open_shop: OpenShop, tmp_path: Path) -> Iterator[tuple[Sea, Shop]]:
+    shop = open_shop(products=2)
+    boat = f"{conninfo_to_dict(mall_database.dsn)['dbname']}_boat"
+    folder, sockets = tmp_path / "continuity", tmp_path / "sockets"
+    told = Told(folder / BOARD)
+    with psycopg.connect(make_conninfo(mall_database.dsn, dbname="postgres"), autocommit=True) as connection:
+        name, home = sql.Identifier(boat), sql.Identifier(str(conninfo_to_dict(mall_database.dsn)["dbname"]))
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, home))
+        lifeboat = replace(mall_database, dsn=make_conninfo(mall_database.dsn, dbname=boat))
+        found = Sea(mall_database, lifeboat, sockets, folder, told)
+        found.bring_back()
+        yield found, shop
+        told.close()
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Database]:
+    db = Database(settings)
+    await db.open()
+    try:
+        yield db
+    finally:
+        await db.close()
+
+
+async def until_turned(db: Database, shop: Shop, *, afloat: bool) -> None:
+    while True:
+        with contextlib.suppress(Turned, Busy):
+            async with db.shop(shop.shop_id) as connection:
+                row = await (await connection.execute("SELECT current_database() AS name")).fetchone()
+                assert row is not None
+                if row["name"].endswith("_boat") == afloat:
+                    return
+        await asyncio.sleep(0.02)
+
+
+async def broken_off(db: Database, shop: Shop) -> None:
+    async with db.shop(shop.shop_id) as connection:
+        deeds.note(connection, "renamed", {"name": "never"})
+        raise ZeroDivisionError
+
+
+NOTED = "UPDATE mall.shop SET name = 'changed'"
+
+
+def test_what_is_done_in_the_lifeboat_is_accepted_before_it_commits_and_what_nobody_notes_is_refused(
+    sea: tuple[Sea, Shop],
+) -> None:
+    here, shop = sea
+    here.launch()
+
+    async def story() -> None:
+        async with opened(here.settings) as db:
+            assert db.afloat(shop.shop_id) == "fresh"
+            with pytest.raises(Refused) as refused:
+                async with db.shop(shop.shop_id) as connection:
+                    await connection.execute(NOTED)
+            assert refused.value.key == "afloat.read_only"
+            async with db.shop(shop.shop_id) as connection:
+                row = await (await connection.execute("SELECT name FROM mall.shop")).fetchone()
+                assert row is not None
+                assert row["name"] != "changed"
+                await connection.execute(NOTED)
+                deeds.note(connection, "renamed", {"name": "changed"})
+                assert here.entries() == []
+            with pytest.raises(ZeroDivisionError):
+                await broken_off(db, shop)
+            async with db.shop(shop.shop_id) as connection:
+                await connection.execute("UPDATE mall.shop SET name_en = 'seen'")
+                deeds.of_no_weight(connection)
+
+    asyncio.run(story())
+    assert here.entries() == [("renamed", {"name": "changed"})]
+    renamed = "SELECT name, name_en FROM mall.shop WHERE shop_id = %s"
+    assert here.lifeboat.run(renamed, shop.shop_id) == [("changed", "seen")]
+    assert here.home.run(renamed, shop.shop_id)[0][0] != "changed"
+
+
+def test_a_process_goes_over_and_comes_back_without_a_restart(sea: tuple[Sea, Shop]) -> None:
+    here, shop = sea
+
+    async def story() -> None:
+        async with opened(here.settings) as db:
+            await until_turned(db, shop, afloat=False)
+            here.lose()
+            asked = asyncio.create_task(until_turned(db, shop, afloat=True))
+            said = await asyncio.to_thread(here.told.hear, 5)
+            assert said
+            assert said[0].startswith("lost ")
+            course = here.launch()
+            await asyncio.wait_for(asked, 5)
+            await asyncio.wait_for(until_turned(db, shop, afloat=True), 5)
+            here.bring_back()
+            course = course.home_is_open()
+            here.told.tell(course)
+            assert db.afloat(shop.shop_id) == "fresh"
+            course = course.came_home(str(shop.shop_id))
+            here.told.tell(course)
+            await asyncio.wait_for(until_turned(db, shop, afloat=False), 5)
+            assert db.afloat(shop.shop_id) == ""
+            here.told.tell(course.all_home())
+            await asyncio.wait_for(until_turned(db, shop, afloat=False), 5)
+
+    asyncio.run(story())
+
+
+def test_a_request_that_meets_the_loss_is_made_again_where_the_shop_then_is(sea: tuple[Sea, Shop]) -> None:
+    here, shop = sea
+    with TestClient[Litestar](create_app(here.settings)) as client:
+        assert client.get(f"/s/{shop.slug}/").status_code == 200
+        here.lose()
+        with ThreadPoolExecutor(1) as sentinel:
+            heard = sentinel.submit(lambda: (here.told.hear(5), here.launch()))
+            page = client.get(f"/s/{shop.slug}/products/{shop.goods[1].product_id}")
+            assert page.status_code == 200, page.text[:300]
+            assert "Product 1" in page.text
+            assert heard.result()[0]
+
+
+def test_a_shop_of_its_own_may_be_afloat_while_the_others_are_at_home(
+    sea: tuple[Sea, Shop], open_shop: OpenShop
+) -> None:
+    here, shop = sea
+    other = open_shop()
+    here.launch(Course().lost(Sign.EMPTY, datetime.now(UTC), frozenset({str(shop.shop_id)})))
+
+    async def story() -> None:
+        async with opened(here.settings) as db:
+            await until_turned(db, shop, afloat=True)
+            await until_turned(db, other, afloat=False)
+            assert (db.afloat(shop.shop_id), db.afloat(other.shop_id)) == ("fresh", "")
+
+    asyncio.run(story())
+
+
+def test_an_order_that_was_accepted_and_not_done_is_done_when_it_is_sent_again(sea: tuple[Sea, Shop]) -> None:
+    """The lifeboat's connections end after the intake has the order and before it commits."""
+    here, shop = sea
+    app = create_app(here.settings)
+    helm = app.state.db._helm
+    real, ended = helm.take, []
+
+    async def take(offers: Sequence[Offered]) -> list[Taken]:
+        taken: list[Taken] = await real(offers)
+        if not ended and any(offer.kind == "checkout" for offer in offers):
+            ended.extend(
+                here.lifeboat.run(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND application_name = 'ballast-mall'"
+                )
+            )
+        return taken
+
+    helm.take = take
+    with TestClient[Litestar](app) as client:
+        here.launch()
+        shopper = Shopper(client, shop)
+        shopper.see("/")
+        order = shopper.order(shop).headers["location"]
+        assert ended
+        page = shopper.see("/orders")
+        assert page.count("/orders/") >= 1
+    accepted = [payload["order_id"] for kind, payload in here.entries() if kind == "checkout"]
+    assert len(accepted) == 1
+    assert accepted[0] in order
+    in_lifeboat = here.lifeboat.run("SELECT order_id::text FROM mall.orders WHERE shop_id = %s", shop.shop_id)
+    assert in_lifeboat == [(accepted[0],)]
+    assert here.home.run("SELECT 1 FROM mall.orders WHERE shop_id = %s", shop.shop_id) == []
+
+
+@pytest.mark.parametrize(("nodes", "node", "left"), [(3, 0, 34), (3, 1, 33), (3, 2, 33), (1, 0, 100)])
+def test_of_what_is_left_a_machine_sells_its_share_and_divides_it_once(
+    sea: tuple[Sea, Shop], nodes: int, node: int, left: int
+) -> None:
+    here, shop = sea
+    boat = sql.Identifier(str(conninfo_to_dict(here.lifeboat.dsn)["dbname"]))
+    with psycopg.connect(here.lifeboat.dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("ALTER DATABASE {} SET ballast.nodes = {}").format(boat, nodes))
+        connection.execute(sql.SQL("ALTER DATABASE {} SET ballast.node = {}").format(boat, node))
+        connection.execute("UPDATE mall.stock SET on_hand = on_hand + 7, reserved = 7")
+    here.launch()
+
+    async def story() -> list[int]:
+        async with opened(here.settings) as db:
+            await until_turned(db, shop, afloat=True)
+            await until_turned(db, shop, afloat=True)
+            async with db.shop(shop.shop_id) as connection:
+                cursor = await connection.execute("SELECT on_hand - reserved AS free FROM mall.stock")
+                return [row["free"] for row in await cursor.fetchall()]
+
+    assert asyncio.run(story()) == [left, left]
