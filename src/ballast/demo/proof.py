@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,12 @@ import psycopg
 from ballast.demo.ledger import Found
 
 _ORDERS = """
-SELECT o.order_id, d.slug, o.number, o.note, o.total_fen, o.paid_fen, o.status,
+SELECT o.order_id, o.shop_id, o.number, o.note, o.total_fen, o.paid_fen, o.status,
        ARRAY(SELECT sku_id || ':' || sum(quantity) FROM mall.order_line l
               WHERE (l.shop_id, l.order_id) = (o.shop_id, o.order_id) GROUP BY sku_id) AS lines,
        (SELECT count(*) FROM mall.payment p WHERE (p.shop_id, p.order_id) = (o.shop_id, o.order_id)
            AND p.status = 'succeeded' AND NOT p.undue) AS payments
-  FROM mall.orders o JOIN mall.directory d USING (shop_id)
- WHERE o.note LIKE 'replay-%'
+  FROM mall.orders o WHERE o.note LIKE 'replay-%'
 """
 _CODES = "SELECT sku_id, code FROM mall.sku WHERE sku_id = ANY (%s)"
 _EXCEPTIONS = "SELECT kind, key, payload::text FROM ballast_merge.exception"
@@ -82,10 +81,10 @@ def standing(dsn: str) -> Standing:
     return found
 
 
-def look(dsn: str, sandbox: Path, skus: Iterable[str]) -> AtTheEnd:
-    """Ask it. psycopg.Error where it is not there."""
+def look(dsn: str, sandbox: Path, slugs: Mapping[str, str], skus: Iterable[str]) -> AtTheEnd:
+    """Ask it. `slugs`: by the shops' ids; `skus`: whose codes are to be known. psycopg.Error where it is not there."""
     with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
-        orders = tuple(_found(row) for row in connection.execute(_ORDERS).fetchall())
+        orders = tuple(_found(row, slugs) for row in connection.execute(_ORDERS).fetchall())
         codes = connection.execute(_CODES, (list(skus),)).fetchall()
         exceptions, applied = _register(connection)
         excepted = frozenset(found for row in exceptions for text in row for found in _ID.findall(str(text)))
@@ -109,12 +108,12 @@ def undelivered(sandbox: Path) -> int:
         return int(provider.execute("SELECT count(*) FROM delivery WHERE heard = 0").fetchone()[0])
 
 
-def _found(row: tuple[Any, ...]) -> Found:
-    order_id, shop, number, mark, total_fen, paid_fen, status, lines, payments = row
+def _found(row: tuple[Any, ...], slugs: Mapping[str, str]) -> Found:
+    order_id, shop_id, number, mark, total_fen, paid_fen, status, lines, payments = row
     read = (line.rpartition(":") for line in lines)
     return Found(
         order_id=str(order_id),
-        shop=shop,
+        shop=slugs.get(str(shop_id), str(shop_id)),
         number=number,
         mark=mark,
         lines=tuple((sku, int(pieces)) for sku, _, pieces in read),

@@ -167,7 +167,8 @@ class Replay:
         end, problem = None, ""
         try:
             skus = [one.sku_id for one in ledger.promises if isinstance(one, Edited)]
-            end = await asyncio.to_thread(proof.look, self._stage.dsn, sandbox, skus)
+            slugs = {shop_id: slug for slug, shop_id in ids.items()}
+            end = await asyncio.to_thread(proof.look, self._stage.dsn, sandbox, slugs, skus)
         except psycopg.Error as error:
             problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         self._screen.tell("every shop is held beside the record")

@@ -34,7 +34,13 @@ def view(shop: str, sent_at: float, *, good: bool = True, took_s: float = 0.03, 
 def ordered(number: int, at: float, shop: str = "tea") -> Ordered:
     lines = ((an_id(900 + number % 5), 1),)
     return Ordered(
-        shop=shop, at=at, sent_at=at - 0.05, order_id=an_id(number), mark=f"replay-1-{number}", lines=lines, total_fen=990
+        shop=shop,
+        at=at,
+        sent_at=at - 0.05,
+        order_id=an_id(number),
+        mark=f"replay-1-{number}",
+        lines=lines,
+        total_fen=990,
     )
 
 
