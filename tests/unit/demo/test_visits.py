@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,7 +65,7 @@ def test_the_first_page_of_a_shop_after_the_loss_is_the_first_that_came() -> Non
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)).map(lambda pair: (min(pair), max(pair))), max_size=8))
 def test_windows_without_overlaps_cover_the_same_time(windows: list[of.Window]) -> None:
     merged = of.merged(windows)
-    assert all(one[1] < other[0] for one, other in zip(merged, merged[1:], strict=False))
+    assert all(one[1] < other[0] for one, other in pairwise(merged))
     for at in (n / 2 for n in range(200)):
         assert any(a <= at <= b for a, b in windows) == any(a <= at <= b for a, b in merged)
 
