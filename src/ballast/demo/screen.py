@@ -20,7 +20,7 @@ from ballast.demo.words import MOMENTS
 from ballast.supervise import Note
 
 _SPARKS = " ▁▂▃▄▅▆▇█"
-_SPAN_S = 60
+_SPAN_S = 45
 _PLAIN_EVERY_S = 5.0
 _COURSE = {
     "home": "shops are at home",
@@ -114,6 +114,9 @@ def _picture(state: State) -> Panel:
     recent = _last(state)
     start = state.at - _SPAN_S
     rows = Table.grid(padding=(0, 2))
+    rows.add_column(no_wrap=True)
+    rows.add_column(no_wrap=True)
+    rows.add_column(no_wrap=True)
     open_ = state.shops - state.shut
     rows.add_row("shops open", Text(f"{open_} of {state.shops}", "green" if not state.shut else "red"), "")
     for name, kind in (("orders a second", "order"), ("views a second", "view")):
@@ -126,10 +129,9 @@ def _picture(state: State) -> Panel:
             wrong[min(_SPAN_S - 1, int(one.at - start))] += 1
     rows.add_row("errors a second", f"{sum(wrong[-6:-1]) / 5:.1f}", Text(sparks(wrong[:-1]), "red"))
     rows.add_row("orders taken", f"{state.orders:,}", f"{state.inside} shoppers inside")
-    rows.add_row("", "", "")
-    rows.add_row("now", f"{_COURSE[state.course.mode]}{_home(state)}")
+    now = Text(f"{_COURSE[state.course.mode]}{_home(state)}", "bold")
     return Panel(
-        Group(rows, Text(), _parts(state.note), Text(), _timeline(state.log)),
+        Group(rows, now, Text(), _parts(state.note), Text(), _timeline(state.log)),
         title="the replay of 23 February 2020",
         subtitle=state.base,
     )
@@ -145,10 +147,8 @@ def _parts(note: Note | None) -> Text:
 
 def _timeline(log: Log) -> Table:
     table = Table.grid(padding=(0, 2))
-    for moment in ORDER:
-        since = log.since_loss(moment)
-        if since is not None:
-            table.add_row(f"{since:7.2f} s", MOMENTS[moment][1])
+    for moment in sorted(log.at, key=lambda one: (log.at[one], ORDER.index(one))):
+        table.add_row(f"{log.since_loss(moment):7.2f} s", MOMENTS[moment][1])
     return table
 
 
