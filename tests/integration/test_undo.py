@@ -70,7 +70,7 @@ def _xid(conn: Connection) -> int:
 
 def undone(protected: Protected, xid: int | str, on_conflict: OnConflict = "refuse", **asked: object) -> Rewound:
     protected.sealed(protected.look().cut)
-    return undo(protected.vault(), protected.db.dsn, Undoing(str(xid), on_conflict, **asked))  # type: ignore[arg-type]
+    return undo(protected.vault(), protected.db.dsn, Undoing((str(xid),), on_conflict, **asked))  # type: ignore[arg-type]
 
 
 def counts(found: Rewound) -> dict[str, tuple[int, int, int]]:
