@@ -24,6 +24,7 @@ from ballast.recovery.copying import Lines, Step, converse, in_servers_words
 from ballast.recovery.difference import Standing
 from ballast.recovery.done import Done, Found, find
 from ballast.recovery.livetable import LiveTable, standing
+from ballast.recovery.ranking import UNDOING
 from ballast.recovery.restore import Restorer
 from ballast.recovery.reversal import Conflict, OnConflict, Reversal, reversal
 from ballast.recovery.rewind import elsewhere, position_on
@@ -221,5 +222,5 @@ def _names(undone: Sequence[Found]) -> str:
 
 def _actor(asked: Undoing, undone: Sequence[Found]) -> str:
     whose = f" for {len(asked.tenants):,} tenants" if asked.tenants is not None else ""
-    said = f"{asked.by or 'ballast'}, undoing {_names(undone)}{whose}"
+    said = f"{asked.by or 'ballast'}, {UNDOING}{_names(undone).removeprefix('transaction')}{whose}"
     return f"{said}: {asked.reason}" if asked.reason else said
