@@ -50,7 +50,7 @@ def changes(
     pin: options.Key = None,
     as_json: options.Json = False,
 ) -> None:
-    """What happened: by transaction (the most destructive first), by actor and by table; what to undo, and a moment to go back to.
+    """What happened: by transaction (the most destructive first), by actor, by table; what to undo, and a moment to go back to.
 
     Transactions that wrote to several tenants' rows come first: an application hardly makes any. Then those that deleted or
     changed most rows. Rows that a TRUNCATE or a dropped table took count as deleted. A row whose key or tenant changed counts as
@@ -151,7 +151,8 @@ def _show_damage(done: Damage) -> None:
     tenants = list(dict.fromkeys(table.tenant for table in done.tables))
     rows = sum(table.inserted + table.updated + table.deleted for table in done.tables)
     out.print(
-        f"{len(done.transactions):,} transactions, {len(tenants):,} tenants, {rows:,} rows; {_when(done.since)} to {_when(done.until)}"
+        f"{len(done.transactions):,} transactions, {len(tenants):,} tenants, {rows:,} rows;"
+        f" {_when(done.since)} to {_when(done.until)}"
     )
     for tenant in tenants:
         out.print(Text(f"\n{tenant if tenant is not None else '(shared)'}", "bold"))

@@ -9,7 +9,7 @@ tenant changed is one that went and one that came: that is how the stream tells 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
@@ -150,6 +150,6 @@ def to_undo(summaries: Iterable[Summary]) -> tuple[Summary, ...]:
     return tuple(sorted(chosen, key=_order))
 
 
-def _order(summary: Summary) -> Sequence[int]:
+def _order(summary: Summary) -> tuple[int, int, int]:
     timeline, high, low = summary.position.split("/")
     return int(timeline), int(high, 16), int(low, 16)
