@@ -15,8 +15,9 @@ from uuid import UUID
 
 import msgspec
 
-from ballast.mall import bookkeeping, effects, orders, outbox, queries
+from ballast.mall import bookkeeping, deeds, effects, orders, outbox, queries
 from ballast.mall.db import Connection
+from ballast.mall.deed_kinds import AskedBack, GoodsSentBack, RefundAsked, RefundWithdrawn
 from ballast.mall.ids import new_id
 from ballast.mall.order_life import Locked, lock, step
 from ballast.mall.owner import Owner
@@ -26,13 +27,8 @@ from ballast.mall.rules.refunding import OPEN, RefundEvent, RefundItem, RefundSt
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Event
 
-
-class Asked(msgspec.Struct, frozen=True):
-    """Pieces of a line of the order, by its number, and/or an amount (None: what these pieces are worth)."""
-
-    line: int
-    quantity: int
-    amount_fen: int | None = None
+Asked = AskedBack
+"""Pieces of a line of the order, by its number, and/or an amount (None: what these pieces are worth)."""
 
 
 class Back(msgspec.Struct, frozen=True):
@@ -84,6 +80,7 @@ class UnknownRefund(Refused):
 async def refundable(connection: Connection, order_id: UUID, owner: Owner | None = None) -> refunding.PaidOrder:
     """What of an order may still be asked back; `sku_id` of a line there is `UUID(int=line number)`."""
     order = await lock(connection, order_id, owner)
+    deeds.of_no_weight(connection)
     return await _paid(connection, order)
 
 
@@ -120,6 +117,7 @@ async def request(
     if earlier := await cursor.fetchone():
         if earlier["order_id"] != order_id:
             raise UnknownRefund(made)
+        deeds.of_no_weight(connection)
         return made
     states.after(order.life, Event.REFUND_FULL)
     paid = await _paid(connection, order)
@@ -152,6 +150,9 @@ async def request(
         },
     )
     await _tell(connection, "refund.requested", order, made, plan.total_fen, now)
+    asked = tuple(items) if items is not None else None
+    deed = RefundAsked(order_id, made, asked, shipping_fen, with_return, reason, actor, now)
+    deeds.note(connection, "refund_asked", deed, key=str(made))
     return made
 
 
@@ -208,19 +209,22 @@ async def withdraw(
     state = refunding.REFUND.step(refund.status, RefundEvent.WITHDRAW)
     await _change(connection, refund, state, now, actor=actor)
     await _tell(connection, "refund.withdrawn", order, refund_id, refund.amount_fen, now)
+    deed = RefundWithdrawn(order.order_id, refund_id, actor, now)
+    deeds.note(connection, "refund_withdrawn", deed, key=str(refund_id))
 
 
 async def send_goods_back(
     connection: Connection, refund_id: UUID, *, carrier: str, code: str, owner: Owner | None = None
 ) -> None:
     """With what the shopper sent the goods. Raises UnknownRefund; Refused (`refund.no_return`) where none are awaited."""
-    _, refund = await _lock(connection, refund_id, owner)
+    order, refund = await _lock(connection, refund_id, owner)
     if refund.status != RefundState.AWAITING_RETURN:
         raise Refused("refund.no_return", "No goods are awaited for this refund.", "Look at the refund.")
+    deed = GoodsSentBack(order.order_id, refund_id, carrier.strip()[:60], code.strip()[:80])
     await connection.execute(
-        queries.load("aftersales").parcel,
-        {"refund_id": refund_id, "carrier": carrier.strip()[:60], "code": code.strip()[:80]},
+        queries.load("aftersales").parcel, {"refund_id": refund_id, "carrier": deed.carrier, "code": deed.code}
     )
+    deeds.note(connection, "goods_sent_back", deed)
 
 
 async def goods_back(connection: Connection, refund_id: UUID, *, restock: bool, actor: str, now: datetime) -> None:
@@ -330,7 +334,9 @@ async def failed(connection: Connection, refund_id: UUID, *, now: datetime, answ
 
 async def get(connection: Connection, refund_id: UUID, owner: Owner | None = None) -> Refund:
     """A refund. Raises UnknownRefund."""
-    return (await _lock(connection, refund_id, owner))[1]
+    found = (await _lock(connection, refund_id, owner))[1]
+    deeds.of_no_weight(connection)
+    return found
 
 
 async def list_of(

@@ -23,6 +23,7 @@ MOST_FROM_ONE_ADDRESS = 50
 MOST_REGISTERED_FROM_ONE_ADDRESS = 30
 MOST_COUPONS_FROM_ONE_ADDRESS = 30
 """A household or an office behind one address; who clears his cookies drains no stock."""
+MOST_CODES_FOR_ONE_CUSTOMER = 5
 
 
 class TooOften(Refused):
@@ -98,6 +99,34 @@ def _of_login(shop_id: UUID, login: str, address: str) -> bytes:
 async def shopper_takes_coupon(db: Database, shop_id: UUID, address: str, now: datetime) -> None:
     """A try to take a coupon of a shop. Raises TooOften."""
     await _of_shopper(db, {bucket("coupon", shop_id, address): MOST_COUPONS_FROM_ONE_ADDRESS}, now)
+
+
+async def shopper_changes_password(db: Database, shop_id: UUID, customer_id: UUID, address: str, now: datetime) -> None:
+    """A member's try to name his present password. Raises TooOften."""
+    await _of_shopper(db, {bucket("password", shop_id, customer_id, network(address)): MOST_FOR_ONE_LOGIN}, now)
+
+
+async def shopper_changed_password(db: Database, shop_id: UUID, customer_id: UUID, address: str) -> None:
+    """It was the right one."""
+    async with db.identity() as connection:
+        await forget(connection, bucket("password", shop_id, customer_id, network(address)))
+
+
+async def shopper_resets(db: Database, shop_id: UUID, login: str, address: str, now: datetime) -> None:
+    """A try to choose another password by a code. Raises TooOften."""
+    await _of_shopper(
+        db,
+        {
+            bucket("reset", shop_id, network(address)): MOST_FROM_ONE_ADDRESS,
+            bucket("reset", _of_login(shop_id, login, address)): MOST_FOR_ONE_LOGIN,
+        },
+        now,
+    )
+
+
+async def staff_gives_code(db: Database, shop_id: UUID, customer_id: UUID, now: datetime) -> None:
+    """A shop's staff gives a code to one of its customers: with each he has as many tries again. Raises TooOften."""
+    await _of_shopper(db, {bucket("code", shop_id, customer_id): MOST_CODES_FOR_ONE_CUSTOMER}, now)
 
 
 def bucket(*what: object) -> bytes:

@@ -8,8 +8,9 @@ from uuid import UUID
 
 import msgspec
 
-from ballast.mall import queries
+from ballast.mall import deeds, queries
 from ballast.mall.db import Connection
+from ballast.mall.deed_kinds import CartRemoved, CartSet
 from ballast.mall.owner import Owner
 from ballast.mall.rules.refused import Refused
 
@@ -76,10 +77,12 @@ async def _put(connection: Connection, statement: str, owner: Owner, sku_id: UUI
     row = await cursor.fetchone()
     if row is None:
         raise Refused("cart.not_on_sale", f"SKU {sku_id} is not on sale in this shop.", "Choose another.")
-    return int(row["quantity"])
+    held = int(row["quantity"])
+    deeds.note(connection, "cart_set", CartSet(owner.id, sku_id, held, now))
+    return held
 
 
-async def set_quantity(connection: Connection, owner: Owner, sku_id: UUID, quantity: int) -> None:
+async def set_quantity(connection: Connection, owner: Owner, sku_id: UUID, quantity: int, now: datetime) -> None:
     """So many pieces of a SKU in the cart; 0 takes it out. A SKU that is not there stays away.
 
     Raises:
@@ -89,14 +92,36 @@ async def set_quantity(connection: Connection, owner: Owner, sku_id: UUID, quant
         await remove(connection, owner, [sku_id])
         return
     _check(quantity)
-    await connection.execute(
+    cursor = await connection.execute(
         queries.load("cart").set_quantity, {"owner_id": owner.id, "sku_id": sku_id, "quantity": quantity}
     )
+    if await cursor.fetchone() is not None:
+        deeds.note(connection, "cart_set", CartSet(owner.id, sku_id, quantity, now))
 
 
 async def remove(connection: Connection, owner: Owner, skus: Sequence[UUID]) -> None:
     """Take SKUs out of the cart."""
-    await connection.execute(queries.load("cart").remove, {"owner_id": owner.id, "skus": list(skus)})
+    await remove_from(connection, CartRemoved(owner.id, tuple(skus)))
+
+
+async def set_again(connection: Connection, deed: CartSet) -> None:
+    """What is in a cart elsewhere is in this one, on sale or not; of a SKU that the shop does not have nothing."""
+    await connection.execute(
+        queries.load("cart").set_again,
+        {"owner_id": deed.owner_id, "sku_id": deed.sku_id, "quantity": deed.quantity, "now": deed.at},
+    )
+
+
+async def remove_from(connection: Connection, deed: CartRemoved) -> None:
+    """Take SKUs out of a cart."""
+    await connection.execute(queries.load("cart").remove, {"owner_id": deed.owner_id, "skus": list(deed.skus)})
+    deeds.note(connection, "cart_removed", deed)
+
+
+async def forget_ordered(connection: Connection, owner_id: UUID, skus: Sequence[UUID], at: datetime) -> None:
+    """What was ordered at this moment and lay in the cart before is not in it any more."""
+    given = {"owner_id": owner_id, "skus": list(skus), "at": at}
+    await connection.execute(queries.load("cart").forget_ordered, given)
 
 
 async def merge(connection: Connection, guest_id: UUID, customer_id: UUID) -> None:

@@ -20,13 +20,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from ballast.mall import effects, queries, stock
+from ballast.mall import cart, deeds, order_record, queries, stock
 from ballast.mall.db import Connection
+from ballast.mall.deed_kinds import Checkout
 from ballast.mall.ids import new_id
 from ballast.mall.owner import Owner
-from ballast.mall.payments import pay_nothing
 from ballast.mall.quoting import Address, Claim, Delivery, Quote, QuotedLine, Read, Used, Wanted, read
-from ballast.mall.rules.breakdown import Breakdown, LinePrice
 from ballast.mall.rules.numbers import order_number
 from ballast.mall.rules.refused import Refused
 
@@ -128,9 +127,7 @@ async def place(
     made = order_id or new_id()
     _check(address, delivery)
     asked = _hash(owner, lines, address, delivery, claim_id, note, order_id)
-    text = queries.load("checkout")
-    day = now.astimezone(CHINA).date()
-    numbers = [order_number(made, day, attempt) for attempt in range(_ATTEMPTS)]
+    numbers = _numbers(made, now)
     claim = Claim(f"{_SCOPE}:{owner.id}", key, asked, f'{{"order_id":"{made}"}}')
     try:
         found = await read(
@@ -147,18 +144,85 @@ async def place(
     except Used:
         return await _earlier(connection, claim)
     _accept(found.quote, shown_fen)
-    number = next((one for one in numbers if one not in found.taken), numbers[0])
-    pay_by = now + timedelta(seconds=found.pay_within_s)
-    await _use_promises(connection, owner, made, found.quote.breakdown, claim_id, now)
-    pieces = {line.sku_id: line.quantity for line in found.quote.lines}
-    cursor = await connection.execute(
-        text.record,
-        _record(owner, found, made, number, pay_by, address, delivery, claim_id, note, source, now),
+    order = Checkout(
+        order_id=made,
+        number=_free(numbers, found.taken),
+        owner=owner,
+        lines=tuple(lines),
+        key=key,
+        request_hash=asked,
+        address=address,
+        delivery=delivery,
+        claim_id=claim_id,
+        note=note,
+        source=source,
+        at=now,
+        pay_by=now + timedelta(seconds=found.pay_within_s),
+        quote=found.quote,
     )
-    await stock.all_changed(connection, pieces, cursor)
-    if found.quote.total_fen == 0:
-        await pay_nothing(connection, made, now)
-    return Placed(made, number, found.quote.total_fen, pay_by)
+    await order_record.use_promises(connection, order)
+    await order_record.write(connection, order)
+    deeds.note(connection, "checkout", order, key=f"{owner.id}:{key}")
+    return Placed(made, order.number, found.quote.total_fen, order.pay_by)
+
+
+async def place_accepted(connection: Connection, order: Checkout) -> None:
+    """Place an order that was accepted elsewhere as it was accepted: its id, number, price, time and key. One that is there
+    already stays as it is.
+
+    Raises:
+        As `place`: PriceChanged where today's rules come to another price.
+    """
+    if await is_there(connection, order.order_id):
+        await cart.forget_ordered(connection, order.owner.id, list(order.pieces), order.at)
+        return
+    numbers = list(dict.fromkeys([order.number, *_numbers(order.order_id, order.at)]))
+    claim = claim_of(order)
+    try:
+        found = await _read_accepted(connection, order, numbers, claim)
+    except Used:
+        if await _order_of(connection, claim) != order.order_id:
+            raise Refused("idempotency.differs", "This key was used for another order.", "Look at that one.") from None
+        found = await _read_accepted(connection, order, numbers, None)
+    _accept(found.quote, order.quote.total_fen)
+    order = msgspec.structs.replace(order, number=_free(numbers, found.taken))
+    await order_record.use_promises(connection, order)
+    await order_record.write(connection, order)
+    deeds.note(connection, "checkout", order, key=f"{order.owner.id}:{order.key}")
+
+
+async def is_there(connection: Connection, order_id: UUID) -> bool:
+    """Whether the shop has this order."""
+    cursor = await connection.execute(queries.load("orders").placed, {"order_id": order_id})
+    return await cursor.fetchone() is not None
+
+
+def claim_of(order: Checkout) -> Claim:
+    """Its idempotency key: the same form sent again leads to this order."""
+    return Claim(f"{_SCOPE}:{order.owner.id}", order.key, order.request_hash, f'{{"order_id":"{order.order_id}"}}')
+
+
+async def _read_accepted(connection: Connection, order: Checkout, numbers: Sequence[str], claim: Claim | None) -> Read:
+    return await read(
+        connection,
+        order.owner,
+        order.lines,
+        address=order.address,
+        delivery=order.delivery,
+        claim_id=order.claim_id,
+        now=order.at,
+        numbers=numbers,
+        claim=claim,
+    )
+
+
+def _numbers(order_id: UUID, now: datetime) -> list[str]:
+    day = now.astimezone(CHINA).date()
+    return [order_number(order_id, day, attempt) for attempt in range(_ATTEMPTS)]
+
+
+def _free(numbers: Sequence[str], taken: Sequence[str]) -> str:
+    return next((one for one in numbers if one not in taken), numbers[0])
 
 
 def _check(address: Address, delivery: Delivery) -> None:
@@ -186,102 +250,21 @@ def _accept(found: Quote, shown_fen: int | None) -> None:
 
 
 async def _earlier(connection: Connection, claim: Claim) -> Placed:
-    cursor = await connection.execute(queries.load("checkout").answered, {"scope": claim.scope, "key": claim.key})
-    row = await cursor.fetchone()
-    if row is None or row["request_hash"] != claim.request_hash:
-        raise Refused("idempotency.differs", "This key was used for another request.", "Take a new key.")
-    order_id = UUID(msgspec.json.decode(row["answer"])["order_id"])
+    order_id = await _order_of(connection, claim)
     cursor = await connection.execute(queries.load("orders").placed, {"order_id": order_id})
     placed = await cursor.fetchone()
     if placed is None:
         raise Refused("order.unknown", f"There is no order {order_id}.", "Look at the list of orders.")
+    deeds.of_no_weight(connection)
     return Placed(order_id, placed["number"], placed["total_fen"], placed["pay_by"], repeated=True)
 
 
-async def _use_promises(
-    connection: Connection, owner: Owner, order_id: UUID, breakdown: Breakdown, claim_id: UUID | None, now: datetime
-) -> None:
-    text = queries.load("checkout")
-    if uses := effects.limited_uses(breakdown):
-        cursor = await connection.execute(text.use_limited, {"promotions": list(uses), "pieces": list(uses.values())})
-        if len(await cursor.fetchall()) < len(uses):
-            raise Refused("checkout.gone_meanwhile", "A limited-time price has run out just now.", "Look again.")
-    if claim_id and breakdown.coupon_id:
-        cursor = await connection.execute(
-            text.use_coupon, {"claim_id": claim_id, "owners": [owner.id], "order_id": order_id, "now": now}
-        )
-        if await cursor.fetchone() is None:
-            raise Refused("checkout.gone_meanwhile", "Another order has just used the coupon.", "Look again.")
-
-
-def _record(
-    owner: Owner,
-    found: Read,
-    order_id: UUID,
-    number: str,
-    pay_by: datetime,
-    address: Address,
-    delivery: Delivery,
-    claim_id: UUID | None,
-    note: str,
-    source: Source,
-    now: datetime,
-) -> dict[str, object]:
-    breakdown = found.quote.breakdown
-    lines = [
-        _order_line(n, line, price)
-        for n, (line, price) in enumerate(zip(found.quote.lines, breakdown.lines, strict=True), 1)
-    ]
-    return {
-        "order_id": order_id,
-        "number": number,
-        "customer_id": owner.customer_id,
-        "owner_id": owner.id,
-        "buyer_name": address.name,
-        "buyer_phone": address.phone,
-        "delivery": delivery,
-        "address": msgspec.json.encode(address).decode() if delivery == "ship" else None,
-        "items_fen": breakdown.list_fen,
-        "discount_fen": breakdown.discount_fen,
-        "shipping_fen": breakdown.shipping.fee_fen,
-        "total_fen": breakdown.total_fen,
-        "breakdown": msgspec.json.encode(breakdown).decode(),
-        "claim_id": claim_id if breakdown.coupon_id else None,
-        "note": note[:500],
-        "source": source,
-        "now": now,
-        "pay_by": pay_by,
-        "lines": msgspec.json.encode(lines).decode(),
-        "event_id": new_id(),
-        "actor": owner.actor,
-        "body": msgspec.json.encode(
-            {"order_id": order_id, "number": number, "status": "pending_payment", "total_fen": breakdown.total_fen}
-        ).decode(),
-        "skus": [line.sku_id for line in found.quote.lines],
-        "pieces": [line.quantity for line in found.quote.lines],
-        "movements": [new_id() for _ in found.quote.lines],
-    }
-
-
-def _order_line(n: int, line: QuotedLine, price: LinePrice) -> dict[str, object]:
-    """A price of one piece that is whole fen: what cannot be divided is in the line's discount."""
-    reduced = price.list_fen - price.limited_off_fen - price.member_off_fen
-    each = -(-reduced // line.quantity)
-    return {
-        "line": n,
-        "product_id": line.product_id,
-        "sku_id": line.sku_id,
-        "title": line.title,
-        "title_en": line.title_en,
-        "options": line.options,
-        "picture": line.picture,
-        "list_fen": line.price_fen,
-        "price_fen": each,
-        "quantity": line.quantity,
-        "discount_fen": each * line.quantity - price.total_fen,
-        "total_fen": price.total_fen,
-        "limited_price_id": price.limited[0].promotion_id if price.limited else None,
-    }
+async def _order_of(connection: Connection, claim: Claim) -> UUID:
+    cursor = await connection.execute(queries.load("checkout").answered, {"scope": claim.scope, "key": claim.key})
+    row = await cursor.fetchone()
+    if row is None or row["request_hash"] != claim.request_hash:
+        raise Refused("idempotency.differs", "This key was used for another request.", "Take a new key.")
+    return UUID(msgspec.json.decode(row["answer"])["order_id"])
 
 
 def _hash(*asked: object) -> bytes:

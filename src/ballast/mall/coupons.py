@@ -12,7 +12,9 @@ from uuid import UUID
 
 import msgspec
 
+from ballast.mall import deeds
 from ballast.mall.db import Connection
+from ballast.mall.deed_kinds import CouponTaken
 from ballast.mall.owner import Owner
 from ballast.mall.queries import load
 from ballast.mall.rules.coupons import Coupon, CouponReason, CouponStatus, why_not_take
@@ -102,6 +104,9 @@ async def take(
     asked = {"claim_id": claim_id, "coupon_id": row["coupon_id"], "owner_id": owner.id, "now": now}
     before = await (await connection.execute(_SQL.claimed_before, asked)).fetchone()
     if before is not None:
+        if before["coupon_id"] != row["coupon_id"]:
+            raise Refused("idempotency.differs", "This form was used for another coupon.", "Reload the page.")
+        deeds.of_no_weight(connection)
         return claim_id
     taken = await (await connection.execute(_SQL.taken, asked)).fetchone()
     if reason := why_not_take(_coupon(row), taken["taken"] if taken else 0, now):
@@ -109,7 +114,13 @@ async def take(
     if await (await connection.execute(_SQL.claim, asked)).fetchone() is None:
         raise Refused("idempotency.differs", "This form was used by somebody else.", "Reload the page.")
     await connection.execute(_SQL.count_claim, asked)
+    deeds.note(connection, "coupon_taken", CouponTaken(owner, claim_id, coupon_id, code, now), key=str(claim_id))
     return claim_id
+
+
+async def is_taken(connection: Connection, claim_id: UUID) -> bool:
+    """Whether somebody has this claim."""
+    return await (await connection.execute(_SQL.is_taken, {"claim_id": claim_id})).fetchone() is not None
 
 
 def _offer(row: dict[str, Any], now: datetime) -> Offer:

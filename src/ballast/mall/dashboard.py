@@ -93,6 +93,14 @@ class Low(msgspec.Struct, frozen=True):
     free: int
 
 
+class StoppedWebhook(msgspec.Struct, frozen=True):
+    """An address that is told nothing any more, since it did not answer."""
+
+    webhook_id: UUID
+    url: str
+    stopped_at: datetime
+
+
 class Dashboard(msgspec.Struct, frozen=True):
     """`days`: the oldest first, the last one is today. `by_now`: what yesterday had come to at this time of the day."""
 
@@ -102,6 +110,7 @@ class Dashboard(msgspec.Struct, frozen=True):
     top: tuple[Product, ...]
     to_do: ToDo
     low: tuple[Low, ...]
+    stopped_webhooks: tuple[StoppedWebhook, ...] = ()
 
     @property
     def today(self) -> Figures:
@@ -150,6 +159,7 @@ async def read(connection: Connection, now: datetime, days: int = 7) -> Dashboar
     top = msgspec.convert(await cursor.fetchall(), tuple[Product, ...])
     to_do = msgspec.convert(await (await connection.execute(text.to_do, {"most": COUNTED})).fetchone(), ToDo)
     low = await (await connection.execute(text.low_stock, {"few": FEW, "most": 10})).fetchall()
+    stopped = await (await connection.execute(text.stopped_webhooks)).fetchall()
     of_days = _by_day(counted)
     return Dashboard(
         days=tuple(
@@ -160,6 +170,7 @@ async def read(connection: Connection, now: datetime, days: int = 7) -> Dashboar
         top=top,
         to_do=to_do,
         low=msgspec.convert(low, tuple[Low, ...]),
+        stopped_webhooks=msgspec.convert(stopped, tuple[StoppedWebhook, ...]),
     )
 
 

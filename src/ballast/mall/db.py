@@ -375,12 +375,15 @@ class Database:
 
     def _catch_up(self, course: Course, tenant: str) -> None:
         """Does again what was accepted of a shop by a process that died before it was done."""
+        # They load what a web process needs at no other time.
+        from ballast.continuity.merging import MergeItem
         from ballast.mall import homecoming
 
         assert self._helm is not None
         for entry in self._helm.entries(tenant):
             with psycopg.connect(course.lifeboat) as connection:
-                homecoming.take_in(connection, entry)
+                item = MergeItem(entry.tenant, entry.key, entry.kind, entry.payload, entry.made_at)
+                homecoming.take_in(connection, item)
 
 
 async def _has_written(connection: Connection) -> bool:

@@ -13,7 +13,9 @@ from typing import TypeVar
 
 import msgspec
 
+from ballast.mall import deeds
 from ballast.mall.db import Connection
+from ballast.mall.deed_kinds import Answered
 from ballast.mall.queries import load
 from ballast.mall.rules.refused import Refused
 
@@ -47,9 +49,26 @@ async def once(
     claimed = await connection.execute(_SQL.claim, {**this, "request_hash": hashed, "now": now})
     if await claimed.fetchone() is not None:
         answer = await work()
-        await connection.execute(_SQL.answer, {**this, "answer": msgspec.json.encode(answer).decode()})
+        text = msgspec.json.encode(answer).decode()
+        await connection.execute(_SQL.answer, {**this, "answer": text})
+        deeds.note(connection, "answered", Answered(scope, key, hashed, text, now), key=f"{scope}:{key}")
         return answer
     row = await (await connection.execute(_SQL.answered, this)).fetchone()
     if row is None or row["request_hash"] != hashed or row["answer"] is None:
         raise Refused("idempotency.differs", "This key was used for another request.", "Take a new key.")
+    deeds.of_no_weight(connection)
     return msgspec.json.decode(row["answer"], type=kind)
+
+
+async def answer_again(connection: Connection, deed: Answered) -> None:
+    """What was answered elsewhere is the answer here; where there is one already, that."""
+    await connection.execute(
+        _SQL.answered_elsewhere,
+        {
+            "scope": deed.scope,
+            "key": deed.key,
+            "request_hash": deed.request_hash,
+            "answer": deed.answer,
+            "now": deed.at,
+        },
+    )

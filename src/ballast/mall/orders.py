@@ -13,8 +13,9 @@ from uuid import UUID
 
 import msgspec
 
-from ballast.mall import effects, queries
+from ballast.mall import deeds, effects, queries
 from ballast.mall.db import Connection
+from ballast.mall.deed_kinds import Cancelled, Received
 from ballast.mall.ids import new_id
 from ballast.mall.order_life import Locked, Unknown, lock, step
 from ballast.mall.owner import Owner
@@ -254,9 +255,11 @@ async def cancel(
     """
     order = await lock(connection, order_id, owner)
     if order.status == Status.CANCELLED:
+        deeds.of_no_weight(connection)
         return
     event = Event.CANCEL_BY_SHOPPER if by == "shopper" else Event.CANCEL_BY_MERCHANT
     await step(connection, order, event, actor=actor, now=now, reason=reason)
+    deeds.note(connection, "cancelled", Cancelled(order_id, by, actor, reason, now), key=str(order_id))
 
 
 async def expire(connection: Connection, order_id: UUID, now: datetime) -> bool:
@@ -347,8 +350,11 @@ async def receive(
         Unknown, IllegalTransition.
     """
     order = await lock(connection, order_id, owner)
-    if order.status != Status.RECEIVED:
-        await step(connection, order, Event.RECEIVE, actor=actor, now=now)
+    if order.status == Status.RECEIVED:
+        deeds.of_no_weight(connection)
+        return
+    await step(connection, order, Event.RECEIVE, actor=actor, now=now)
+    deeds.note(connection, "received", Received(order_id, actor, now), key=str(order_id))
 
 
 async def auto_receive(connection: Connection, order_id: UUID, now: datetime) -> bool:

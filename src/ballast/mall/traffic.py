@@ -28,7 +28,7 @@ from uuid import UUID
 import psycopg
 
 from ballast.errors import BallastError
-from ballast.mall import queries
+from ballast.mall import deeds, queries
 from ballast.mall.db import Database
 
 _log = logging.getLogger(__name__)
@@ -162,6 +162,7 @@ async def counting(traffic: Traffic, db: Database) -> AsyncIterator[None]:
 async def _write(db: Database, shop_id: UUID, hours: Iterable[tuple[int, Counts]]) -> None:
     text = queries.load("traffic")
     async with db.shop(shop_id, pipelined=True) as connection:
+        deeds.of_no_weight(connection)
         await connection.execute(text.lightly)
         for hour, counts in hours:
             await connection.execute(

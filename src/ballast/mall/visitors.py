@@ -12,8 +12,9 @@ from uuid import UUID
 
 import msgspec
 
-from ballast.mall import cart, passwords, queries
+from ballast.mall import cart, deeds, passwords, queries
 from ballast.mall.db import Connection
+from ballast.mall.deed_kinds import LoggedIn, LoggedOut, LoggedOutElsewhere, Registered, VisitorOpened
 from ballast.mall.ids import new_id, new_token, token_hash
 from ballast.mall.owner import Owner
 from ballast.mall.rules.refused import Refused
@@ -52,7 +53,15 @@ class Login(msgspec.Struct, frozen=True):
 
 async def open_guest(connection: Connection, now: datetime) -> Login:
     """A browser without a (good) token: a new guest."""
-    return await _open(connection, None, now)
+    token, visitor_id = new_token(), new_id()
+    await open_made(connection, VisitorOpened(visitor_id, token_hash(token), now))
+    return Login(Visitor(visitor_id), token)
+
+
+async def open_made(connection: Connection, deed: VisitorOpened) -> None:
+    """The same, with an id and a token that were made before."""
+    await _open(connection, deed, None)
+    deeds.note(connection, "visitor_opened", deed, key=str(deed.visitor_id))
 
 
 async def find(connection: Connection, token: str, now: datetime) -> Visitor | None:
@@ -65,6 +74,7 @@ async def find(connection: Connection, token: str, now: datetime) -> Visitor | N
         await connection.execute(
             queries.load("visitors").seen, {"visitor_id": row["visitor_id"], "now": now, "expires_at": now + STAYS}
         )
+        deeds.of_no_weight(connection)
     return Visitor(
         row["visitor_id"], row["customer_id"], row["name"], row["level"], row["points"], row["phone"], row["email"]
     )
@@ -101,23 +111,41 @@ async def register(
         Refused: `login.unreadable`, `login.taken`.
     """
     phone, email = read_login(login)
-    customer_id = new_id()
+    token = new_token()
+    deed = Registered(
+        visitor.visitor_id,
+        new_id(),
+        phone,
+        email,
+        name.strip()[:60],
+        password_hash,
+        new_id(),
+        token_hash(token),
+        now,
+    )
+    await register_made(connection, deed, was_guest=visitor.customer_id is None)
+    return await _entered(connection, token, now)
+
+
+async def register_made(connection: Connection, deed: Registered, *, was_guest: bool = True) -> None:
+    """The same, with ids and a token that were made before. Refused: `login.taken`."""
     row = await (
         await connection.execute(
             queries.load("visitors").register,
             {
-                "customer_id": customer_id,
-                "phone": phone,
-                "email": email,
-                "name": name.strip()[:60],
-                "password_hash": password_hash,
-                "now": now,
+                "customer_id": deed.customer_id,
+                "phone": deed.phone,
+                "email": deed.email,
+                "name": deed.name,
+                "password_hash": deed.password_hash,
+                "now": deed.at,
             },
         )
     ).fetchone()
     if row is None:
         raise Refused("login.taken", "Somebody is registered with this phone or address.", "Log in instead.")
-    return await _become(connection, visitor, customer_id, now)
+    await _become(connection, deed, was_guest=was_guest)
+    deeds.note(connection, "registered", deed, key=str(deed.customer_id))
 
 
 async def secret_of(connection: Connection, login: str) -> Secret | None:
@@ -141,22 +169,47 @@ async def proven(secret: Secret | None, password: str) -> UUID:
 
 async def login(connection: Connection, visitor: Visitor, customer_id: UUID, now: datetime) -> Login:
     """Log in who was `proven`; the guest's cart comes into the member's. Refused: `login.disabled`."""
-    return await _become(connection, visitor, customer_id, now)
+    token = new_token()
+    was_guest = visitor.customer_id is None
+    deed = LoggedIn(visitor.visitor_id, was_guest, customer_id, new_id(), token_hash(token), now)
+    await login_made(connection, deed)
+    return await _entered(connection, token, now)
+
+
+async def login_made(connection: Connection, deed: LoggedIn) -> None:
+    """The same, with an id and a token that were made before."""
+    await _become(connection, deed, was_guest=deed.was_guest)
+    deeds.note(connection, "logged_in", deed, key=str(deed.visitor_id))
 
 
 async def logout(connection: Connection, visitor: Visitor, now: datetime) -> Login:
     """The member's token is good for nothing any more; he is a new guest."""
-    await connection.execute(queries.load("visitors").end, {"visitor_id": visitor.visitor_id, "now": now})
-    return await _open(connection, None, now)
+    token = new_token()
+    deed = LoggedOut(visitor.visitor_id, new_id(), token_hash(token), now)
+    await logout_made(connection, deed)
+    return Login(Visitor(deed.visitor_id), token)
+
+
+async def logout_made(connection: Connection, deed: LoggedOut) -> None:
+    """The same, with an id and a token that were made before."""
+    await connection.execute(queries.load("visitors").end, {"visitor_id": deed.before, "now": deed.at})
+    await _open(connection, deed, None)
+    deeds.note(connection, "logged_out", deed, key=str(deed.visitor_id))
 
 
 async def logout_elsewhere(connection: Connection, visitor: Visitor, now: datetime) -> None:
     """End all other sessions of the member, after a new password for instance."""
     if visitor.customer_id:
-        await connection.execute(
-            queries.load("visitors").end_of_customer,
-            {"customer_id": visitor.customer_id, "but": visitor.visitor_id, "now": now},
-        )
+        await end_elsewhere(connection, LoggedOutElsewhere(visitor.customer_id, visitor.visitor_id, now))
+
+
+async def end_elsewhere(connection: Connection, deed: LoggedOutElsewhere) -> None:
+    """The same of a deed."""
+    await connection.execute(
+        queries.load("visitors").end_of_customer,
+        {"customer_id": deed.customer_id, "but": deed.but, "now": deed.at},
+    )
+    deeds.note(connection, "logged_out_elsewhere", deed)
 
 
 def read_login(typed: str) -> tuple[str | None, str | None]:
@@ -170,30 +223,32 @@ def read_login(typed: str) -> tuple[str | None, str | None]:
     raise Refused("login.unreadable", "This is neither a phone number nor an e-mail address.", "Correct it.")
 
 
-async def _become(connection: Connection, visitor: Visitor, customer_id: UUID, now: datetime) -> Login:
-    if visitor.customer_id is None:
-        moved = {"guest": visitor.visitor_id, "member": customer_id}
-        await cart.merge(connection, visitor.visitor_id, customer_id)
+async def _become(connection: Connection, deed: Registered | LoggedIn, *, was_guest: bool) -> None:
+    if was_guest:
+        moved = {"guest": deed.before, "member": deed.customer_id}
+        await cart.merge(connection, deed.before, deed.customer_id)
         await connection.execute(queries.load("visitors").adopt_orders, moved)
         await connection.execute(queries.load("visitors").adopt_coupons, moved)
-    await connection.execute(queries.load("visitors").end, {"visitor_id": visitor.visitor_id, "now": now})
-    return await _open(connection, customer_id, now)
+    await connection.execute(queries.load("visitors").end, {"visitor_id": deed.before, "now": deed.at})
+    await _open(connection, deed, deed.customer_id)
 
 
-async def _open(connection: Connection, customer_id: UUID | None, now: datetime) -> Login:
-    token, visitor_id = new_token(), new_id()
+async def _open(
+    connection: Connection, deed: VisitorOpened | Registered | LoggedIn | LoggedOut, customer_id: UUID | None
+) -> None:
     await connection.execute(
         queries.load("visitors").open,
         {
-            "visitor_id": visitor_id,
-            "token_hash": token_hash(token),
+            "visitor_id": deed.visitor_id,
+            "token_hash": deed.token_hash,
             "customer_id": customer_id,
-            "now": now,
-            "expires_at": now + STAYS,
+            "now": deed.at,
+            "expires_at": deed.at + STAYS,
         },
     )
-    if customer_id is None:
-        return Login(Visitor(visitor_id), token)
+
+
+async def _entered(connection: Connection, token: str, now: datetime) -> Login:
     found = await find(connection, token, now)
     if found is None:
         raise Refused("login.disabled", "This customer's account is closed.", "Ask the shop.")

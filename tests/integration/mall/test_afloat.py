@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ballast.continuity.board import Told
 from ballast.continuity.course import Course
+from ballast.continuity.entries import Offered, Taken
 from ballast.continuity.helm import BOARD, INTAKE
 from ballast.continuity.intake import Intake
 from ballast.continuity.signs import Sign
@@ -33,6 +34,7 @@ from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.app import create_app
 from tests.fix_mall import MallDatabase, OpenShop, Shop
+from tests.integration.mall.shopping import Shopper
 
 LOST = Course().lost(Sign.REFUSED, datetime.now(UTC))
 
@@ -213,6 +215,41 @@ def test_a_shop_of_its_own_may_be_afloat_while_the_others_are_at_home(
             assert (db.afloat(shop.shop_id), db.afloat(other.shop_id)) == ("fresh", "")
 
     asyncio.run(story())
+
+
+def test_an_order_that_was_accepted_and_not_done_is_done_when_it_is_sent_again(sea: tuple[Sea, Shop]) -> None:
+    """The lifeboat's connections end after the intake has the order and before it commits."""
+    here, shop = sea
+    app = create_app(here.settings)
+    helm = app.state.db._helm
+    real, ended = helm.take, []
+
+    async def take(offers: Sequence[Offered]) -> list[Taken]:
+        taken: list[Taken] = await real(offers)
+        if not ended and any(offer.kind == "checkout" for offer in offers):
+            ended.extend(
+                here.lifeboat.run(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND application_name = 'ballast-mall'"
+                )
+            )
+        return taken
+
+    helm.take = take
+    with TestClient[Litestar](app) as client:
+        here.launch()
+        shopper = Shopper(client, shop)
+        shopper.see("/")
+        order = shopper.order(shop).headers["location"]
+        assert ended
+        page = shopper.see("/orders")
+        assert page.count("/orders/") >= 1
+    accepted = [payload["order_id"] for kind, payload in here.entries() if kind == "checkout"]
+    assert len(accepted) == 1
+    assert accepted[0] in order
+    in_lifeboat = here.lifeboat.run("SELECT order_id::text FROM mall.orders WHERE shop_id = %s", shop.shop_id)
+    assert in_lifeboat == [(accepted[0],)]
+    assert here.home.run("SELECT 1 FROM mall.orders WHERE shop_id = %s", shop.shop_id) == []
 
 
 @pytest.mark.parametrize(("nodes", "node", "left"), [(3, 0, 34), (3, 1, 33), (3, 2, 33), (1, 0, 100)])

@@ -98,10 +98,10 @@ def test_a_cart_takes_what_is_on_sale_in_this_shop(open_shop: OpenShop) -> None:
         with pytest.raises(Refused, match="cannot be in a cart"):
             await cart.add(c, owner, sku, 0, NOW)
         assert (await cart.add(c, owner, sku, 2, NOW), await cart.add(c, owner, sku, 3, NOW)) == (2, 5)
-        await cart.set_quantity(c, owner, sku, 101)
+        await cart.set_quantity(c, owner, sku, 101, NOW)
         [line] = await cart.lines(c, owner)
         assert (line.quantity, line.free, line.buyable, await cart.count(c, owner)) == (101, 100, False, 101)
-        await cart.set_quantity(c, owner, sku, 0)
+        await cart.set_quantity(c, owner, sku, 0, NOW)
         assert await cart.lines(c, owner) == ()
 
     in_shop(shop, story)
@@ -126,8 +126,8 @@ def test_no_connection_is_held_while_passwords_are_worked_on(
     real = (passwords.matches, passwords.hashed)
 
     def free() -> int:
-        return int(app.state.db._app.pool.get_stats()["pool_available"]) - int(
-            app.state.db._app.pool.get_stats()["pool_size"]
+        return int(app.state.db._home.app.pool.get_stats()["pool_available"]) - int(
+            app.state.db._home.app.pool.get_stats()["pool_size"]
         )
 
     async def matches(stored: str | None, password: str) -> bool:

@@ -52,6 +52,20 @@ CREATE TABLE mall.address (
     PRIMARY KEY (shop_id, address_id),
     FOREIGN KEY (shop_id, customer_id) REFERENCES mall.customer
 );
+CREATE INDEX address_customer ON mall.address (shop_id, customer_id);
+
+-- A code that the shop's staff gave to somebody who forgot his password; the next one takes its place.
+CREATE TABLE mall.reset_code (
+    shop_id      uuid NOT NULL,
+    customer_id  uuid NOT NULL,
+    code_hash    text NOT NULL,
+    tries        integer NOT NULL DEFAULT 0,
+    made_at      timestamptz NOT NULL DEFAULT now(),
+    expires_at   timestamptz NOT NULL,
+    PRIMARY KEY (shop_id, customer_id),
+    FOREIGN KEY (shop_id, customer_id) REFERENCES mall.customer
+);
+COMMENT ON COLUMN mall.reset_code.code_hash IS 'argon2id: a code is short enough to be guessed from a fast hash';
 
 -- A guest's cart belongs to a visitor, a member's to the customer; exactly one of both.
 CREATE TABLE mall.cart_line (

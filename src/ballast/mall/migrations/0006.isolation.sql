@@ -8,7 +8,7 @@ DECLARE
 BEGIN
     FOREACH of_shop IN ARRAY ARRAY[
         'shop', 'staff', 'picture', 'category', 'product', 'product_category', 'sku', 'stock', 'stock_movement', 'shipping', 'page',
-        'customer', 'visitor', 'address', 'cart_line', 'coupon', 'coupon_claim', 'full_reduction', 'limited_price',
+        'customer', 'visitor', 'address', 'reset_code', 'cart_line', 'coupon', 'coupon_claim', 'full_reduction', 'limited_price',
         'orders', 'order_line', 'order_event', 'payment', 'payment_callback', 'shipment', 'refund', 'posting', 'points_entry',
         'idempotency', 'outbox', 'webhook', 'webhook_delivery', 'api_key', 'audit', 'visit_hour'
     ] LOOP
@@ -21,14 +21,14 @@ BEGIN
     END LOOP;
     -- What may be changed at all. The rest (movements, events, callbacks, postings, points, audit) is only ever added to.
     FOREACH of_shop IN ARRAY ARRAY[
-        'shop', 'staff', 'category', 'product', 'sku', 'stock', 'shipping', 'page', 'customer', 'visitor', 'address', 'cart_line',
+        'shop', 'staff', 'category', 'product', 'sku', 'stock', 'shipping', 'page', 'customer', 'visitor', 'address', 'reset_code', 'cart_line',
         'coupon', 'coupon_claim', 'full_reduction', 'limited_price', 'orders', 'order_line', 'payment', 'refund', 'idempotency', 'outbox', 'webhook',
         'webhook_delivery', 'api_key', 'visit_hour'
     ] LOOP
         EXECUTE format('GRANT UPDATE ON mall.%I TO mall_app', of_shop);
     END LOOP;
     -- What may be deleted: nothing that anybody could miss.
-    FOREACH of_shop IN ARRAY ARRAY['product_category', 'category', 'address', 'cart_line', 'visitor', 'page', 'idempotency', 'outbox', 'webhook_delivery'] LOOP
+    FOREACH of_shop IN ARRAY ARRAY['product_category', 'category', 'address', 'reset_code', 'cart_line', 'visitor', 'page', 'idempotency', 'outbox', 'webhook_delivery'] LOOP
         EXECUTE format('GRANT DELETE ON mall.%I TO mall_app', of_shop);
     END LOOP;
 END $$;
@@ -37,7 +37,7 @@ END $$;
 CREATE POLICY waiting_stays ON mall.outbox AS RESTRICTIVE FOR DELETE TO mall_app USING (dispatched_at IS NOT NULL);
 CREATE POLICY waiting_stays ON mall.webhook_delivery AS RESTRICTIVE FOR DELETE TO mall_app USING (status <> 'waiting');
 
-REVOKE SELECT ON mall.webhook, mall.api_key, mall.visitor, mall.customer, mall.payment_callback FROM mall_platform;
+REVOKE SELECT ON mall.webhook, mall.api_key, mall.visitor, mall.customer, mall.reset_code, mall.payment_callback FROM mall_platform;
 GRANT SELECT (shop_id, customer_id, name, created_at) ON mall.customer TO mall_platform;
 
 -- Everybody may look up a shop by its address; a shop renames itself and no other.

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
-from ballast.mall import aftersales, outbox, queries
+from ballast.mall import aftersales, deeds, outbox, queries
 from ballast.mall.db import Connection, Database
+from ballast.mall.deed_kinds import Callback
 from ballast.mall.order_life import Locked, lock
 from ballast.mall.payments import received
 from ballast.mall.payments.provider import Notice, Provider, ProviderRefused
@@ -41,26 +42,50 @@ async def take(
         Forged: it is not the provider's. UnknownReference. Busy, psycopg.Error: it is to be sent again.
     """
     notice = provider.read(shop_id, headers, body, now)
-    text = queries.load("payments")
     async with db.shop(shop_id) as connection:
-        of = text.order_of_payment if notice.kind.startswith("payment.") else text.order_of_refund
-        name = "payment_id" if notice.kind.startswith("payment.") else "refund_id"
-        row = await (await connection.execute(of, {name: notice.reference, "provider": provider.name})).fetchone()
-        if row is None:
-            raise UnknownReference(notice)
-        # All callbacks of an order wait for each other here: what was seen is seen.
-        order = await lock(connection, row["order_id"])
-        this = {"provider": provider.name, "callback_id": notice.callback_id}
-        if await (await connection.execute(text.seen, this)).fetchone():
-            return "repeated"
-        outcome = await _apply(connection, order, notice, provider.name, now)
-        await connection.execute(
-            text.note_callback,
-            {**this, "kind": notice.kind, "body": body.decode(errors="replace"), "outcome": outcome, "now": now},
-        )
+        outcome = await hear(connection, notice, provider.name, body.decode(errors="replace"), now)
     if outcome == "amount_differs":
         _log.error("shop %s: %s %s came with an amount that differs", shop_id, notice.kind, notice.reference)
     return outcome
+
+
+async def hear(connection: Connection, notice: Notice, provider: str, body: str, now: datetime) -> str:
+    """What was verified, in a transaction of the shop. Returns and raises as `take`."""
+    text = queries.load("payments")
+    of = text.order_of_payment if notice.kind.startswith("payment.") else text.order_of_refund
+    name = "payment_id" if notice.kind.startswith("payment.") else "refund_id"
+    row = await (await connection.execute(of, {name: notice.reference, "provider": provider})).fetchone()
+    if row is None:
+        raise UnknownReference(notice)
+    # All callbacks of an order wait for each other here: what was seen is seen.
+    order = await lock(connection, row["order_id"])
+    this = {"provider": provider, "callback_id": notice.callback_id}
+    if await (await connection.execute(text.seen, this)).fetchone():
+        deeds.of_no_weight(connection)
+        return "repeated"
+    outcome = await _apply(connection, order, notice, provider, now)
+    await connection.execute(
+        text.note_callback, {**this, "kind": notice.kind, "body": body, "outcome": outcome, "now": now}
+    )
+    deed = Callback(
+        order.order_id,
+        provider,
+        notice.callback_id,
+        notice.kind,
+        notice.reference,
+        notice.code,
+        notice.amount_fen,
+        body,
+        now,
+    )
+    deeds.note(connection, "callback", deed, key=f"{provider}:{notice.callback_id}", urgent=True)
+    return outcome
+
+
+async def hear_again(connection: Connection, deed: Callback) -> str:
+    """What was heard elsewhere."""
+    notice = Notice(deed.callback_id, deed.kind, deed.reference, deed.code, deed.amount_fen)
+    return await hear(connection, notice, deed.provider, deed.body, deed.at)
 
 
 async def _apply(connection: Connection, order: Locked, notice: Notice, provider: str, now: datetime) -> str:

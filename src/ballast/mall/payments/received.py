@@ -8,7 +8,7 @@ from uuid import UUID
 
 from ballast.mall import bookkeeping, outbox, queries
 from ballast.mall.db import Connection
-from ballast.mall.ids import new_id
+from ballast.mall.ids import derived, new_id
 from ballast.mall.order_life import Locked, lock, step
 from ballast.mall.rules import books, states
 from ballast.mall.rules.states import Effect, Event
@@ -42,7 +42,8 @@ async def succeeded(connection: Connection, order: Locked, payment: dict[str, An
     amount: int = payment["amount_fen"]
     day = bookkeeping.day_of(now)
     await bookkeeping.book(connection, books.paid_undue(payment_id, order.order_id, day, amount), now)
-    refund_id = new_id()
+    # The same one wherever this payment is heard of.
+    refund_id = derived(now, "sent_back", payment_id)
     await connection.execute(
         text.send_back,
         {

@@ -8,8 +8,9 @@ from uuid import UUID
 
 import msgspec
 
-from ballast.mall import queries
+from ballast.mall import deeds, queries
 from ballast.mall.db import Connection, Database
+from ballast.mall.deed_kinds import PaymentBegun, PaymentOpened
 from ballast.mall.ids import new_id
 from ballast.mall.order_life import lock
 from ballast.mall.owner import Owner
@@ -59,18 +60,13 @@ async def start(
         order = await lock(connection, order_id, owner)
         if order.status != Status.PENDING_PAYMENT or order.pay_by <= now:
             raise Refused("payment.not_due", f"Order {order.number} does not wait for a payment.", "Look at the order.")
-        payment_id = new_id()
-        new = await connection.execute(
-            text.begin,
-            {
-                "payment_id": payment_id,
-                "order_id": order_id,
-                "provider": provider.name,
-                "amount_fen": order.total_fen,
-                "now": now,
-            },
-        )
-        if await new.fetchone() is None:
+        begun_now = PaymentBegun(order_id, order.owner_id, new_id(), provider.name, order.total_fen, now)
+        payment_id = begun_now.payment_id
+        new = await connection.execute(text.begin, _row(begun_now))
+        if await new.fetchone() is not None:
+            deeds.note(connection, "payment_begun", begun_now, key=str(payment_id))
+        else:
+            deeds.of_no_weight(connection)
             cursor = await connection.execute(text.reusable, {"order_id": order_id, "provider": provider.name})
             begun = await cursor.fetchone()
             assert begun is not None
@@ -86,10 +82,32 @@ async def start(
         return_url=return_url,
     )
     async with db.shop(shop_id) as connection:
-        await connection.execute(
-            text.opened, {"payment_id": payment_id, "code": opened.code, "pay_url": opened.pay_url}
-        )
+        await open_made(connection, PaymentOpened(order_id, payment_id, opened.code, opened.pay_url))
     return opened.pay_url
+
+
+async def begin_again(connection: Connection, deed: PaymentBegun) -> None:
+    """A payment that was begun elsewhere is there, whatever became of its order: money may come by it. Unknown: no such
+    order."""
+    await lock(connection, deed.order_id)
+    await connection.execute(queries.load("payments").begin_again, _row(deed))
+
+
+async def open_made(connection: Connection, deed: PaymentOpened) -> None:
+    """The provider has taken it up."""
+    given = {"payment_id": deed.payment_id, "code": deed.code, "pay_url": deed.pay_url}
+    await connection.execute(queries.load("payments").opened, given)
+    deeds.note(connection, "payment_opened", deed, key=str(deed.payment_id))
+
+
+def _row(deed: PaymentBegun) -> dict[str, object]:
+    return {
+        "payment_id": deed.payment_id,
+        "order_id": deed.order_id,
+        "provider": deed.provider,
+        "amount_fen": deed.amount_fen,
+        "now": deed.at,
+    }
 
 
 async def where_to_pay(connection: Connection, order_id: UUID, provider: str) -> str | None:

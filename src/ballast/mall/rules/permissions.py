@@ -23,6 +23,8 @@ class Permission(StrEnum):
     """ship, note, cancel"""
     DECIDE_REFUNDS = "refunds.decide"
     SEE_CUSTOMERS = "customers.see"
+    RESET_CUSTOMERS = "customers.reset"
+    """give a customer a code for another password: who has it is that customer"""
     EDIT_PROMOTIONS = "promotions.edit"
     EDIT_PAGES = "pages.edit"
     SEE_BOOKS = "books.see"

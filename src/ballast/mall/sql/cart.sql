@@ -31,6 +31,12 @@ WHERE k.sku_id = :sku_id AND k.active AND p.status = 'on_sale'
 ON CONFLICT (shop_id, owner_id, sku_id) DO UPDATE SET quantity = EXCLUDED.quantity
 RETURNING quantity;
 
+-- name: set_again!
+-- So many pieces of a SKU that the shop has, on sale or not.
+INSERT INTO mall.cart_line (shop_id, owner_id, sku_id, quantity, added_at)
+SELECT k.shop_id, :owner_id, k.sku_id, :quantity ::integer, :now FROM mall.sku k WHERE k.sku_id = :sku_id
+ON CONFLICT (shop_id, owner_id, sku_id) DO UPDATE SET quantity = EXCLUDED.quantity;
+
 -- name: set_quantity
 -- So many pieces of a SKU that is in the cart.
 UPDATE mall.cart_line SET quantity = :quantity WHERE owner_id = :owner_id AND sku_id = :sku_id RETURNING quantity;
@@ -38,6 +44,10 @@ UPDATE mall.cart_line SET quantity = :quantity WHERE owner_id = :owner_id AND sk
 -- name: remove!
 -- Takes SKUs out of a cart.
 DELETE FROM mall.cart_line WHERE owner_id = :owner_id AND sku_id = ANY(:skus ::uuid[]);
+
+-- name: forget_ordered!
+-- Goods that were ordered, as far as they were put into the cart before.
+DELETE FROM mall.cart_line WHERE owner_id = :owner_id AND sku_id = ANY(:skus ::uuid[]) AND added_at <= :at;
 
 -- name: merge
 -- What a guest had in his cart comes into the member's, pieces of one SKU added up; the guest's is empty then.

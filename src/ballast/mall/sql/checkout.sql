@@ -93,7 +93,7 @@ WITH placed AS (
     VALUES (mall.current_shop(), :order_id, :event_id, 'place', 'pending_payment', :actor, :now)
 ), out AS (
     INSERT INTO mall.outbox (shop_id, event_id, kind, body, created_at)
-    VALUES (mall.current_shop(), :event_id, 'order.placed', :body ::jsonb, :now)
+    VALUES (mall.current_shop(), :event_id, :kind, :body ::jsonb, :now)
 ), emptied AS (
     DELETE FROM mall.cart_line WHERE owner_id = :owner_id AND sku_id = ANY(:skus ::uuid[])
 ), wanted AS (

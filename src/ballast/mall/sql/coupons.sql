@@ -35,5 +35,9 @@ ON CONFLICT (shop_id, claim_id) DO NOTHING RETURNING claim_id;
 -- name: claimed_before
 SELECT coupon_id FROM mall.coupon_claim WHERE claim_id = :claim_id AND owner_id = :owner_id;
 
+-- name: is_taken
+-- Whether somebody has this claim.
+SELECT claim_id FROM mall.coupon_claim WHERE claim_id = :claim_id;
+
 -- name: count_claim!
 UPDATE mall.coupon SET claimed = claimed + 1 WHERE coupon_id = :coupon_id;

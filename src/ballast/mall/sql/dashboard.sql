@@ -39,3 +39,8 @@ SELECT p.product_id, p.title, p.title_en, k.options, k.code, s.on_hand - s.reser
 FROM mall.stock s JOIN mall.sku k ON k.shop_id = s.shop_id AND k.sku_id = s.sku_id JOIN mall.product p ON p.shop_id = k.shop_id AND p.product_id = k.product_id
 WHERE s.on_hand - s.reserved <= :few ::integer AND k.active AND p.status = 'on_sale'
 ORDER BY free, p.product_id, k.position LIMIT :most ::integer;
+
+-- name: stopped_webhooks
+-- What we turned off since nobody answered, and nobody has turned on again.
+SELECT webhook_id, url, stopped_at FROM mall.webhook WHERE stopped_at IS NOT NULL AND removed_at IS NULL AND NOT active
+ORDER BY stopped_at DESC, webhook_id;

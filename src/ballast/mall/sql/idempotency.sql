@@ -11,3 +11,9 @@ UPDATE mall.idempotency SET answer = :answer ::jsonb WHERE scope = :scope AND ke
 -- name: answered
 -- What was asked and answered when the key was used.
 SELECT request_hash, answer::text AS answer FROM mall.idempotency WHERE scope = :scope AND key = :key;
+
+-- name: answered_elsewhere!
+-- What was answered where the key was used.
+INSERT INTO mall.idempotency (shop_id, scope, key, request_hash, answer, created_at)
+VALUES (mall.current_shop(), :scope, :key, :request_hash, :answer ::jsonb, :now)
+ON CONFLICT DO NOTHING;

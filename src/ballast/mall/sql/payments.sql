@@ -10,6 +10,12 @@ SELECT mall.current_shop(), :payment_id ::uuid, :order_id ::uuid, :provider ::te
 WHERE NOT EXISTS (SELECT FROM mall.payment WHERE order_id = :order_id ::uuid AND provider = :provider ::text AND status = 'created')
 RETURNING payment_id;
 
+-- name: begin_again!
+-- One that was begun elsewhere.
+INSERT INTO mall.payment (shop_id, payment_id, order_id, provider, amount_fen, status, created_at)
+VALUES (mall.current_shop(), :payment_id, :order_id, :provider, :amount_fen, 'created', :now)
+ON CONFLICT (shop_id, payment_id) DO NOTHING;
+
 -- name: opened!
 -- The provider has taken it up.
 UPDATE mall.payment SET provider_code = :code, pay_url = :pay_url WHERE payment_id = :payment_id;

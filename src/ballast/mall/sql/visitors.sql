@@ -1,7 +1,8 @@
 -- name: open!
 -- A browser that comes for the first time, or anew after logging in or out.
 INSERT INTO mall.visitor (shop_id, visitor_id, token_hash, customer_id, created_at, seen_at, expires_at)
-VALUES (mall.current_shop(), :visitor_id, :token_hash, :customer_id, :now, :now, :expires_at);
+VALUES (mall.current_shop(), :visitor_id, :token_hash, :customer_id, :now, :now, :expires_at)
+ON CONFLICT (shop_id, visitor_id) DO NOTHING;
 
 -- name: find
 -- Who has this token: a guest, or the member who logged in with it.
@@ -23,11 +24,15 @@ UPDATE mall.visitor SET expires_at = :now WHERE visitor_id = :visitor_id;
 UPDATE mall.visitor SET expires_at = :now WHERE customer_id = :customer_id AND visitor_id <> :but AND expires_at > :now;
 
 -- name: register
--- A new customer; nothing where the phone or the address is somebody's already.
+-- A new customer; nothing where the phone or the address is somebody else's already.
+WITH made AS (
 INSERT INTO mall.customer (shop_id, customer_id, phone, email, name, password_hash, created_at)
 VALUES (mall.current_shop(), :customer_id, :phone, :email, :name, :password_hash, :now)
 ON CONFLICT DO NOTHING
-RETURNING customer_id;
+RETURNING customer_id
+)
+SELECT customer_id FROM made
+UNION ALL SELECT customer_id FROM mall.customer WHERE customer_id = :customer_id;
 
 -- name: by_login
 -- The customer of a phone or an address.

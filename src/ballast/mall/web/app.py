@@ -29,6 +29,7 @@ from ballast.mall.web import (
     assets,
     bodies,
     guard,
+    heads,
     hosts,
     merchant,
     payments,
@@ -131,7 +132,7 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         },
         openapi_config=None,
     )
-    app.asgi_handler = again.Again(hosts.Hosts(app.asgi_handler, database, settings), database)
+    app.asgi_handler = again.Again(hosts.Hosts(heads.Heads(app.asgi_handler), database, settings), database)
     return app
 
 

@@ -11,7 +11,20 @@ from litestar.types import ControllerRouterHandler
 
 from ballast.mall.payments import ProviderAway
 from ballast.mall.rules.refused import Refused
-from ballast.mall.web.api import browsing, buying, document, my_orders, own_goods, own_orders, problems, visitors
+from ballast.mall.web.api import (
+    browsing,
+    buying,
+    document,
+    my_account,
+    my_coupons,
+    my_orders,
+    own_orders,
+    own_pictures,
+    own_products,
+    own_stock,
+    problems,
+    visitors,
+)
 from ballast.mall.web.api.answers import Answers
 from ballast.mall.web.api.calls import Strict, key_call, keyed
 from ballast.mall.web.api.limits import admitted
@@ -32,7 +45,8 @@ def routes() -> list[ControllerRouterHandler]:
 
 def callers() -> list[ControllerRouterHandler]:
     """What programs call, without the document that describes it."""
-    parts = (browsing, visitors, buying, my_orders)
+    parts = (browsing, visitors, my_account, my_coupons, buying, my_orders)
+    own = (own_stock, own_products, own_pictures, own_orders)
     return [
         Router(
             f"{ROOT}/shops/{{slug:str}}",
@@ -50,7 +64,7 @@ def callers() -> list[ControllerRouterHandler]:
         ),
         Router(
             f"{ROOT}/merchant",
-            route_handlers=[*own_goods.HANDLERS, *own_orders.HANDLERS],
+            route_handlers=[handler for part in own for handler in part.HANDLERS],
             guards=[admitted, keyed],
             request_class=Strict,
             middleware=[Answers()],

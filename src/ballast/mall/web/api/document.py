@@ -19,7 +19,8 @@ from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.types import ControllerRouterHandler, Method
 
 import ballast
-from ballast.mall.web.api import own_shapes, problems, shapes
+from ballast.mall.rules.pictures import FORMATS
+from ballast.mall.web.api import examples, own_shapes, problems, shapes
 from ballast.mall.web.api.problems import MEDIA_TYPE
 from ballast.mall.web.render import page
 
@@ -33,9 +34,9 @@ Two kinds of callers:
 
 Amounts are in fen (1/100 yuan), moments in UTC. Lists have `next`, the address of the next page. What is read has an `ETag`:
 send it as `If-None-Match` and unchanged answers are 304; where two may change the same, it is needed as `If-Match` (428, 412).
-Creating takes an `Idempotency-Key`. Errors are `application/problem+json` with a `code`; texts are in the language of
-`Accept-Language` (Chinese or English). How often one may call say the `RateLimit-…` headers; after 429 and 503 wait as
-`Retry-After` says.
+Creating takes an `Idempotency-Key`. HEAD is answered wherever GET is. Errors are `application/problem+json` with a `code`;
+texts are in the language of `Accept-Language` (Chinese or English). How often one may call say the `RateLimit-…` headers;
+after 429 and 503 wait as `Retry-After` says.
 """
 _PROBLEMS = {
     "400": "The request cannot be read, or is not as it must be.",
@@ -54,6 +55,7 @@ _PROBLEMS = {
     "500": "A fault of ours.",
     "503": "Too busy, or the database or the payment provider is away; Retry-After says when again.",
 }
+_PICTURES = "/api/v1/merchant/pictures"
 _UNCHANGED = {"description": "Unchanged since the ETag of If-None-Match."}
 
 
@@ -89,7 +91,8 @@ def built() -> dict[str, Any]:
         ),
     )
     routes: list[ControllerRouterHandler] = callers()
-    given = {"db": Provide(_no_database, sync_to_thread=False), "settings": Provide(_no_settings, sync_to_thread=False)}
+    # What handlers depend on must have a name here; none of them is called.
+    given = {name: Provide(lambda: None, sync_to_thread=False) for name in ("db", "settings", "pictures")}
     found = Litestar(route_handlers=routes, openapi_config=config, dependencies=given).openapi_schema.to_schema()
     components = found["components"]
     components["schemas"] = _schemas()
@@ -99,6 +102,11 @@ def built() -> dict[str, Any]:
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
         for status, text in _PROBLEMS.items()
+    }
+    # A picture is sent as it is, which no handler's signature says.
+    found["paths"][_PICTURES]["post"]["requestBody"] = {
+        "required": True,
+        "content": {f"image/{one.lower()}": {"schema": {"type": "string", "format": "binary"}} for one in FORMATS},
     }
     for methods in found["paths"].values():
         for method, operation in methods.items():
@@ -117,14 +125,6 @@ async def openapi() -> Response[bytes]:
 async def docs(request: Request[Any, Any, Any]) -> Response[str]:
     """The document for people, who can try it out."""
     return page(request, "api/docs.html")
-
-
-def _no_database() -> None:
-    """What handlers depend on must have a name here; none of them is called."""
-
-
-def _no_settings() -> None:
-    """As above."""
 
 
 def _common(method: str, operation: dict[str, Any]) -> None:
@@ -147,7 +147,10 @@ def _schemas() -> dict[str, Any]:
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
     ]
-    return msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")[1]
+    found = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")[1]
+    for kind, one in examples.by_kind().items():
+        found[kind.__name__]["examples"] = [msgspec.to_builtins(one)]
+    return found
 
 
 def _operation_id(handler: HTTPRouteHandler, _: Method, __: list[Any]) -> str:

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from ballast.mall.rules.coupons import CouponReason
 from ballast.mall.rules.refunding import RefundState
 from ballast.mall.rules.states import Event, RefundStatus, Status
 
@@ -173,20 +174,134 @@ class SignIn(Asked, frozen=True):
     password: Annotated[str, Meta(min_length=1, max_length=1000)]
 
 
-class CouponInfo(Shown, frozen=True):
-    """A coupon that the shopper holds and can use now."""
+class NameRequest(Asked, frozen=True):
+    """Another name; an empty one is possible."""
 
-    claim_id: UUID
+    name: Annotated[str, Meta(max_length=60)]
+
+
+class PasswordRequest(Asked, frozen=True):
+    """Another password, for who knows the `present` one."""
+
+    present: Annotated[str, Meta(min_length=1, max_length=1000)]
+    password: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class ResetRequest(Asked, frozen=True):
+    """Another password, by the `code` that the shop's staff told."""
+
+    login: Annotated[str, Meta(min_length=1, max_length=254)]
+    code: Annotated[str, Meta(min_length=1, max_length=40)]
+    password: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class AddressInfo(Asked, frozen=True):
+    """Where an order goes, and who takes it there. For a pick-up name and phone are enough."""
+
+    name: Annotated[str, Meta(max_length=60)] = ""
+    phone: Annotated[str, Meta(max_length=30)] = ""
+    province: Annotated[str, Meta(max_length=30)] = ""
+    city: Annotated[str, Meta(max_length=60)] = ""
+    district: Annotated[str, Meta(max_length=60)] = ""
+    street: Annotated[str, Meta(max_length=200)] = ""
+
+
+class AddressRequest(Asked, frozen=True):
+    """An address for the member's book. `is_default`: the usual one from now on."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=60)]
+    phone: Annotated[str, Meta(min_length=1, max_length=30)]
+    province: Annotated[str, Meta(min_length=1, max_length=30)]
+    street: Annotated[str, Meta(min_length=1, max_length=200)]
+    city: Annotated[str, Meta(max_length=60)] = ""
+    district: Annotated[str, Meta(max_length=60)] = ""
+    is_default: bool = False
+
+
+class SavedAddressInfo(Shown, frozen=True):
+    """An address of the member's book."""
+
+    address_id: UUID
+    name: str
+    phone: str
+    province: str
+    city: str
+    district: str
+    street: str
+    is_default: bool
+
+
+class SavedAddressList(Shown, frozen=True):
+    """The usual one comes first."""
+
+    items: tuple[SavedAddressInfo, ...]
+
+
+# --- coupons
+
+
+class ScopeInfo(Shown, frozen=True):
+    """Which goods a coupon is for; neither products nor categories: all of the shop."""
+
+    products: tuple[UUID, ...]
+    categories: tuple[UUID, ...]
+
+
+class CouponTermsInfo(Shown, frozen=True):
+    """What a coupon takes off: `amount_fen`, or `percent_bp` (2000 is 20 %) up to `cap_fen`; of goods for `threshold_fen`."""
+
     name: str
     name_en: str
+    amount_fen: int | None
+    percent_bp: int | None
+    cap_fen: int | None
     threshold_fen: int
+    scope: ScopeInfo
+    starts_at: datetime
     ends_at: datetime
 
 
+class OfferedCouponInfo(CouponTermsInfo, frozen=True, kw_only=True):
+    """A coupon that the shop offers. `left` null: any number. `why_not`: why this shopper cannot take one (more)."""
+
+    coupon_id: UUID
+    per_customer: int
+    taken: int
+    left: int | None
+    why_not: CouponReason | None
+
+
+class OfferedCouponList(Shown, frozen=True):
+    """Those that can be taken now come first; those of the next seven days follow."""
+
+    items: tuple[OfferedCouponInfo, ...]
+
+
+class CouponInfo(CouponTermsInfo, frozen=True, kw_only=True):
+    """A coupon that the shopper holds. `state` good: it can be used now; ahead: not yet."""
+
+    claim_id: UUID
+    state: Literal["good", "ahead", "used", "over"]
+    used_at: datetime | None
+
+
 class CouponList(Shown, frozen=True):
-    """Those that end first come first."""
+    """Those that can be used come first, and of these those that end first."""
 
     items: tuple[CouponInfo, ...]
+
+
+class CouponRequest(Asked, frozen=True):
+    """Take one that is offered (`coupon_id`), or the one of a `code`: one of the two."""
+
+    coupon_id: UUID | None = None
+    code: Annotated[str, Meta(max_length=30)] = ""
+
+
+class TakenInfo(Shown, frozen=True):
+    """The `claim_id` goes into a quote or an order."""
+
+    claim_id: UUID
 
 
 # --- cart and checkout
@@ -226,17 +341,6 @@ class WantedLine(Asked, frozen=True):
 
     sku_id: UUID
     quantity: Pieces
-
-
-class AddressInfo(Asked, frozen=True):
-    """Where an order goes, and who takes it there. For a pick-up name and phone are enough."""
-
-    name: Annotated[str, Meta(max_length=60)] = ""
-    phone: Annotated[str, Meta(max_length=30)] = ""
-    province: Annotated[str, Meta(max_length=30)] = ""
-    city: Annotated[str, Meta(max_length=60)] = ""
-    district: Annotated[str, Meta(max_length=60)] = ""
-    street: Annotated[str, Meta(max_length=200)] = ""
 
 
 _Lines = Annotated[tuple[WantedLine, ...], Meta(min_length=1, max_length=100)]

@@ -1,4 +1,4 @@
-"""For a shopper's program: a token, and with it a cart; signing up and in; what the member has."""
+"""For a shopper's program: a token, and with it a cart; signing up, in and out."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from ballast.mall import attempts, visitors
-from ballast.mall import shopper as holding
 from ballast.mall.db import Database
 from ballast.mall.web.api.calls import VISITOR, shopper
-from ballast.mall.web.api.shapes import CouponInfo, CouponList, LoginInfo, SignIn, SignUp, VisitorInfo, shaped
+from ballast.mall.web.api.shapes import LoginInfo, SignIn, SignUp, VisitorInfo, shaped
 from ballast.mall.web.guard import address_of
 from ballast.mall.web.store.visit import entry_of
 
@@ -76,14 +75,4 @@ async def get_me(request: Request[Any, Any, Any], slug: FromPath[str], db: Named
         return shaped(call.known, VisitorInfo)
 
 
-@get("/me/coupons", security=VISITOR)
-async def list_coupons(
-    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]
-) -> CouponList:
-    """Coupons that can be used now: their `claim_id` goes into a quote or an order."""
-    async with shopper(db, request, slug) as call:
-        found = await holding.coupons(call.connection, call.owner, call.now)
-    return CouponList(tuple(shaped(one, CouponInfo) for one in found))
-
-
-HANDLERS = [create_visitor, sign_up, sign_in, sign_out, get_me, list_coupons]
+HANDLERS = [create_visitor, sign_up, sign_in, sign_out, get_me]

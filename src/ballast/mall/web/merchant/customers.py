@@ -11,7 +11,7 @@ from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from ballast.mall import audit, customers, fulfilment
+from ballast.mall import attempts, audit, customers, fulfilment, membership, passwords
 from ballast.mall.customers import Customer, SavedAddress, Sort, UnknownCustomer
 from ballast.mall.db import Connection, Database
 from ballast.mall.ids import new_id
@@ -126,6 +126,30 @@ async def note(
     return await _deed(request, customer_id, shop_visit, db, work)
 
 
+@post("/customers/{customer_id:uuid}/reset-code", status_code=200, opt=needs(Permission.RESET_CUSTOMERS))
+async def give_reset_code(
+    request: Request[Any, Any, Any],
+    customer_id: FromPath[UUID],
+    shop_visit: NamedDependency[ShopVisit],
+    db: NamedDependency[Database],
+) -> Response[str]:
+    """A code for who forgot his password, shown this once. Nothing here could send it to him."""
+    shop_id, now = shop_visit.shop.shop_id, shop_visit.visit.now
+    code = membership.new_code()
+    try:
+        async with db.shop(shop_id) as connection:
+            await customers.one(connection, customer_id)
+        await attempts.staff_gives_code(db, shop_id, customer_id, now)
+        hashed = await passwords.hashed(code)
+        async with db.shop(shop_id) as connection:
+            await membership.give_code(connection, shop_id, customer_id, hashed, shop_visit.by, now)
+    except UnknownCustomer:
+        raise NotFoundException from None
+    except Refused as error:
+        return await _page(request, customer_id, shop_visit, db, error)
+    return await _page(request, customer_id, shop_visit, db, code=f"{code[:4]} {code[4:]}")
+
+
 async def _deed(
     request: Request[Any, Any, Any], customer_id: UUID, shop_visit: ShopVisit, db: Database, work: Any
 ) -> Response[Any]:
@@ -143,6 +167,8 @@ async def _page(
     shop_visit: ShopVisit,
     db: Database,
     refused: Refused | None = None,
+    *,
+    code: str = "",
 ) -> Response[str]:
     try:
         async with db.shop(shop_visit.shop.shop_id) as connection:
@@ -166,6 +192,9 @@ async def _page(
         more_orders=len(his) > _HIS_ORDERS,
         may_points=shop_visit.may(Permission.EDIT_PROMOTIONS),
         may_note=shop_visit.may(Permission.FULFIL_ORDERS),
+        may_reset=shop_visit.may(Permission.RESET_CUSTOMERS),
+        code=code,
+        code_minutes=int(membership.CODE_HOLDS.total_seconds()) // 60,
         key=new_id(),
     )
 
@@ -197,4 +226,4 @@ def _read_mark(text: str) -> customers.Cursor | None:
     return found if abs(found.key) < 2**63 else None
 
 
-HANDLERS = [customer_list, customer_page, adjust_points, note]
+HANDLERS = [customer_list, customer_page, adjust_points, note, give_reset_code]

@@ -59,6 +59,9 @@ async def shop_home(
         few=dashboard.FEW,
         counted=dashboard.COUNTED,
         sees_orders=shop_visit.may(Permission.SEE_ORDERS),
+        # An address may hold a secret of who listens there: shown to who manages the shop, mended by who may.
+        stopped=found.stopped_webhooks if shop_visit.may(Permission.SEE_AUDIT) else (),
+        may_mend=shop_visit.may(Permission.EDIT_KEYS),
     )
 
 

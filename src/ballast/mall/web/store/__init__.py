@@ -10,7 +10,18 @@ from litestar import Router
 from litestar.types import ControllerRouterHandler
 
 from ballast.mall.rules.refused import Refused
-from ballast.mall.web.store import cart, checkout, coupons, home, member, orders, paying, products
+from ballast.mall.web.store import (
+    addresses,
+    cart,
+    checkout,
+    coupons,
+    home,
+    me_account,
+    member,
+    orders,
+    paying,
+    products,
+)
 from ballast.mall.web.store.frame import not_open, refused
 from ballast.mall.web.store.visit import NotOpen
 
@@ -21,7 +32,7 @@ def routes() -> list[ControllerRouterHandler]:
     """For `web.app.faces`."""
     handlers: list[ControllerRouterHandler] = [
         handler
-        for part in (home, products, cart, checkout, coupons, paying, orders, member)
+        for part in (home, products, cart, checkout, coupons, paying, orders, member, me_account, addresses)
         for handler in part.routes()
     ]
     return [

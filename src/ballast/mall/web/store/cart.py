@@ -52,7 +52,7 @@ async def set_quantity(
     sent = await form(request)
     async with visiting(db, request, slug) as visit:
         owner = await visit.owner()
-        await cart.set_quantity(visit.connection, owner, sent.id("sku"), sent.number("quantity"))
+        await cart.set_quantity(visit.connection, owner, sent.id("sku"), sent.number("quantity"), visit.now)
         return go(request, visit, "/cart")
 
 

@@ -18,13 +18,15 @@ from litestar.params import FromPath
 from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 
-from ballast.mall import cart, checkout, payments, shopper
+from ballast.mall import addresses, cart, checkout, payments, shopper
+from ballast.mall.addresses import AddressSaved, Saved
 from ballast.mall.checkout import Address, Delivery, Quote, Wanted
 from ballast.mall.db import Database
 from ballast.mall.ids import new_id
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.forms import Form, form, read_id
+from ballast.mall.web.store.addresses import read_address
 from ballast.mall.web.store.frame import go, seen, shown, why
 from ballast.mall.web.store.paying import begin
 from ballast.mall.web.store.provinces import PROVINCES
@@ -44,6 +46,10 @@ class Asked(msgspec.Struct, frozen=True):
     note: str = ""
     shown_fen: int | None = None
     act: Literal["quote", "place"] = "quote"
+    saved_id: UUID | None = None
+    """The address of the member's book that was chosen; None: `address`."""
+    remember: bool = False
+    """Put `address` into the book."""
 
 
 @get("/checkout")
@@ -55,10 +61,13 @@ async def checkout_page(
         lines = await cart.lines(visit.connection, visit.visitor.owner) if visit.visitor else ()
         if not lines or not all(line.buyable for line in lines):
             return go(request, visit, "/cart")
-        address = await shopper.last_address(visit.connection, await visit.owner())
         wanted = tuple(Wanted(line.sku_id, line.quantity) for line in lines)
         seen(request, visit, "checkouts")
-        return await _page(request, visit, Asked(str(new_id()), wanted, address))
+        book = await _book(visit)
+        address = Address() if book else await shopper.last_address(visit.connection, await visit.owner())
+        chosen = book[0].address_id if book else None
+        asked = Asked(str(new_id()), wanted, address, saved_id=chosen, remember=visit.member is not None)
+        return await _page(request, visit, asked)
 
 
 @post("/checkout")
@@ -76,12 +85,17 @@ async def send(
     try:
         async with visiting(db, request, slug) as visit:
             owner = await visit.owner()
+            address = _address(asked, await _book(visit) if asked.saved_id else ())
+            if asked.remember and owner.customer_id:
+                # Before the order, which holds what others wait for.
+                deed = AddressSaved(owner.customer_id, new_id(), address, False, visit.now)
+                await addresses.remember(visit.connection, deed)
             placed = await checkout.place(
                 visit.connection,
                 owner,
                 asked.lines,
                 key=asked.key,
-                address=asked.address,
+                address=address,
                 delivery=asked.delivery,
                 claim_id=asked.claim_id,
                 note=asked.note,
@@ -107,8 +121,11 @@ async def _page(
     request: Request[Any, Any, Any], visit: Visit, asked: Asked, error: Refused | None = None
 ) -> Response[Any]:
     owner = await visit.owner()
+    book = await _book(visit)
+    if asked.saved_id and all(one.address_id != asked.saved_id for one in book):
+        asked = msgspec.structs.replace(asked, saved_id=None)
     try:
-        quote = error.quote if isinstance(error, checkout.PriceChanged) else await _quote(visit, asked)
+        quote = error.quote if isinstance(error, checkout.PriceChanged) else await _quote(visit, asked, book)
     except Refused as cannot:
         return _to_cart_or_raise(request, visit, cannot)
     refusal = quote.coupon_reason or (quote.breakdown.coupon_refusal and quote.breakdown.coupon_refusal.key)
@@ -128,15 +145,33 @@ async def _page(
         quote=quote,
         coupons=await shopper.coupons(visit.connection, owner, visit.now),
         provinces=PROVINCES,
+        book=book,
     )
 
 
-async def _quote(visit: Visit, asked: Asked) -> Quote:
+async def _book(visit: Visit) -> tuple[Saved, ...]:
+    """The member's addresses, the usual one first; a guest has none."""
+    if visit.member is None or visit.member.customer_id is None:
+        return ()
+    return await addresses.all_of(visit.connection, visit.member.customer_id)
+
+
+def _address(asked: Asked, book: tuple[Saved, ...]) -> Address:
+    """Where it goes: what was chosen, else what was typed. Refused (`address.gone`): it was deleted meanwhile."""
+    if asked.saved_id is None:
+        return asked.address
+    chosen = next((one.plain for one in book if one.address_id == asked.saved_id), None)
+    if chosen is None:
+        raise Refused("address.gone", "The chosen address was deleted.", "Choose another.")
+    return chosen
+
+
+async def _quote(visit: Visit, asked: Asked, book: tuple[Saved, ...]) -> Quote:
     return await checkout.quote(
         visit.connection,
         await visit.owner(),
         asked.lines,
-        address=asked.address,
+        address=_address(asked, book),
         delivery=asked.delivery,
         claim_id=asked.claim_id,
         now=visit.now,
@@ -159,23 +194,17 @@ def _read(sent: Form) -> Asked:
         lines.append(Wanted(read_id(sku), int(quantity)))
     if not key or not lines:
         raise ClientException("the form has no key or no goods")
-    address = Address(
-        sent.text("name", 60),
-        sent.text("phone", 30),
-        sent.text("province", 30),
-        sent.text("city", 60),
-        sent.text("district", 60),
-        sent.text("street", 200),
-    )
     return Asked(
         key,
         tuple(lines),
-        address,
+        read_address(sent),
         "pickup" if sent.text("delivery") == "pickup" else "ship",
         sent.id("coupon") if sent.text("coupon") else None,
         sent.text("note", 500),
         sent.number("shown_fen") if sent.text("shown_fen") else None,
         "place" if sent.text("act") == "place" else "quote",
+        sent.id("address") if sent.text("address") not in ("", "new") else None,
+        bool(sent.text("remember")),
     )
 
 

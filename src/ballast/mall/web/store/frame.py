@@ -21,9 +21,22 @@ from ballast.mall.web.render import page
 from ballast.mall.web.store.visit import NotOpen, Visit, host_of
 from ballast.mall.web.texts import Language, language_of, texts, translator
 
-_MISSING = {"order.unknown", "refund.unknown"}
+_MISSING = {"order.unknown", "refund.unknown", "address.unknown"}
 SAID = frozenset(
-    {"added", "placed", "cancelled", "received", "requested", "withdrawn", "sent_back", "no_provider", "taken"}
+    {
+        "added",
+        "placed",
+        "cancelled",
+        "received",
+        "requested",
+        "withdrawn",
+        "sent_back",
+        "no_provider",
+        "taken",
+        "saved",
+        "deleted",
+        "password",
+    }
 )
 """What a page may say at its top after a form: ``?said=``."""
 

@@ -1,29 +1,23 @@
-"""For a shop's own software: its products, their prices, their stock."""
+"""For a shop's own software: what its key opens, and the stock of its SKUs."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
-import msgspec
-from litestar import Request, Response, get, patch, post, put
+from litestar import Request, Response, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import FromPath, JSONBody
 
-from ballast.mall import idempotency, offers, stock
+from ballast.mall import idempotency, stock
 from ballast.mall.db import Connection, Database
 from ballast.mall.rules.refused import Refused
-from ballast.mall.web.api.answers import Moment, cursor_of, cut, etag, if_match, needs_match, next_link, read_cursor
+from ballast.mall.web.api.answers import Moment, cursor_of, cut, if_match, needs_match, next_link, read_cursor
 from ballast.mall.web.api.calls import ANY_SCOPE, Cursor, Key, KeyCall, Limit
 from ballast.mall.web.api.own_shapes import (
     KeyInfo,
     MovementInfo,
     MovementPage,
-    OfferInfo,
-    OfferItem,
-    OfferPage,
-    ProductChange,
-    SkuPatch,
     StockChange,
     StockCount,
     StockInfo,
@@ -36,72 +30,6 @@ async def get_key(call: NamedDependency[KeyCall]) -> KeyInfo:
     """Which shop the key is for, what it is good for, and how the shop stands."""
     holder = call.holder
     return KeyInfo(holder.slug, holder.name, sorted(holder.scopes), holder.standing.value)
-
-
-@get("/products", opt={"scope": "products.read"})
-async def list_own_products(
-    request: Request[Any, Any, Any],
-    call: NamedDependency[KeyCall],
-    db: NamedDependency[Database],
-    status: Annotated[offers.Status | None, QueryParameter(description="Only these.")] = None,
-    cursor: Cursor = None,
-    limit: Limit = 20,
-) -> OfferPage:
-    """All products, the newest first."""
-    place = read_cursor(cursor, tuple[UUID])
-    async with db.shop(call.holder.shop_id) as connection:
-        found = await offers.listed(connection, status=status, before=place[0] if place else None, most=limit + 1)
-    page, last = cut(found, limit)
-    cursor = cursor_of(last.product_id) if last else None
-    return OfferPage(tuple(shaped(one, OfferItem) for one in page), next_link(request, cursor))
-
-
-@get("/products/{product_id:uuid}", opt={"scope": "products.read"})
-async def get_own_product(
-    product_id: FromPath[UUID], call: NamedDependency[KeyCall], db: NamedDependency[Database]
-) -> Response[OfferInfo]:
-    """A product with its SKUs and their stock."""
-    async with db.shop(call.holder.shop_id) as connection:
-        return _offer(await offers.get(connection, product_id))
-
-
-@patch("/products/{product_id:uuid}", opt={"scope": "products.write"})
-async def change_product(
-    request: Request[Any, Any, Any],
-    product_id: FromPath[UUID],
-    call: NamedDependency[KeyCall],
-    db: NamedDependency[Database],
-    data: JSONBody[ProductChange],
-) -> Response[OfferInfo]:
-    """Put it on sale, take it off, put it away. Needs If-Match: the ETag that was read, or ``*``."""
-    needs_match(request)
-    async with db.shop(call.holder.shop_id) as connection:
-        held = await offers.hold(connection, product_id)
-        if_match(request, etag(held))
-        changed = await offers.set_status(connection, product_id, data.status, version=held, now=call.now)
-        await call.note(connection, "product.status", product_id, status=data.status)
-    return _offer(changed)
-
-
-@patch("/products/{product_id:uuid}/skus/{sku_id:uuid}", opt={"scope": "products.write"})
-async def change_sku(
-    request: Request[Any, Any, Any],
-    product_id: FromPath[UUID],
-    sku_id: FromPath[UUID],
-    call: NamedDependency[KeyCall],
-    db: NamedDependency[Database],
-    data: JSONBody[SkuPatch],
-) -> Response[OfferInfo]:
-    """Another price, code or offer of a SKU. Needs If-Match: the ETag that was read, or ``*``."""
-    needs_match(request)
-    async with db.shop(call.holder.shop_id) as connection:
-        held = await offers.hold(connection, product_id)
-        if_match(request, etag(held))
-        change = offers.SkuChange(data.price_fen, data.compare_at_fen, data.code, data.active)
-        changed = await offers.change_sku(connection, product_id, sku_id, change, version=held, now=call.now)
-        given = msgspec.json.encode(data).decode()
-        await call.note(connection, "product.sku", product_id, sku_id=str(sku_id), change=given)
-    return _offer(changed)
 
 
 @get("/stock/{sku_id:uuid}", opt={"scope": "stock.read"})
@@ -181,10 +109,6 @@ async def _level(connection: Connection, sku_id: UUID) -> stock.Level:
     return found
 
 
-def _offer(found: offers.Offer) -> Response[OfferInfo]:
-    return Response(shaped(found, OfferInfo), headers={"ETag": etag(found.version)})
-
-
 def _stock(level: stock.Level) -> Response[StockInfo]:
     return Response(shaped(level, StockInfo), headers={"ETag": _stock_etag(level)})
 
@@ -195,10 +119,6 @@ def _stock_etag(level: stock.Level) -> str:
 
 HANDLERS = [
     get_key,
-    list_own_products,
-    get_own_product,
-    change_product,
-    change_sku,
     get_stock,
     count_stock,
     move_stock,

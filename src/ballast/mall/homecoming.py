@@ -1,0 +1,51 @@
+"""What shops accepted while their database was away comes home: the handler of `ballast merge` for the mall's deeds.
+
+It is called by the owner of the database for one deed after another, in a transaction that it neither commits nor rolls back;
+the mall's functions run in it as they run in a web process: as `mall_app`, seeing the one shop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import psycopg
+from psycopg.rows import dict_row
+
+from ballast.continuity.merging import AsyncFace, CannotApply, MergeItem, run_through
+from ballast.mall import again
+from ballast.mall.db import Connection
+from ballast.mall.rules.refused import Refused
+
+_BECOME = "SELECT set_config('role', 'mall_app', true), set_config('mall.shop', %s, true)"
+_ROLE = "SELECT current_setting('role') AS role"
+_BE_AGAIN = "SELECT set_config('role', %s, true), set_config('mall.shop', '', true)"
+
+
+def take_in(conn: psycopg.Connection[Any], item: MergeItem) -> None:
+    """Do the deed of `item` in its shop. CannotApply: it cannot be done, and why."""
+    try:
+        deed = again.read(item.kind, item.payload)
+    except again.UnknownDeed as error:
+        raise CannotApply(str(error)) from error
+    with _as_shop(conn, item.tenant) as connection:
+        try:
+            run_through(again.do(connection, deed))
+        except Refused as error:
+            raise CannotApply(f"{error.key}: {error}") from error
+
+
+@contextmanager
+def _as_shop(conn: psycopg.Connection[Any], shop_id: str) -> Iterator[Connection]:
+    """The connection as the mall's functions want it. Where an error leaves it, the caller's rollback sets it back."""
+    rows = conn.row_factory
+    conn.row_factory = dict_row
+    try:
+        role = conn.execute(_ROLE).fetchone()
+        assert role is not None
+        conn.execute(_BECOME, (shop_id,))
+        yield cast(Connection, AsyncFace(conn))
+        conn.execute(_BE_AGAIN, (role["role"],))
+    finally:
+        conn.row_factory = rows

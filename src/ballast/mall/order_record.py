@@ -1,0 +1,108 @@
+"""Writing an order that was agreed on: its promises used, its rows made, its goods reserved, all or nothing.
+
+`checkout` decides whether it may be; here it is done, with the price that stands in it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from ballast.mall import effects, queries, stock
+from ballast.mall.db import Connection
+from ballast.mall.deed_kinds import Checkout
+from ballast.mall.ids import new_id
+from ballast.mall.payments.received import pay_nothing
+from ballast.mall.quoting import QuotedLine
+from ballast.mall.rules.breakdown import LinePrice
+from ballast.mall.rules.refused import Refused
+
+
+async def use_promises(connection: Connection, order: Checkout) -> None:
+    """Count it against quotas, use its coupon. Refused: `checkout.gone_meanwhile`."""
+    text = queries.load("checkout")
+    breakdown = order.quote.breakdown
+    if uses := effects.limited_uses(breakdown):
+        cursor = await connection.execute(text.use_limited, {"promotions": list(uses), "pieces": list(uses.values())})
+        if len(await cursor.fetchall()) < len(uses):
+            raise Refused("checkout.gone_meanwhile", "A limited-time price has run out just now.", "Look again.")
+    if order.claim_id and breakdown.coupon_id:
+        cursor = await connection.execute(
+            text.use_coupon,
+            {"claim_id": order.claim_id, "owners": [order.owner.id], "order_id": order.order_id, "now": order.at},
+        )
+        if await cursor.fetchone() is None:
+            raise Refused("checkout.gone_meanwhile", "Another order has just used the coupon.", "Look again.")
+
+
+async def write(connection: Connection, order: Checkout) -> None:
+    """The order, its goods out of the cart and reserved. Raises stock.OutOfStock: then the transaction has to be left."""
+    cursor = await connection.execute(
+        queries.load("checkout").record,
+        {
+            **row_of(order, order.at, "order.placed", "pending_payment"),
+            "pay_by": order.pay_by,
+            "skus": list(order.pieces),
+            "pieces": list(order.pieces.values()),
+            "movements": [new_id() for _ in order.pieces],
+        },
+    )
+    await stock.all_changed(connection, order.pieces, cursor)
+    if order.quote.total_fen == 0:
+        await pay_nothing(connection, order.order_id, order.at)
+
+
+def row_of(order: Checkout, now: datetime, kind: str, status: str) -> dict[str, object]:
+    """The order's row, its lines as JSON, and its event of the outbox."""
+    breakdown = order.quote.breakdown
+    lines = [
+        _order_line(n, line, price)
+        for n, (line, price) in enumerate(zip(order.quote.lines, breakdown.lines, strict=True), 1)
+    ]
+    told = {"order_id": order.order_id, "number": order.number, "status": status, "total_fen": breakdown.total_fen}
+    return {
+        "order_id": order.order_id,
+        "number": order.number,
+        "customer_id": order.owner.customer_id,
+        "owner_id": order.owner.id,
+        "buyer_name": order.address.name,
+        "buyer_phone": order.address.phone,
+        "delivery": order.delivery,
+        "address": msgspec.json.encode(order.address).decode() if order.delivery == "ship" else None,
+        "items_fen": breakdown.list_fen,
+        "discount_fen": breakdown.discount_fen,
+        "shipping_fen": breakdown.shipping.fee_fen,
+        "total_fen": breakdown.total_fen,
+        "breakdown": msgspec.json.encode(breakdown).decode(),
+        "claim_id": order.claim_id if breakdown.coupon_id else None,
+        "note": order.note[:500],
+        "source": order.source,
+        "now": order.at,
+        "lines": msgspec.json.encode(lines).decode(),
+        "event_id": new_id(),
+        "actor": order.owner.actor,
+        "kind": kind,
+        "body": msgspec.json.encode(told).decode(),
+    }
+
+
+def _order_line(n: int, line: QuotedLine, price: LinePrice) -> dict[str, object]:
+    """A price of one piece that is whole fen: what cannot be divided is in the line's discount."""
+    reduced = price.list_fen - price.limited_off_fen - price.member_off_fen
+    each = -(-reduced // line.quantity)
+    return {
+        "line": n,
+        "product_id": line.product_id,
+        "sku_id": line.sku_id,
+        "title": line.title,
+        "title_en": line.title_en,
+        "options": line.options,
+        "picture": line.picture,
+        "list_fen": line.price_fen,
+        "price_fen": each,
+        "quantity": line.quantity,
+        "discount_fen": each * line.quantity - price.total_fen,
+        "total_fen": price.total_fen,
+        "limited_price_id": price.limited[0].promotion_id if price.limited else None,
+    }
