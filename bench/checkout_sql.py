@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from ballast.mall import checkout, visitors
+from ballast.mall import checkout, order_record, visitors
 from ballast.mall.db import Database
 from ballast.mall.ids import new_id, token_hash
 from ballast.mall.owner import Owner
 from ballast.mall.quoting import Address, Wanted
-from ballast.mall.rules.numbers import order_number
 from bench.mall import PRODUCT, SHOP, SKU, Mall, made_id
 
 _TOKEN = "guest-1-0"
@@ -75,11 +74,11 @@ def script(mall: Mall) -> Script:
             await db.close()
 
     statements, placed = asyncio.run(record())
-    day = datetime.now(checkout.CHINA).date()
+    other = order_record.numbers_of(order_id, datetime.now(UTC))[1]
     anew = {
         token_hash(_TOKEN).hex(): "i.token",
         str(visitor): "i.visitor", str(order_id): "i.order_id", key: "i.visitor", str(sku): "i.sku", str(product): "i.product",
-        placed.number: "i.number", order_number(order_id, day, 1): "i.other_number",
+        placed.number: "i.number", other: "i.other_number",
     }  # fmt: skip
     given: dict[str, str] = {}
     computed: dict[str, str] = {}

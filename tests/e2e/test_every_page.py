@@ -21,9 +21,13 @@ import pytest
 from litestar.routes import HTTPRoute
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from ballast.mall import keys, staff
+from ballast.mall import exceptions, keys, staff
 from ballast.mall.audit import By
 from ballast.mall.db import Database
+from ballast.mall.deed_kinds import Cancelled
+from ballast.mall.ids import new_id
+from ballast.mall.order_life import Unknown
+from ballast.mall.owner import Owner
 from ballast.mall.seed import DEMO_LOGIN, DEMO_PHONE, Seeded, seed
 from ballast.mall.settings import Settings
 from ballast.mall.web.app import create_app
@@ -31,6 +35,7 @@ from ballast.mall.webhooks import endpoints, signature
 from tests.e2e.looking import PICTURES, VIEWS, Watched, look, open_window
 from tests.fix_mall import MallDatabase
 from tests.fix_people import PASSWORD, first_operator_link, with_database
+from tests.integration.mall.journals import kept_apart
 from tests.integration.mall.test_sandbox import Both
 
 _OF_ONE_ROUTE = 2
@@ -93,7 +98,7 @@ def browser(platform: Platform) -> Iterator[Browser]:
 
 
 def _dressed(platform: Platform) -> Platform:
-    """What a seeded shop lacks and what has pages: a key, a webhook, somebody invited, an operator."""
+    """What a seeded shop lacks and what has pages: a key, a webhook, exceptions, somebody invited, an operator."""
     now, by, shop_id = datetime.now(UTC), By(None, "test"), platform.shop_id
 
     async def work(database: Database) -> str:
@@ -103,6 +108,13 @@ def _dressed(platform: Platform) -> Platform:
                 connection, shop_id, "https://example.com/hook", endpoints.KINDS[:3], by, now, safe=safe, private=True
             )
             await keys.make(connection, shop_id, name="Warehouse", scopes=keys.SCOPES, days=30, by=by, now=now)
+            goods = await connection.execute(
+                "SELECT sku_id FROM mall.sku JOIN mall.stock USING (shop_id, sku_id) WHERE active AND on_hand - reserved > 5 LIMIT 2"
+            )
+            skus = [row["sku_id"] for row in await goods.fetchall()]
+            await kept_apart(connection, Owner(visitor_id=new_id()), skus)
+            gone = Cancelled(new_id(), "shopper", "visitor:x", "", now)
+            await exceptions.keep(connection, "cancelled:x", "cancelled", gone, Unknown(gone.order_id), now)
         async with database.identity() as connection:
             await staff.invite(connection, shop_id, "clerk", by, now)
         return await first_operator_link(database)

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -24,9 +23,9 @@ from ballast.mall import cart, deeds, order_record, queries, stock
 from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import Checkout
 from ballast.mall.ids import new_id
+from ballast.mall.order_life import Unknown
 from ballast.mall.owner import Owner
 from ballast.mall.quoting import Address, Claim, Delivery, Quote, QuotedLine, Read, Used, Wanted, read
-from ballast.mall.rules.numbers import order_number
 from ballast.mall.rules.refused import Refused
 
 __all__ = [
@@ -42,9 +41,6 @@ __all__ = [
 ]
 
 Source = Literal["web", "api", "intake"]
-CHINA = ZoneInfo("Asia/Shanghai")
-_ATTEMPTS = 2
-_SCOPE = "order"
 
 
 class PriceChanged(Refused):
@@ -127,8 +123,8 @@ async def place(
     made = order_id or new_id()
     _check(address, delivery)
     asked = _hash(owner, lines, address, delivery, claim_id, note, order_id)
-    numbers = _numbers(made, now)
-    claim = Claim(f"{_SCOPE}:{owner.id}", key, asked, f'{{"order_id":"{made}"}}')
+    numbers = order_record.numbers_of(made, now)
+    claim = order_record.claim(owner.id, key, asked, made)
     try:
         found = await read(
             connection,
@@ -146,7 +142,7 @@ async def place(
     _accept(found.quote, shown_fen)
     order = Checkout(
         order_id=made,
-        number=_free(numbers, found.taken),
+        number=free_number(numbers, found.taken),
         owner=owner,
         lines=tuple(lines),
         key=key,
@@ -176,8 +172,8 @@ async def place_accepted(connection: Connection, order: Checkout) -> None:
     if await is_there(connection, order.order_id):
         await cart.forget_ordered(connection, order.owner.id, list(order.pieces), order.at)
         return
-    numbers = list(dict.fromkeys([order.number, *_numbers(order.order_id, order.at)]))
-    claim = claim_of(order)
+    numbers = list(dict.fromkeys([order.number, *order_record.numbers_of(order.order_id, order.at)]))
+    claim = order_record.claim_of(order)
     try:
         found = await _read_accepted(connection, order, numbers, claim)
     except Used:
@@ -185,7 +181,7 @@ async def place_accepted(connection: Connection, order: Checkout) -> None:
             raise Refused("idempotency.differs", "This key was used for another order.", "Look at that one.") from None
         found = await _read_accepted(connection, order, numbers, None)
     _accept(found.quote, order.quote.total_fen)
-    order = msgspec.structs.replace(order, number=_free(numbers, found.taken))
+    order = msgspec.structs.replace(order, number=free_number(numbers, found.taken))
     await order_record.use_promises(connection, order)
     await order_record.write(connection, order)
     deeds.note(connection, "checkout", order, key=f"{order.owner.id}:{order.key}")
@@ -195,11 +191,6 @@ async def is_there(connection: Connection, order_id: UUID) -> bool:
     """Whether the shop has this order."""
     cursor = await connection.execute(queries.load("orders").placed, {"order_id": order_id})
     return await cursor.fetchone() is not None
-
-
-def claim_of(order: Checkout) -> Claim:
-    """Its idempotency key: the same form sent again leads to this order."""
-    return Claim(f"{_SCOPE}:{order.owner.id}", order.key, order.request_hash, f'{{"order_id":"{order.order_id}"}}')
 
 
 async def _read_accepted(connection: Connection, order: Checkout, numbers: Sequence[str], claim: Claim | None) -> Read:
@@ -216,12 +207,8 @@ async def _read_accepted(connection: Connection, order: Checkout, numbers: Seque
     )
 
 
-def _numbers(order_id: UUID, now: datetime) -> list[str]:
-    day = now.astimezone(CHINA).date()
-    return [order_number(order_id, day, attempt) for attempt in range(_ATTEMPTS)]
-
-
-def _free(numbers: Sequence[str], taken: Sequence[str]) -> str:
+def free_number(numbers: Sequence[str], taken: Sequence[str]) -> str:
+    """The first that is not taken; where all are, the first."""
     return next((one for one in numbers if one not in taken), numbers[0])
 
 
@@ -253,8 +240,8 @@ async def _earlier(connection: Connection, claim: Claim) -> Placed:
     order_id = await _order_of(connection, claim)
     cursor = await connection.execute(queries.load("orders").placed, {"order_id": order_id})
     placed = await cursor.fetchone()
-    if placed is None:
-        raise Refused("order.unknown", f"There is no order {order_id}.", "Look at the list of orders.")
+    if placed is None:  # it is kept apart: `exceptions`
+        raise Unknown(order_id)
     deeds.of_no_weight(connection)
     return Placed(order_id, placed["number"], placed["total_fen"], placed["pay_by"], repeated=True)
 

@@ -80,6 +80,8 @@ class ToDo(msgspec.Struct, frozen=True):
     to_decide: int
     awaited: int
     unpaid: int
+    exceptions: int = 0
+    """What was accepted while the database was away and waits for a decision (`exceptions`)."""
 
 
 class Low(msgspec.Struct, frozen=True):

@@ -114,7 +114,10 @@ class Checkout(msgspec.Struct, frozen=True):
     @property
     def pieces(self) -> dict[UUID, int]:
         """By SKU."""
-        return {line.sku_id: line.quantity for line in self.quote.lines}
+        found: dict[UUID, int] = {}
+        for line in self.quote.lines:
+            found[line.sku_id] = found.get(line.sku_id, 0) + line.quantity
+        return found
 
 
 class PaymentBegun(msgspec.Struct, frozen=True):

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import psycopg
 from psycopg.rows import dict_row
 
 from ballast.continuity.merging import AsyncFace, CannotApply, MergeItem, run_through
-from ballast.mall import again
+from ballast.mall import again, exceptions, remedies
 from ballast.mall.db import Connection
+from ballast.mall.deed_kinds import Cancelled
 from ballast.mall.rules.refused import Refused
 
 _BECOME = "SELECT set_config('role', 'mall_app', true), set_config('mall.shop', %s, true)"
@@ -24,16 +26,30 @@ _BE_AGAIN = "SELECT set_config('role', %s, true), set_config('mall.shop', '', tr
 
 
 def take_in(conn: psycopg.Connection[Any], item: MergeItem) -> None:
-    """Do the deed of `item` in its shop. CannotApply: it cannot be done, and why."""
+    """Do the deed of `item` in its shop. What today's rules forbid is kept for the shop's people to decide (`exceptions`).
+
+    CannotApply: it is no deed that this version knows."""
     try:
         deed = again.read(item.kind, item.payload)
     except again.UnknownDeed as error:
         raise CannotApply(str(error)) from error
+    now = datetime.now(UTC)
     with _as_shop(conn, item.tenant) as connection:
+        if kept := run_through(exceptions.follow(connection, item.key, item.kind, deed, now)):
+            if isinstance(deed, Cancelled):  # who ordered it does not want it any more: nothing is left to be decided
+                run_through(remedies.refund(connection, kept, actor=deed.actor, now=now, answer=deed.reason))
+            return
         try:
-            run_through(again.do(connection, deed))
-        except Refused as error:
-            raise CannotApply(f"{error.key}: {error}") from error
+            with conn.transaction():
+                run_through(again.do(connection, deed))
+        except (Refused, psycopg.IntegrityError) as error:
+            run_through(exceptions.keep(connection, item.key, item.kind, deed, _refusal(error), now))
+
+
+def _refusal(error: Refused | psycopg.IntegrityError) -> Refused:
+    if isinstance(error, Refused):
+        return error
+    return Refused("exception.rows", str(error), constraint=error.diag.constraint_name or "")
 
 
 @contextmanager

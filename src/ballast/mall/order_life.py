@@ -39,6 +39,7 @@ class Unknown(Refused):
 
     def __init__(self, order_id: object) -> None:
         super().__init__("order.unknown", f"There is no order {order_id}.", "Look at the list of orders.")
+        self.order_id = order_id
 
 
 class Locked(msgspec.Struct, frozen=True):

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -14,9 +16,29 @@ from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import Checkout
 from ballast.mall.ids import new_id
 from ballast.mall.payments.received import pay_nothing
-from ballast.mall.quoting import QuotedLine
+from ballast.mall.quoting import Claim, QuotedLine
 from ballast.mall.rules.breakdown import LinePrice
+from ballast.mall.rules.numbers import order_number
 from ballast.mall.rules.refused import Refused
+
+_CHINA = ZoneInfo("Asia/Shanghai")
+_ATTEMPTS = 2
+
+
+def claim(owner_id: UUID, key: str, request_hash: bytes, order_id: UUID) -> Claim:
+    """The idempotency key of an order: the same request sent again leads to it."""
+    return Claim(f"order:{owner_id}", key, request_hash, f'{{"order_id":"{order_id}"}}')
+
+
+def claim_of(order: Checkout) -> Claim:
+    """That of an order that was accepted."""
+    return claim(order.owner.id, order.key, order.request_hash, order.order_id)
+
+
+def numbers_of(order_id: UUID, now: datetime) -> list[str]:
+    """Numbers that it can have; the first that is free is its own."""
+    day = now.astimezone(_CHINA).date()
+    return [order_number(order_id, day, attempt) for attempt in range(_ATTEMPTS)]
 
 
 async def use_promises(connection: Connection, order: Checkout) -> None:

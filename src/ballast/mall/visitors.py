@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from ballast.mall import cart, deeds, passwords, queries
+from ballast.mall import cart, deeds, exceptions, passwords, queries
 from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import LoggedIn, LoggedOut, LoggedOutElsewhere, Registered, VisitorOpened
 from ballast.mall.ids import new_id, new_token, token_hash
@@ -229,6 +229,7 @@ async def _become(connection: Connection, deed: Registered | LoggedIn, *, was_gu
         await cart.merge(connection, deed.before, deed.customer_id)
         await connection.execute(queries.load("visitors").adopt_orders, moved)
         await connection.execute(queries.load("visitors").adopt_coupons, moved)
+        await exceptions.adopt(connection, deed.before, deed.customer_id)
     await connection.execute(queries.load("visitors").end, {"visitor_id": deed.before, "now": deed.at})
     await _open(connection, deed, deed.customer_id)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -15,11 +16,17 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from ballast.mall import checkout, exceptions, stock
+from ballast.mall.checkout import Wanted
 from ballast.mall.db import Connection, Database
+from ballast.mall.deed_kinds import Callback, Checkout, PaymentBegun
 from ballast.mall.deeds import Deed, Journal
 from ballast.mall.homecoming import take_in
+from ballast.mall.ids import new_id
+from ballast.mall.owner import Owner
 from ballast.recovery import MergeItem, MergeReport, merge
 from tests.fix_mall import MallDatabase, Shop
+from tests.integration.mall.ordering import HOME
 
 T = TypeVar("T")
 _names = count(1)
@@ -69,7 +76,6 @@ def listening() -> type[Journalled]:
 
 def afloat(kind: type[Journalled], shop: Shop, act: Callable[[Connection], Awaitable[T]]) -> T:
     """What `act` gives, in a transaction of the shop that is written down."""
-    import asyncio
 
     async def run() -> T:
         db = kind(shop.database.settings())
@@ -111,6 +117,30 @@ def twin(of: MallDatabase) -> Iterator[MallDatabase]:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+async def kept_apart(connection: Connection, owner: Owner, skus: Sequence[UUID], *, paid: bool = True) -> UUID:
+    """An order of two pieces each that was accepted elsewhere, paid there, and is sold out here; its id."""
+    now = datetime.now(UTC)
+    journal = Journal()
+    connection.journal = journal  # type: ignore[attr-defined]
+    async with connection.transaction(force_rollback=True):
+        wanted = [Wanted(sku, 2) for sku in skus]
+        await checkout.place(connection, owner, wanted, key=str(new_id()), address=HOME, shown_fen=None, now=now)
+    del connection.journal  # type: ignore[attr-defined]
+    (deed,) = journal.deeds
+    order: Checkout = deed.payload
+    short = stock.OutOfStock(dict.fromkeys(skus, 0))
+    await exceptions.keep(connection, deed.key, deed.kind, order, short, now)
+    total, payment = order.quote.total_fen, new_id()
+    begun = PaymentBegun(order.order_id, owner.id, payment, "sandbox", total, now)
+    await exceptions.follow(connection, f"payment_begun:{payment}", "payment_begun", begun, now)
+    if paid:
+        told = Callback(
+            order.order_id, "sandbox", str(payment), "payment.succeeded", payment, f"p-{payment}", total, "{}", now
+        )
+        await exceptions.follow(connection, f"callback:sandbox:{payment}", "callback", told, now)
+    return order.order_id
+
+
 def rows(database: MallDatabase, shop: Shop) -> dict[str, list[str]]:
     """What deeds have made in a shop, table by table, without what is made anew each time."""
     return {
@@ -129,8 +159,3 @@ def rows(database: MallDatabase, shop: Shop) -> dict[str, list[str]]:
 def kinds(noted: Sequence[tuple[UUID, Deed]]) -> list[str]:
     """Of what kinds they are."""
     return [deed.kind for _, deed in noted]
-
-
-def plain(value: Any) -> Any:
-    """As JSON has it."""
-    return msgspec.json.decode(msgspec.json.encode(value))

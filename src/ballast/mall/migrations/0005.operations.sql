@@ -90,6 +90,46 @@ CREATE TABLE mall.audit (
     PRIMARY KEY (shop_id, audit_id)
 );
 
+-- What was accepted while the database was away and could not be kept as it was, until the shop has decided what becomes of it.
+CREATE TABLE mall.exception (
+    shop_id       uuid NOT NULL REFERENCES mall.shop,
+    exception_id  uuid NOT NULL,
+    kind          text NOT NULL,
+    order_id      uuid,
+    owner_id      uuid,
+    customer_id   uuid,
+    reason        text NOT NULL,
+    params        jsonb NOT NULL DEFAULT '{}',
+    kept_at       timestamptz NOT NULL,
+    settled_at    timestamptz,
+    settled_by    text,
+    remedy        text CHECK (remedy IN ('accept', 'substitute', 'refund', 'note')),
+    answer        text NOT NULL DEFAULT '',
+    PRIMARY KEY (shop_id, exception_id),
+    CHECK ((settled_at IS NULL) = (remedy IS NULL))
+);
+-- An order is kept apart once: what comes for it afterwards is kept with it.
+CREATE UNIQUE INDEX exception_order ON mall.exception (shop_id, order_id) WHERE kind IN ('checkout', 'payment_begun', 'callback');
+CREATE INDEX exception_owner ON mall.exception (shop_id, owner_id);
+CREATE INDEX exception_open ON mall.exception (shop_id, kept_at) WHERE settled_at IS NULL;
+COMMENT ON COLUMN mall.exception.kind IS 'of the deed that could not be done (mall.deed_kinds)';
+COMMENT ON COLUMN mall.exception.reason IS 'the name of a text; params fill it';
+
+-- The deed that could not be done (number 1), and those that came for its order afterwards, in their order.
+CREATE TABLE mall.exception_deed (
+    shop_id       uuid NOT NULL,
+    exception_id  uuid NOT NULL,
+    number        integer NOT NULL CHECK (number > 0),
+    key           text NOT NULL,
+    kind          text NOT NULL,
+    payload       jsonb NOT NULL,
+    at            timestamptz NOT NULL,
+    PRIMARY KEY (shop_id, exception_id, number),
+    UNIQUE (shop_id, key),
+    FOREIGN KEY (shop_id, exception_id) REFERENCES mall.exception
+);
+CREATE INDEX exception_deed_payment ON mall.exception_deed (shop_id, (payload->>'payment_id')) WHERE kind = 'payment_begun';
+
 -- Counted in the web process and added up here every few seconds.
 CREATE TABLE mall.visit_hour (
     shop_id    uuid NOT NULL REFERENCES mall.shop,

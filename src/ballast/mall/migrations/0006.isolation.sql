@@ -10,7 +10,7 @@ BEGIN
         'shop', 'staff', 'picture', 'category', 'product', 'product_category', 'sku', 'stock', 'stock_movement', 'shipping', 'page',
         'customer', 'visitor', 'address', 'reset_code', 'cart_line', 'coupon', 'coupon_claim', 'full_reduction', 'limited_price',
         'orders', 'order_line', 'order_event', 'payment', 'payment_callback', 'shipment', 'refund', 'posting', 'points_entry',
-        'idempotency', 'outbox', 'webhook', 'webhook_delivery', 'api_key', 'audit', 'visit_hour'
+        'idempotency', 'outbox', 'webhook', 'webhook_delivery', 'api_key', 'audit', 'visit_hour', 'exception', 'exception_deed'
     ] LOOP
         EXECUTE format('ALTER TABLE mall.%I ENABLE ROW LEVEL SECURITY', of_shop);
         EXECUTE format('ALTER TABLE mall.%I FORCE ROW LEVEL SECURITY', of_shop);
@@ -23,7 +23,7 @@ BEGIN
     FOREACH of_shop IN ARRAY ARRAY[
         'shop', 'staff', 'category', 'product', 'sku', 'stock', 'shipping', 'page', 'customer', 'visitor', 'address', 'reset_code', 'cart_line',
         'coupon', 'coupon_claim', 'full_reduction', 'limited_price', 'orders', 'order_line', 'payment', 'refund', 'idempotency', 'outbox', 'webhook',
-        'webhook_delivery', 'api_key', 'visit_hour'
+        'webhook_delivery', 'api_key', 'visit_hour', 'exception'
     ] LOOP
         EXECUTE format('GRANT UPDATE ON mall.%I TO mall_app', of_shop);
     END LOOP;
@@ -37,7 +37,7 @@ END $$;
 CREATE POLICY waiting_stays ON mall.outbox AS RESTRICTIVE FOR DELETE TO mall_app USING (dispatched_at IS NOT NULL);
 CREATE POLICY waiting_stays ON mall.webhook_delivery AS RESTRICTIVE FOR DELETE TO mall_app USING (status <> 'waiting');
 
-REVOKE SELECT ON mall.webhook, mall.api_key, mall.visitor, mall.customer, mall.reset_code, mall.payment_callback FROM mall_platform;
+REVOKE SELECT ON mall.webhook, mall.api_key, mall.visitor, mall.customer, mall.reset_code, mall.payment_callback, mall.exception_deed FROM mall_platform;
 GRANT SELECT (shop_id, customer_id, name, created_at) ON mall.customer TO mall_platform;
 
 -- Everybody may look up a shop by its address; a shop renames itself and no other.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
-from ballast.mall import aftersales, deeds, outbox, queries
+from ballast.mall import aftersales, deeds, exceptions, outbox, queries
 from ballast.mall.db import Connection, Database
 from ballast.mall.deed_kinds import Callback
 from ballast.mall.order_life import Locked, lock
@@ -36,7 +36,7 @@ async def take(
     Returns:
         What was made of it: `paid`, `sent_back` (a payment that was not due), `failed`, `refunded`, `known` (told before, by
         another callback), `repeated` (this callback once more), `overtaken` (an older truth), `amount_differs` (nothing was
-        done; somebody has to look).
+        done; somebody has to look), `kept` (with an order that the shop has to decide about).
 
     Raises:
         Forged: it is not the provider's. UnknownReference. Busy, psycopg.Error: it is to be sent again.
@@ -56,7 +56,7 @@ async def hear(connection: Connection, notice: Notice, provider: str, body: str,
     name = "payment_id" if notice.kind.startswith("payment.") else "refund_id"
     row = await (await connection.execute(of, {name: notice.reference, "provider": provider})).fetchone()
     if row is None:
-        raise UnknownReference(notice)
+        return await _kept_apart(connection, notice, provider, body, now)
     # All callbacks of an order wait for each other here: what was seen is seen.
     order = await lock(connection, row["order_id"])
     this = {"provider": provider, "callback_id": notice.callback_id}
@@ -67,8 +67,26 @@ async def hear(connection: Connection, notice: Notice, provider: str, body: str,
     await connection.execute(
         text.note_callback, {**this, "kind": notice.kind, "body": body, "outcome": outcome, "now": now}
     )
-    deed = Callback(
-        order.order_id,
+    deed = _deed(order.order_id, notice, provider, body, now)
+    deeds.note(connection, "callback", deed, key=f"{provider}:{notice.callback_id}", urgent=True)
+    return outcome
+
+
+async def _kept_apart(connection: Connection, notice: Notice, provider: str, body: str, now: datetime) -> str:
+    """Money for an order that the shop has to decide about waits with it."""
+    order_id = await exceptions.order_of_payment(connection, notice.reference, provider)
+    if order_id is None:
+        raise UnknownReference(notice)
+    deed = _deed(order_id, notice, provider, body, now)
+    key = f"{provider}:{notice.callback_id}"
+    await exceptions.follow(connection, f"callback:{key}", "callback", deed, now)
+    deeds.note(connection, "callback", deed, key=key, urgent=True)
+    return "kept"
+
+
+def _deed(order_id: UUID, notice: Notice, provider: str, body: str, now: datetime) -> Callback:
+    return Callback(
+        order_id,
         provider,
         notice.callback_id,
         notice.kind,
@@ -78,8 +96,6 @@ async def hear(connection: Connection, notice: Notice, provider: str, body: str,
         body,
         now,
     )
-    deeds.note(connection, "callback", deed, key=f"{provider}:{notice.callback_id}", urgent=True)
-    return outcome
 
 
 async def hear_again(connection: Connection, deed: Callback) -> str:

@@ -31,7 +31,8 @@ SELECT
     (SELECT count(*) FROM (SELECT FROM mall.orders WHERE status = ANY(ARRAY['paid', 'partly_shipped']) LIMIT :most ::integer) AS capped) AS to_send,
     (SELECT count(*) FROM (SELECT FROM mall.refund WHERE status = ANY(ARRAY['requested', 'returned']) LIMIT :most ::integer) AS capped) AS to_decide,
     (SELECT count(*) FROM (SELECT FROM mall.refund WHERE status = 'awaiting_return' LIMIT :most ::integer) AS capped) AS awaited,
-    (SELECT count(*) FROM (SELECT FROM mall.orders WHERE status = 'pending_payment' LIMIT :most ::integer) AS capped) AS unpaid;
+    (SELECT count(*) FROM (SELECT FROM mall.orders WHERE status = 'pending_payment' LIMIT :most ::integer) AS capped) AS unpaid,
+    (SELECT count(*) FROM (SELECT FROM mall.exception WHERE settled_at IS NULL LIMIT :most ::integer) AS capped) AS exceptions;
 
 -- name: low_stock
 -- SKUs on sale of which few are free, the scarcest first.

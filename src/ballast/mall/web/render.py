@@ -20,6 +20,9 @@ from ballast.mall.rules.numbers import spoken
 from ballast.mall.web.texts import Language, language_of, translator
 
 _CHINA = ZoneInfo("Asia/Shanghai")
+AFLOAT = "ballast.afloat"
+"""In the scope of a request whose shop is served without its own database: `fresh`, or `vault_away` where what is shown is older
+than its last commit."""
 
 
 @cache
@@ -60,13 +63,20 @@ def page(
     Args:
         template: its path under ``templates``.
         language: where it is known already; else ``language_of``.
-        context: what the template may use, besides ``t``, ``language``, ``csrf_token`` and ``path``.
+        context: what the template may use, besides ``t``, ``language``, ``csrf_token``, ``path`` and ``afloat``.
     """
     chosen = language or language_of(request)
     body = (
         environment()
         .get_template(template)
-        .render(t=translator(chosen), language=chosen, csrf_token=_csrf(request), path=request.url.path, **context)
+        .render(
+            t=translator(chosen),
+            language=chosen,
+            csrf_token=_csrf(request),
+            path=request.url.path,
+            afloat=request.scope.get(AFLOAT, ""),
+            **context,
+        )
     )
     return Response(body, media_type=MediaType.HTML, status_code=status, headers=headers)
 

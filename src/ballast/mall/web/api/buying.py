@@ -9,9 +9,10 @@ from litestar import Request, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
-from ballast.mall import cart, checkout
+from ballast.mall import cart, checkout, exceptions
 from ballast.mall.checkout import Address, Quote, Wanted
 from ballast.mall.db import Database
+from ballast.mall.order_life import Unknown
 from ballast.mall.web.api.calls import VISITOR, Key, ShopCall, shopper
 from ballast.mall.web.api.shapes import (
     AddressInfo,
@@ -87,20 +88,23 @@ async def create_order(
     key: Key,
 ) -> PlacedInfo:
     """Place an order. The goods are kept until `pay_by`; what was ordered leaves the cart."""
-    async with shopper(db, request, slug) as call:
-        placed = await checkout.place(
-            call.connection,
-            call.owner,
-            _wanted(data.lines),
-            key=key,
-            address=_address(data.address),
-            delivery=data.delivery,
-            claim_id=data.claim_id,
-            note=data.note,
-            shown_fen=data.agreed_fen,
-            now=call.now,
-            source="api",
-        )
+    try:
+        async with shopper(db, request, slug) as call:
+            placed = await checkout.place(
+                call.connection,
+                call.owner,
+                _wanted(data.lines),
+                key=key,
+                address=_address(data.address),
+                delivery=data.delivery,
+                claim_id=data.claim_id,
+                note=data.note,
+                shown_fen=data.agreed_fen,
+                now=call.now,
+                source="api",
+            )
+    except Unknown as error:  # sent again, and the shop has to decide about the order first
+        raise exceptions.Excepted(error.order_id) from None
     return shaped(placed, PlacedInfo)
 
 

@@ -10,8 +10,9 @@ from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from ballast.mall import aftersales, idempotency, orders, payments
+from ballast.mall import aftersales, exceptions, idempotency, orders, payments
 from ballast.mall.db import Database
+from ballast.mall.order_life import Unknown
 from ballast.mall.payments.providers import providers
 from ballast.mall.payments.sandbox import Sandbox
 from ballast.mall.rules.states import Status
@@ -179,7 +180,12 @@ async def send_goods_back(
 
 
 async def _order(call: ShopCall, order_id: UUID) -> OrderInfo:
-    return shaped(await orders.get(call.connection, order_id, owner=call.owner), OrderInfo)
+    try:
+        return shaped(await orders.get(call.connection, order_id, owner=call.owner), OrderInfo)
+    except Unknown:
+        if await exceptions.of_shopper(call.connection, call.owner, order_id):
+            raise exceptions.Excepted(order_id) from None
+        raise
 
 
 HANDLERS = [

@@ -22,6 +22,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, Permission], ...]], ...] = 
         (
             ("trade.menu.orders", "/orders", "receipt", Permission.SEE_ORDERS),
             ("trade.menu.refunds", "/refunds", "receipt-refund", Permission.SEE_ORDERS),
+            ("exceptions.menu", "/exceptions", "lifebuoy", Permission.SEE_ORDERS),
             ("trade.menu.books", "/books", "report-money", Permission.SEE_BOOKS),
         ),
     ),

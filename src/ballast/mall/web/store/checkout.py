@@ -23,6 +23,7 @@ from ballast.mall.addresses import AddressSaved, Saved
 from ballast.mall.checkout import Address, Delivery, Quote, Wanted
 from ballast.mall.db import Database
 from ballast.mall.ids import new_id
+from ballast.mall.order_life import Unknown
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.forms import Form, form, read_id
@@ -102,6 +103,9 @@ async def send(
                 shown_fen=asked.shown_fen,
                 now=visit.now,
             )
+    except Unknown as error:
+        # Sent again, and the shop has to decide about the order first: its page says so.
+        return go(request, visit, f"/orders/{error.order_id}")
     except Refused as error:
         # What was done before it is rolled back; the form is shown in a transaction of its own.
         async with visiting(db, request, slug) as visit:

@@ -12,9 +12,10 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from ballast.mall import aftersales, orders
+from ballast.mall import aftersales, exceptions, orders
 from ballast.mall.db import Database
 from ballast.mall.ids import new_id
+from ballast.mall.order_life import Unknown
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Event, Status
 from ballast.mall.web.forms import Form, form
@@ -40,7 +41,10 @@ async def order_list(
     chosen = chosen if chosen in _TABS else "all"
     async with visiting(db, request, slug) as visit:
         found: tuple[orders.Summary, ...] = ()
+        kept: tuple[exceptions.Kept, ...] = ()
         if visit.visitor:
+            if chosen == "all" and "before" not in request.query_params:
+                kept = await exceptions.of_shopper(visit.connection, visit.visitor.owner)
             found = await orders.list_of(
                 visit.connection,
                 owner=visit.visitor.owner,
@@ -56,6 +60,7 @@ async def order_list(
             "orders.html",
             tab="me",
             orders=found[:_MOST],
+            kept=kept,
             chosen=chosen,
             choices=list(_TABS),
             more=urlencode(more) if more else "",
@@ -66,9 +71,15 @@ async def order_list(
 async def order_page(
     request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
 ) -> Response[str]:
-    """One of them."""
+    """One of them; also one that the shop could not keep as it was accepted, and has to decide about."""
     async with visiting(db, request, slug) as visit:
-        order = await orders.get(visit.connection, order_id, owner=await visit.owner())
+        owner = await visit.owner()
+        try:
+            order = await orders.get(visit.connection, order_id, owner=owner)
+        except Unknown:
+            if not (kept := await exceptions.of_shopper(visit.connection, owner, order_id)):
+                raise
+            return await shown(request, visit, "excepted.html", tab="me", kept=kept[0], order=kept[0].order)
         possible = order.possible
         return await shown(
             request,

@@ -16,8 +16,9 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from ballast.mall import orders, payments
+from ballast.mall import exceptions, orders, payments
 from ballast.mall.db import Database
+from ballast.mall.order_life import Unknown
 from ballast.mall.payments.providers import providers
 from ballast.mall.payments.sandbox import Sandbox
 from ballast.mall.rules.states import Status
@@ -58,6 +59,8 @@ async def pay(
     async with visiting(db, request, slug) as visit:
         if visit.visitor is None:  # whoever is nobody here has no order to pay
             raise NotFoundException
+        if await exceptions.of_shopper(visit.connection, visit.visitor.owner, order_id):
+            return go(request, visit, f"/orders/{order_id}")
     try:
         await begin(db, settings, visit, order_id)
     except payments.ProviderAway:
@@ -71,7 +74,9 @@ async def pay_page(
 ) -> Response[Any]:
     """How much, until when, and the way to the provider."""
     async with visiting(db, request, slug) as visit:
-        order = await orders.get(visit.connection, order_id, owner=await visit.owner())
+        order = await _order(visit, order_id)
+        if order is None:
+            return go(request, visit, f"/orders/{order_id}")
         url = await payments.where_to_pay(visit.connection, order_id, Sandbox.name)
         if order.status != Status.PENDING_PAYMENT or url is None:
             return go(request, visit, f"/orders/{order_id}")
@@ -84,7 +89,9 @@ async def paid(
 ) -> Response[Any]:
     """The browser comes back; while the callback is not there, the page asks again by itself."""
     async with visiting(db, request, slug) as visit:
-        order = await orders.get(visit.connection, order_id, owner=await visit.owner())
+        order = await _order(visit, order_id)
+        if order is None:
+            return go(request, visit, f"/orders/{order_id}")
         tried = await payments.of_order(visit.connection, order_id)
         failed = bool(tried) and tried[-1].status == "failed"
         waiting = order.status == Status.PENDING_PAYMENT and not failed
@@ -100,6 +107,17 @@ async def paid(
             state=state,
             headers={"Refresh": str(_AGAIN_S)} if waiting else None,
         )
+
+
+async def _order(visit: Visit, order_id: UUID) -> orders.Order | None:
+    """The visitor's; None for one that the shop has to decide about first. Unknown."""
+    owner = await visit.owner()
+    try:
+        return await orders.get(visit.connection, order_id, owner=owner)
+    except Unknown:
+        if await exceptions.of_shopper(visit.connection, owner, order_id):
+            return None
+        raise
 
 
 def routes() -> list[ControllerRouterHandler]:
