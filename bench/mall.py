@@ -63,6 +63,8 @@ class Mall:
             identity_dsn=make_conninfo(self.dsn, user="mall_identity"),
             platform_dsn=make_conninfo(self.dsn, user="mall_platform"),
             owner_dsn=self.dsn,
+            unpaid_per_shopper=0,  # thousands order from one address and pay nothing
+            unpaid_per_address=0,
             secret=secrets.token_hex(32),
             base_url=f"http://127.0.0.1:{self.port}",
             sandbox_url=f"http://127.0.0.1:{self.sandbox_port}",

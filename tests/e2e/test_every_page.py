@@ -112,7 +112,11 @@ def _dressed(platform: Platform) -> Platform:
                 "SELECT sku_id FROM mall.sku JOIN mall.stock USING (shop_id, sku_id) WHERE active AND on_hand - reserved > 5 LIMIT 2"
             )
             skus = [row["sku_id"] for row in await goods.fetchall()]
-            await kept_apart(connection, Owner(visitor_id=new_id()), skus)
+            member = await (
+                await connection.execute("SELECT customer_id FROM mall.customer WHERE phone = %s", (DEMO_PHONE,))
+            ).fetchone()
+            assert member is not None
+            await kept_apart(connection, Owner(customer_id=member["customer_id"]), skus)
             gone = Cancelled(new_id(), "shopper", "visitor:x", "", now)
             await exceptions.keep(connection, "cancelled:x", "cancelled", gone, Unknown(gone.order_id), now)
         async with database.identity() as connection:
@@ -146,6 +150,7 @@ def _stranger(window: Watched, platform: Platform) -> list[str]:
         "/api/v1/openapi.json",
         f"{shop}/login",
         f"{shop}/register",
+        f"{shop}/reset",
         f"{shop}/me",
     ]
 
@@ -165,6 +170,7 @@ def _shopper(window: Watched, platform: Platform) -> list[str]:
     for pays in (True, False):
         page.goto(f"{shop}/products/{product}")
         page.locator("button[value=buy]").click()
+        page.locator("#address-new").check(force=True)  # he has an address in his book
         page.locator("#name").fill("林小雨")
         page.locator("#phone").fill("13800000000")
         page.locator("#province").select_option("浙江省")
@@ -183,7 +189,17 @@ def _shopper(window: Watched, platform: Platform) -> list[str]:
     page.locator("button[value=cart]").click()
     expect(page.locator("main h1")).to_be_visible()
     page.wait_for_load_state("networkidle")
-    return [f"{shop}/", f"{shop}/login", f"{shop}/register", to_pay, paid, f"{paid.removesuffix('/paid')}/refund"]
+    waits = platform.database.run("SELECT order_id FROM mall.exception WHERE kind = 'checkout'")[0][0]
+    return [
+        f"{shop}/",
+        f"{shop}/login",
+        f"{shop}/register",
+        f"{shop}/reset",
+        to_pay,
+        paid,
+        f"{paid.removesuffix('/paid')}/refund",
+        f"{shop}/orders/{waits}",
+    ]
 
 
 def _sign_in(window: Watched, platform: Platform, login: str) -> None:

@@ -26,7 +26,6 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from ballast.mall import jobs
 from ballast.mall.migrate import migrate
 from ballast.mall.seed import DEMO_LOGIN, seed
 from ballast.mall.web.app import create_app
@@ -112,7 +111,6 @@ def platform() -> Iterator[Platform]:
             connection.execute("CREATE DATABASE mall")
         database = MallDatabase(server.dsn("mall"))
         migrate(database.dsn)
-        jobs.install(database.dsn)
         with psycopg.connect(database.dsn) as connection:
             shared = tenants.shared(connection)
         db = fix_postgres.Database(server, 18, "mall")

@@ -11,7 +11,9 @@ from ballast.errors import ConfigError
 from ballast.mall import settings as mall
 from ballast.mall.settings import Settings
 from ballast.up import secrets
-from ballast.up.ports import refuse_taken
+from ballast.up.parts import parts_of
+from ballast.up.platform import resolve
+from ballast.up.ports import is_local, refuse_taken
 from ballast.up.settings import load
 from ballast.vault import config
 
@@ -56,6 +58,29 @@ def test_the_command_line_goes_before_the_environment_and_that_before_the_file()
     document = {"up": {"port": 1, "host": "a", "web_workers": 3}}
     up = load(document, {"port": 3, "host": None}, "ballast.toml", {"BALLAST_UP_PORT": "2", "BALLAST_UP_HOST": "b"})
     assert (up.port, up.host, up.web_workers) == (3, "b", 3)
+
+
+def test_whatever_the_pages_listen_at_the_sandbox_provider_is_for_this_machine_alone(tmp_path: Path) -> None:
+    def addresses(**up: object) -> tuple[str, str]:
+        (tmp_path / "ballast.toml").write_text(
+            "[up]\n" + "\n".join(f"{name} = {value!r}" for name, value in up.items())
+        )
+        platform = resolve(tmp_path / "ballast.toml", tmp_path / "data", {"host": "0.0.0.0"})
+        command = next(part.command for part in parts_of(platform) if part.name == "sandbox")
+        return command[command.index("--host") + 1], platform.mall.sandbox_url
+
+    assert addresses() == ("127.0.0.1", "http://127.0.0.1:8001")
+    assert addresses(sandbox_host="10.0.0.7") == ("10.0.0.7", "http://10.0.0.7:8001")
+    assert [is_local(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.7", "")] == [True] * 3 + [
+        False
+    ] * 3
+
+
+def test_no_part_that_serves_or_works_has_the_owners_dsn(tmp_path: Path) -> None:
+    platform = resolve(tmp_path / "ballast.toml", tmp_path / "data", {})
+    for part in parts_of(platform):
+        if part.name in ("web", "worker", "sandbox"):
+            assert part.env["BALLAST_MALL_OWNER_DSN"] == "", part.name
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from ballast import recovery
-from ballast.cli import options
+from ballast.cli import afloat, options
 from ballast.cli.output import Bars, out, show_table
 from ballast.cli.protect import without_password
 from ballast.errors import ConfigError
@@ -64,10 +64,22 @@ class _Shown:
 
 
 def recover(
-    vault_url: options.VaultUrl,
+    vault_url: Annotated[
+        str | None,
+        typer.Option("--vault", envvar="BALLAST_VAULT", help="The vault, as everywhere.", show_default=False),
+    ] = None,
     into: Annotated[
-        str, typer.Option("--into", help="DSN of the empty database to rebuild the platform in.", show_default=False)
-    ],
+        str | None,
+        typer.Option("--into", help="DSN of the empty database to rebuild the platform in.", show_default=False),
+    ] = None,
+    now: Annotated[
+        bool,
+        typer.Option(
+            "--now",
+            help="Instead of --vault and --into: the word for the recovery that a sentinel waits for"
+            ' ([recovery] automatic = "ask").',
+        ),
+    ] = False,
     priority: Annotated[
         Path | None,
         typer.Option("--priority", help="File of lines `tenant,rank`: 1 comes back before 2.", show_default=False),
@@ -122,10 +134,20 @@ def recover(
     With the recorder's settings at hand (--config) the new server is protected before its first tenant is back, and what
     only the recorder's spool holds is put into the vault first. Start `ballast record` when it says that it is open.
 
+    A platform that runs by `ballast up` does all of this by itself; where [recovery] automatic is "ask", --now gives the word.
+
     [bold]Example[/bold]
 
       ballast recover --vault ./vault --into postgresql:///shop --priority vip.csv
+
+      ballast recover --now
     """
+    if now:
+        afloat.recover_now(config or options.DEFAULT_CONFIG)
+        return
+    if vault_url is None or into is None:
+        missing = "--vault (BALLAST_VAULT)" if vault_url is None else "--into"
+        raise ConfigError(f"{missing} is not given.", "Name the vault and the empty database, or say --now.")
     if priority is not None and priority_query is not None:
         raise ConfigError("there are two lists of priorities", "Give --priority or --priority-query, not both.")
     shown = _Shown(bars := Bars(quiet=as_json or not out.is_terminal), as_json=as_json)

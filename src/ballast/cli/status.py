@@ -9,7 +9,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from ballast.cli import options
+from ballast.cli import afloat, options
 from ballast.cli.output import out, show_json
 from ballast.postgres.lsn import format_lsn
 from ballast.vault import config as configuration
@@ -51,10 +51,12 @@ def status(
     settings = configuration.load(options.of_node(spread, node, config))
     settings = msgspec.structs.replace(settings, key=options.pinned(key, None) or settings.key)
     found = look(settings, tenants=tenants)
+    sea = afloat.look(config, settings) if node is None else None
     if as_json:
-        show_json(found)
+        show_json({**msgspec.structs.asdict(found), "continuity": sea} if sea is not None else found)
     else:
         show(found)
+        afloat.show(sea)
     if not found.protected:
         raise typer.Exit(1)
 

@@ -6,7 +6,7 @@ chained by hashes, each key once. When the database is back, `recovery.merge` ta
 
 from __future__ import annotations
 
-from ballast.continuity.entries import Entry, IntakeFull, Offered, Taken
+from ballast.continuity.entries import Closed, Entry, IntakeFull, Offered, Taken
 from ballast.continuity.intake import Intake
 
-__all__ = ["Entry", "Intake", "IntakeFull", "Offered", "Taken"]
+__all__ = ["Closed", "Entry", "Intake", "IntakeFull", "Offered", "Taken"]

@@ -16,6 +16,9 @@ import msgspec
 from ballast.errors import BallastError, IntegrityError
 
 BEGINNING = "0" * 64
+HOME, MERGED, AWAY = "ballast.home", "ballast.merged", "ballast.away"
+"""Kinds of the sentinel's own entries: a tenant goes home, and nothing more of it is accepted here; what was accepted of it is
+merged there; it is away again."""
 
 
 class Offered(msgspec.Struct, frozen=True):

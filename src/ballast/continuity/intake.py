@@ -6,7 +6,8 @@
 
 All processes of a machine write to the same file, one after the other under its lock; whoever adds reads first what others
 have added, so that a key is taken once on the whole machine. Several machines have an intake each. A line without its end is
-of a writer that died before it could tell anybody: the next one cuts it off.
+of a writer that died before it could tell anybody: the next one cuts it off. An entry of the sentinel closes the file for a
+tenant that goes home; whoever comes after it is sent there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,19 @@ from pathlib import Path
 
 import msgspec
 
-from ballast.continuity.entries import BEGINNING, Entry, IntakeFull, Offered, Taken, chained, read_chain
+from ballast.continuity.entries import (
+    AWAY,
+    BEGINNING,
+    HOME,
+    MERGED,
+    Closed,
+    Entry,
+    IntakeFull,
+    Offered,
+    Taken,
+    chained,
+    read_chain,
+)
 from ballast.errors import IntegrityError
 from ballast.vault.durable import make_folder, sync_folder
 from ballast.vault.failpoints import reach
@@ -30,6 +43,7 @@ RESERVE_BYTES = 16 << 20
 _PIECE_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED = re.compile(r"(\d{12})-(\d{12})\.jsonl")
+_OURS = frozenset((HOME, MERGED, AWAY))
 
 
 class Intake:
@@ -44,6 +58,7 @@ class Intake:
         make_folder(folder)
         self._file = -1
         self._held: dict[tuple[str, str], Entry] = {}
+        self._home: set[str] = set()
         self._open()
         with self._locked():
             self._fill_reserve(reserve_bytes)
@@ -57,8 +72,9 @@ class Intake:
     def take(self, offers: Sequence[Offered]) -> list[Taken]:
         """Accept all of `offers`, durably when this returns; one whose key is held already is answered with what is held.
 
-        IntakeFull: none of them is kept. OSError: the disk failed; none can be told to be kept."""
+        IntakeFull, Closed: none of them is kept. OSError: the disk failed; none can be told to be kept."""
         with self._locked():
+            self._refuse_closed(offers)
             new: dict[tuple[str, str], Entry] = {}
             taken = []
             number, before = self._number, self._last
@@ -85,6 +101,11 @@ class Intake:
         with self._locked():
             return sorted(self._held.values(), key=lambda entry: entry.number)
 
+    def closed(self) -> frozenset[str]:
+        """Tenants that have gone home."""
+        with self._locked():
+            return frozenset(self._home)
+
     def retire(self, last: int) -> bool:
         """Close the file when all entries up to `last` are merged; False, and nothing is done, where more have come since."""
         with self._locked():
@@ -110,6 +131,14 @@ class Intake:
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
+    def _refuse_closed(self, offers: Sequence[Offered]) -> None:
+        closed = sorted({o.tenant for o in offers if o.tenant in self._home and o.kind not in _OURS})
+        if closed:
+            raise Closed(
+                f"{', '.join(closed)} has gone home: nothing more is accepted here in its place",
+                "Do it there, as soon as the course says that it is at home.",
+            )
+
     def _is_current(self) -> bool:
         try:
             there = os.stat(self._path)
@@ -123,6 +152,7 @@ class Intake:
         sync_folder(self.folder)
         self._size = 0
         self._held.clear()
+        self._home.clear()
         self._number, self._last = self._end_of_closed()
 
     def _end_of_closed(self) -> tuple[int, str]:
@@ -155,6 +185,10 @@ class Intake:
     def _keep(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self._held[entry.tenant, entry.key] = entry
+            if entry.kind == HOME:
+                self._home.add(entry.tenant)
+            elif entry.kind == AWAY:
+                self._home.discard(entry.tenant)
             self._number, self._last = entry.number, entry.hash
 
     def _add(self, data: bytes, *, urgent: bool) -> None:

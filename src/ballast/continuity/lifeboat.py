@@ -53,6 +53,11 @@ class Lifeboat:
         self._seen.turned.wait()
         self._refuse_failed()
 
+    def resume(self, vault: Vault, resolved: Resolved) -> None:
+        """Go on with the one that an earlier process launched as of `resolved`, with all that is in it. As `launch` raises."""
+        self._server.start()
+        self.launch(vault, resolved)
+
     def dsn(self, role: str = "") -> str:
         """Where it is, as `role`; default: its superuser."""
         return make_conninfo(self._server.dsn(), **({"user": role} if role else {}))
@@ -66,6 +71,10 @@ class Lifeboat:
     def is_afloat(self) -> bool:
         """Whether it is open and tenants can be fetched."""
         return self._seen.is_open and self._failure is None and self._server.running()
+
+    def leave(self) -> None:
+        """Stop it, and keep what is in it for `resume`."""
+        self._server.stop("immediate")
 
     def sink(self) -> None:
         """Throw it away."""

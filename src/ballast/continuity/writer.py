@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-from ballast.continuity.entries import IntakeFull, Offered, Taken
+from ballast.continuity.entries import Closed, IntakeFull, Offered, Taken
 from ballast.continuity.intake import RESERVE_BYTES, Intake
 from ballast.errors import BallastError
 
@@ -57,7 +57,7 @@ class Writer:
         for some in (urgent, [one for one in together if one not in urgent]):
             try:
                 self._write_at_once(some)
-            except IntakeFull:
+            except (IntakeFull, Closed):
                 for one in some:
                     self._write_alone(one)
             except Exception as error:

@@ -13,7 +13,9 @@ from uuid import UUID
 
 from ballast.mall.db import Connection, Database
 from ballast.mall.queries import load
+from ballast.mall.quoting import Room
 from ballast.mall.rules.refused import Refused
+from ballast.mall.settings import Settings
 from ballast.mall.visitors import read_login
 
 _SQL = load("accounts")
@@ -21,6 +23,8 @@ WINDOW = timedelta(minutes=15)
 MOST_FOR_ONE_LOGIN = 5
 MOST_FROM_ONE_ADDRESS = 50
 MOST_REGISTERED_FROM_ONE_ADDRESS = 30
+MOST_FROM_ONE_ADDRESS_OVER_ALL_SHOPS = 300
+"""Shoppers' tries: who goes from shop to shop with one list of passwords is stopped, an office that shops at many is not."""
 MOST_COUPONS_FROM_ONE_ADDRESS = 30
 """A household or an office behind one address; who clears his cookies drains no stock."""
 MOST_CODES_FOR_ONE_CUSTOMER = 5
@@ -61,6 +65,7 @@ async def shopper_signs_in(db: Database, shop_id: UUID, login: str, address: str
     await _of_shopper(
         db,
         {
+            bucket("shoppers", network(address)): MOST_FROM_ONE_ADDRESS_OVER_ALL_SHOPS,
             bucket("shopper", shop_id, network(address)): MOST_FROM_ONE_ADDRESS,
             _of_login(shop_id, login, address): MOST_FOR_ONE_LOGIN,
         },
@@ -98,7 +103,12 @@ def _of_login(shop_id: UUID, login: str, address: str) -> bytes:
 
 async def shopper_takes_coupon(db: Database, shop_id: UUID, address: str, now: datetime) -> None:
     """A try to take a coupon of a shop. Raises TooOften."""
-    await _of_shopper(db, {bucket("coupon", shop_id, address): MOST_COUPONS_FROM_ONE_ADDRESS}, now)
+    await _of_shopper(db, {bucket("coupon", shop_id, network(address)): MOST_COUPONS_FROM_ONE_ADDRESS}, now)
+
+
+def room_of(settings: Settings, shop_id: UUID, address: str) -> Room:
+    """How many orders may wait for payment, of one shopper and from there: nobody is to keep a shop's goods from all others."""
+    return Room(settings.unpaid_per_shopper, settings.unpaid_per_address, bucket("order", shop_id, network(address)))
 
 
 async def shopper_changes_password(db: Database, shop_id: UUID, customer_id: UUID, address: str, now: datetime) -> None:

@@ -25,7 +25,7 @@ from ballast.mall.deed_kinds import Checkout
 from ballast.mall.ids import new_id
 from ballast.mall.order_life import Unknown
 from ballast.mall.owner import Owner
-from ballast.mall.quoting import Address, Claim, Delivery, Quote, QuotedLine, Read, Used, Wanted, read
+from ballast.mall.quoting import Address, Claim, Delivery, Quote, QuotedLine, Read, Room, Used, Wanted, read
 from ballast.mall.rules.refused import Refused
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "PriceChanged",
     "Quote",
     "QuotedLine",
+    "Room",
     "Wanted",
     "place",
     "quote",
@@ -104,6 +105,7 @@ async def place(
     now: datetime,
     order_id: UUID | None = None,
     source: Source = "web",
+    room: Room | None = None,
 ) -> Placed:
     """Place an order: its goods are reserved until `pay_by`. The same key with the same request gives the same order.
 
@@ -112,12 +114,14 @@ async def place(
         shown_fen: the total that the shopper agreed to; None accepts any.
         order_id: where it was made before, as for an order taken while the database was away.
         now: when it was placed; `pay_by` counts from it.
+        room: how many orders may wait for payment; None: any number.
 
     Raises:
         PriceChanged: with the new quote.
         stock.OutOfStock: with what is left.
         Refused: as `quote`; `checkout.address`, `checkout.unserved`, `checkout.coupon` (the reason in its params),
-            `checkout.gone_meanwhile` (a quota or the coupon was used up by another order at this moment: quote again),
+            `checkout.many_unpaid`, `checkout.many_unpaid_here`, `checkout.gone_meanwhile` (a quota or the coupon was used up by
+            another order at this moment: quote again),
             `idempotency.differs` (the key was used for something else).
     """
     made = order_id or new_id()
@@ -136,6 +140,7 @@ async def place(
             now=now,
             numbers=numbers,
             claim=claim,
+            room=room,
         )
     except Used:
         return await _earlier(connection, claim)
@@ -157,7 +162,7 @@ async def place(
         quote=found.quote,
     )
     await order_record.use_promises(connection, order)
-    await order_record.write(connection, order)
+    await order_record.write(connection, order, placed_from=room.placed_from if room else None)
     deeds.note(connection, "checkout", order, key=f"{owner.id}:{key}")
     return Placed(made, order.number, found.quote.total_fen, order.pay_by)
 

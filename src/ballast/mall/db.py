@@ -31,7 +31,8 @@ from ballast.continuity.signs import Sign
 from ballast.errors import BallastError
 from ballast.mall import share
 from ballast.mall.deeds import Journal
-from ballast.mall.doors import Busy, Closed, Connection, Doors, ShopConnection
+from ballast.mall.doors import Busy, Closed, Connection, Doors
+from ballast.mall.round_trips import ShopConnection
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 
@@ -41,8 +42,9 @@ _log = logging.getLogger(__name__)
 Afloat = Literal["", "fresh", "vault_away"]
 
 _NAME_SHOP = "SELECT set_config('mall.shop', %s, true)"
-_BEGIN = "BEGIN; SELECT set_config('mall.shop', '{}', true)"
-_BEGIN_WAITING = _BEGIN + "; SELECT ballast.ensure_tenant('{}', interval '2 seconds')"
+_BEGIN_WAITING = (
+    "BEGIN; SELECT set_config('mall.shop', '{}', true); SELECT ballast.ensure_tenant('{}', interval '2 seconds')"
+)
 _WAIT = "SELECT ballast.ensure_tenant(%s, interval '2 seconds')"
 _HAS_WRITTEN = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS it_has"
 _OVER = (
@@ -55,6 +57,8 @@ _OVER = (
 _NOT_BACK = "BL0"
 """So begin the SQLSTATEs with which a database under recovery refuses."""
 _OF_ALL = "BL002"
+_HELD_UP = (psycopg.errors.LockNotAvailable, psycopg.errors.IdleInTransactionSessionTimeout)
+"""It is there, and would not wait any longer (`doors`)."""
 _LOOK_S = 0.02
 
 
@@ -158,7 +162,6 @@ class Database:
                     await connection.execute(_NAME_SHOP, (str(shop_id),))
                     yield connection
                 return
-            # Both in one message: half of what a page waits for would else be the way there and back.
             await self._begin(home, connection, shop_id)
             try:
                 yield connection
@@ -265,7 +268,7 @@ class Database:
 
     # At home
 
-    async def _begin(self, doors: Doors, connection: Connection, shop_id: UUID) -> None:
+    async def _begin(self, doors: Doors, connection: ShopConnection, shop_id: UUID) -> None:
         if doors.recovering:
             try:
                 await connection.execute(_BEGIN_WAITING.format(shop_id.hex, shop_id).encode(), prepare=False)
@@ -277,11 +280,11 @@ class Database:
                 doors.recovering = False
             else:
                 return
-        await connection.execute(_BEGIN.format(shop_id.hex).encode(), prepare=False)
+        connection.begin((_NAME_SHOP, (str(shop_id),)))
 
-    async def _commit(self, connection: Connection, course: Course | None) -> None:
+    async def _commit(self, connection: ShopConnection, course: Course | None) -> None:
         try:
-            await connection.commit()
+            await connection.finish()
         except psycopg.Error as error:
             if course is None or self._helm is None or not self._helm.failed(error):
                 raise
@@ -303,6 +306,8 @@ class Database:
         """Hears from the database that shops are still coming back, and from its failures that it may be lost."""
         try:
             yield
+        except _HELD_UP as error:
+            raise Busy(f"another transaction is in the way: {error}", "Try again in a second.") from error
         except psycopg.Error as error:
             if (error.sqlstate or "").startswith(_NOT_BACK):
                 doors.recovering = True
@@ -343,7 +348,7 @@ class Database:
                     raise
                 finally:
                     connection.journal = None
-                await connection.commit()
+                await connection.finish()
         except Recovering as error:
             if error.all_shops or course.vault_away:
                 raise

@@ -18,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from ballast.errors import BallastError
 from ballast.mall import share
-from ballast.mall.deeds import Journal
+from ballast.mall.round_trips import ShopConnection
 from ballast.mall.settings import Settings
 
 # Not by to_regprocedure: that is an error where the schema is closed to this role.
@@ -31,19 +31,22 @@ SELECT EXISTS (
     + f"    {share.NODES} AS nodes"
 )
 _CLOSING_S = 0.2
+LOCK_S = 5
+"""Nobody waits longer for a row that another transaction holds."""
+IDLE_S = 60
+"""A transaction in which nothing happens for so long is ended by the server: its locks are worth more than it.
 
-
-class ShopConnection(psycopg.AsyncConnection[DictRow]):
-    """A connection, and who listens to what is done in its transaction."""
-
-    journal: Journal | None = None
+There is no limit for statements: a COMMIT that waits for the recorder is one, and ending its wait leaves it committed and
+unrecorded."""
+_SET = f"""
+SET random_page_cost = 1.1; SET lock_timeout = '{LOCK_S}s'; SET idle_in_transaction_session_timeout = '{IDLE_S}s'"""
 
 
 Connection = psycopg.AsyncConnection[DictRow]
 
 
 class Busy(BallastError):
-    """No connection is free, and enough wait already."""
+    """No connection is free and enough wait already, or what is asked for is held by somebody else for too long."""
 
 
 class Closed(BallastError):
@@ -69,6 +72,7 @@ class Door:
         try:
             yield connection
         finally:
+            connection.forget()
             broken = connection.broken
             await self.pool.putconn(connection)
             if broken and not self.pool.closed:
@@ -143,12 +147,11 @@ class Doors:
         return Door(pool, most_waiting, self._broken)
 
     async def _configure(self, connection: ShopConnection) -> None:
-        """Statements are prepared when they come the second time: planning some of them takes longer than running them."""
-        connection.prepare_threshold = 1
-        connection.prepared_max = 250
+        """Statements are prepared by the connection itself: planning some of them takes longer than running them."""
+        connection.prepare_threshold = None
         # What is asked for is mostly in memory. It also lets the server keep its plans: with the usual 4 it takes any list of
         # SKUs for much dearer than a known one, and plans the writing of an order anew each time.
-        await connection.execute("SET random_page_cost = 1.1", prepare=False)
+        await connection.execute(_SET.encode(), prepare=False)
         row = await (await connection.execute(_IS_RECOVERING, prepare=False)).fetchone()
         assert row is not None
         self.recovering, self.nodes = row["it_is"], row["nodes"]

@@ -20,6 +20,8 @@ from ballast.mall.rules.refunding import RefundState
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import RefundStatus, Status
 
+NEWEST = 20_000
+"""Among so many orders parts of names and titles are looked for: of a shop that has a million, days lead to the older ones."""
 COUNTED = 10_000
 """Counts go so far: a number that nobody reads to its end is not worth reading every row."""
 MOST_SLIPS = 100
@@ -30,7 +32,7 @@ _LEAST_DIGITS = 4
 
 class Filter(msgspec.Struct, frozen=True):
     """Which orders. `since` and `until` (not included): when they were placed. `text`: the beginning of a number, a whole
-    phone number, a part of the buyer's name or of a product's title."""
+    phone number, a part of the buyer's name or of a product's title; `searched` makes `ids` of it."""
 
     statuses: tuple[Status, ...] = ()
     delivery: Literal["ship", "pickup"] | None = None
@@ -38,19 +40,19 @@ class Filter(msgspec.Struct, frozen=True):
     until: datetime | None = None
     customer_id: UUID | None = None
     text: str = ""
+    ids: tuple[UUID, ...] | None = None
+    partly: bool = False
+    """There were more than `NEWEST` orders in which names and titles could have been looked for."""
 
     def parameters(self) -> dict[str, object]:
         """As the statements of `sql/fulfilment.sql` take them."""
-        text = self.text.strip().lower()
-        digits = "".join(one for one in text if one.isdigit()) if set(text) <= _NUMBER else ""
         return {
             "statuses": [one.value for one in self.statuses] or None,
             "delivery": self.delivery,
             "since": self.since,
             "until": self.until,
             "customer_id": self.customer_id,
-            "text": text or None,
-            "digits": digits if len(digits) >= _LEAST_DIGITS else None,
+            "ids": list(self.ids) if self.ids is not None else None,
         }
 
 
@@ -78,10 +80,28 @@ class Listed(msgspec.Struct, frozen=True):
     lines: tuple[OrderLine, ...] = ()
 
 
+async def searched(connection: Connection, wanted: Filter) -> Filter:
+    """The same orders, without a text to look for: looked for once, for the list and its counts."""
+    text = wanted.text.strip().lower()
+    if not text:
+        return wanted
+    digits = "".join(one for one in text if one.isdigit()) if set(text) <= _NUMBER else ""
+    given = {
+        **wanted.parameters(),
+        "text": text,
+        "digits": digits if len(digits) >= _LEAST_DIGITS else None,
+        "newest": NEWEST,
+    }
+    row = await (await connection.execute(queries.load("fulfilment").found, given)).fetchone()
+    ids, partly = (row["ids"], row["partly"]) if row else ([], False)
+    return msgspec.structs.replace(wanted, text="", ids=tuple(ids), partly=partly)
+
+
 async def page(
     connection: Connection, wanted: Filter, *, before: Cursor | None = None, most: int = 50
 ) -> tuple[Listed, ...]:
     """A page of the orders that are looked for, newest first."""
+    wanted = await searched(connection, wanted)
     cursor = await connection.execute(
         queries.load("fulfilment").page,
         {
@@ -90,6 +110,8 @@ async def page(
             "before_id": before.order_id if before else None,
             "most": most,
         },
+        # Planned for what is asked: a plan for anything would go through all orders where a text has found a few.
+        prepare=None if wanted.ids is None else False,
     )
     rows = await cursor.fetchall()
     lines: dict[UUID, list[dict[str, Any]]] = {row["order_id"]: [] for row in rows}
@@ -101,9 +123,15 @@ async def page(
 
 async def counts(connection: Connection, wanted: Filter) -> dict[Status, int]:
     """How many of them are in each state, whatever states are wanted; `COUNTED` stands for that many or more."""
-    given = {**wanted.parameters(), "each": [one.value for one in Status], "most": COUNTED}
-    cursor = await connection.execute(queries.load("fulfilment").counts, given)
-    return {Status(row["status"]): row["orders"] for row in await cursor.fetchall()}
+    wanted = await searched(connection, wanted)
+    text = queries.load("fulfilment")
+    if wanted.ids is not None:
+        cursor = await connection.execute(text.counts_among, wanted.parameters())
+    else:
+        given = {**wanted.parameters(), "each": [one.value for one in Status], "most": COUNTED}
+        cursor = await connection.execute(text.counts, given)
+    found = {Status(row["status"]): row["orders"] for row in await cursor.fetchall()}
+    return {one: min(found.get(one, 0), COUNTED) for one in Status}
 
 
 async def ship(

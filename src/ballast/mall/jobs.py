@@ -2,32 +2,31 @@
 
 Every piece of work is a plain function over all shops: it looks for what is due as the platform's role, which reads over all
 shops, and does each in a transaction of its shop (never two shops in one). All can run at the same time in several workers, and
-be broken off anywhere: what is done is looked at again under the row's lock. `worker` runs them by procrastinate, whose own
-tables are in the schema `procrastinate`.
+be broken off anywhere: what is done is looked at again under the row's lock. `worker` runs them, each again and again: all are
+found by looking, so there is no queue, and a platform where nothing happens writes nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
-import procrastinate
 import psycopg
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from ballast.errors import BallastError
 from ballast.mall import housekeeping, orders, outbox, platform, queries, signin, webhooks
 from ballast.mall.db import Database, Recovering
 from ballast.mall.payments.callbacks import send_refund
 from ballast.mall.payments.provider import Provider
-from ballast.mall.webhooks import signature
+from ballast.mall.turns import Turns
 
 _log = logging.getLogger(__name__)
 
-SCHEMA = "procrastinate"
 MOST = 500
 """So much is done at once; the rest is found the next time."""
 REFUND_AGAIN = timedelta(minutes=10)
@@ -118,57 +117,80 @@ async def _guarded(what: str, work: Awaitable[int]) -> int:
         return 0
 
 
-def install(owner_dsn: str) -> None:
-    """Make the queue's tables in their own schema, if they are not there."""
-    with psycopg.connect(owner_dsn, autocommit=True) as connection:
-        connection.execute("SELECT pg_advisory_lock(hashtextextended('ballast.mall.jobs', 0))")
-        if connection.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.procrastinate_jobs",)).fetchone() == (None,):
-            with connection.transaction():
-                connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)))
-                connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(SCHEMA)))
-                connection.execute(procrastinate.schema.SchemaManager.get_schema().encode())
+class Job(NamedTuple):
+    """What is to be done every `every_s` seconds, as long as a worker lives."""
+
+    name: str
+    every_s: float
+    work: Callable[[datetime], Awaitable[int]]
 
 
-def queue(
-    owner_dsn: str,
+def jobs_of(
     db: Database,
     providers: Mapping[str, Provider],
     subscribers: Sequence[outbox.Subscriber],
-    *,
-    secret: str,
-    private_webhooks: bool = False,
-) -> procrastinate.App:
-    """The application of the queue, with all that is to be done and how often. `install` has made its tables.
+    sender: webhooks.Sender,
+) -> tuple[Job, ...]:
+    """All that is done, and how often. `run` does it.
 
     Args:
         subscribers: who is told of events besides the shops' webhooks.
-        secret, private_webhooks: of `Settings`.
-
-    Run it: ``async with app.open_async(): await app.run_worker_async(delete_jobs="always", concurrency=4)``.
+        sender: of the shops' webhooks.
     """
-    app = procrastinate.App(
-        connector=procrastinate.PsycopgConnector(
-            conninfo=make_conninfo(owner_dsn, options=f"-c search_path={SCHEMA}"), min_size=1, max_size=4
-        )
+    return (
+        Job("mall.expire", 5, lambda now: expire(db, now)),
+        Job("mall.settle", 60, lambda now: settle(db, now)),
+        Job("mall.hand_out", 2, lambda now: hand_out(db, [webhooks.subscribe, *subscribers], now)),
+        Job("mall.pay_back", 3, lambda now: pay_back(db, providers, now)),
+        Job("mall.deliver", 2, sender.begin_due),
+        Job("mall.close_shops", 60, lambda now: close_shops(db, now)),
+        Job("mall.forget_attempts", 900, lambda now: forget_attempts(db, now)),
+        Job("mall.tidy", 3600, lambda now: housekeeping.tidy(db, now)),
     )
 
-    def every(cron: str, name: str, work: Callable[[datetime], Awaitable[int]]) -> None:
-        async def task(timestamp: int) -> None:
-            try:
-                await work(datetime.now(UTC))
-            except Recovering as error:  # what is due is found when all shops are back
-                _log.info("%s waits: %s", name, error)
 
-        # Of each kind one at a time: a run that takes longer than its interval is not overtaken by the next.
-        app.periodic(cron=cron)(app.task(name=name, queueing_lock=name, lock=name)(task))
+async def run(dsn: str, jobs: Sequence[Job], stop: asyncio.Event, *, finish_s: float = 10.0) -> bool:
+    """Does each of them, at once and then in its time, until `stop`; what is being done then has `finish_s` to end.
 
-    sealed_in = signature.safe(secret)
-    every("* * * * * */5", "mall.expire", lambda now: expire(db, now))
-    every("* * * * *", "mall.settle", lambda now: settle(db, now))
-    every("* * * * * */2", "mall.hand_out", lambda now: hand_out(db, [webhooks.subscribe, *subscribers], now))
-    every("* * * * * */3", "mall.pay_back", lambda now: pay_back(db, providers, now))
-    every("* * * * * */2", "mall.deliver", lambda now: webhooks.deliver(db, now, sealed_in, private=private_webhooks))
-    every("* * * * *", "mall.close_shops", lambda now: close_shops(db, now))
-    every("*/15 * * * *", "mall.forget_attempts", lambda now: forget_attempts(db, now))
-    every("17 * * * *", "mall.tidy", lambda now: housekeeping.tidy(db, now))
-    return app
+    A run that takes longer than its interval is not overtaken by the next. What cannot be done now (the database is away, shops
+    are not back) is found the next time.
+
+    Args:
+        dsn: as mall_platform: there the turns are taken.
+
+    Returns:
+        Whether all had ended. What had not goes on: to cancel it could end the wait of a COMMIT for the recorder, and let it
+        stand unrecorded. Who ends the process by `os._exit` leaves it to the server.
+    """
+    turns = Turns(dsn)
+    loops = [asyncio.create_task(_again_and_again(turns, one, stop)) for one in jobs]
+    await stop.wait()
+    _, going_on = await asyncio.wait(loops, timeout=finish_s)
+    if not going_on:
+        await turns.close()
+    return not going_on
+
+
+async def _again_and_again(turns: Turns, job: Job, stop: asyncio.Event) -> None:
+    said = ""
+    while not stop.is_set():
+        now_said = ""
+        try:
+            if await turns.take(job.name):
+                try:
+                    await job.work(datetime.now(UTC))
+                finally:
+                    await turns.give(job.name)
+        except Recovering as error:
+            _log.info("%s waits: %s", job.name, error)
+        except (BallastError, psycopg.Error) as error:
+            now_said = str(error)
+            if now_said != said:  # not every second while the database is away
+                _log.warning("%s: %s", job.name, error)
+        except (
+            Exception
+        ):  # a fault of ours in one kind of work: the others are done all the same, and this is tried again
+            _log.exception("%s broke", job.name)
+        said = now_said
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), job.every_s)

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import xlsxwriter
 
-from ballast.mall import queries
+from ballast.mall import fulfilment, queries
 from ballast.mall.db import Busy, Connection
 from ballast.mall.fulfilment import Filter
 from ballast.mall.quoting import Address
@@ -95,7 +95,8 @@ async def write(connection: Connection, wanted: Wanted, file: IO[bytes]) -> int:
     async with _one_at_a_time:
         book = _Book(wanted, file)
         async with connection.cursor(name="export") as cursor:
-            await cursor.execute(queries.load("fulfilment").export, wanted.orders.parameters())
+            asked = await fulfilment.searched(connection, wanted.orders)
+            await cursor.execute(queries.load("fulfilment").export, asked.parameters())
             while rows := await cursor.fetchmany(_BATCH):
                 await asyncio.to_thread(book.add, rows)
         await asyncio.to_thread(book.close)

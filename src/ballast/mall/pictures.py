@@ -22,6 +22,7 @@ from ballast.mall import queries
 from ballast.mall.db import Busy, Connection
 from ballast.mall.picture_store import PictureStore
 from ballast.mall.rules import pictures as rules
+from ballast.mall.rules.refused import Refused
 
 MEDIA_TYPE = "image/webp"
 _QUALITY = 82
@@ -115,6 +116,21 @@ async def listed(connection: Connection, before: str = "", most: int = 60) -> tu
     """The shop's pictures, the newest first; `before`: the name of the last one of the page before."""
     cursor = await connection.execute(queries.load("pictures").listed, {"before": before, "most": most})
     return tuple(Kept(**row) for row in await cursor.fetchall())
+
+
+async def room(connection: Connection, more_bytes: int = 1) -> None:
+    """Whether the shop's plan has room for so much more. Asked before files are worked on, and when they are noted; who sends at
+    the same moment may get a little more in.
+
+    Raises:
+        Refused: `picture.full`.
+    """
+    row = await (await connection.execute(queries.load("pictures").room)).fetchone()
+    most = row["most_mb"] if row else 0
+    if row is None or row["used"] + more_bytes > most * 1_000_000:
+        raise Refused(
+            "picture.full", f"The shop's plan allows {most} MB of pictures.", "Take a larger plan.", most=most
+        )
 
 
 async def note(connection: Connection, picture: Picture) -> None:

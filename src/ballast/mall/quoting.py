@@ -89,6 +89,15 @@ class Claim(msgspec.Struct, frozen=True):
     answer: str
 
 
+class Room(msgspec.Struct, frozen=True):
+    """How many orders may wait for payment at once: each keeps goods from all others. 0: any number."""
+
+    of_owner: int
+    from_there: int
+    placed_from: bytes
+    """Names the network address for this shop (`attempts.bucket`)."""
+
+
 class Used(Exception):
     """The key was used before: the answer is there already."""
 
@@ -132,10 +141,12 @@ async def read(
     now: datetime,
     numbers: Sequence[str] = (),
     claim: Claim | None = None,
+    room: Room | None = None,
 ) -> Read:
     """Read and work out.
 
     Args:
+        room: where it is to be placed, and there is a limit.
         claim: the order is to be placed, with this key: it is taken by the same statement, and orders of this shopper that could
             use up a limit for each customer wait for each other.
 
@@ -155,6 +166,10 @@ async def read(
             "key": claim.key if claim else None,
             "request_hash": claim.request_hash if claim else None,
             "answer": claim.answer if claim else None,
+            "owner_id": owner.id if room else None,
+            "most_of_owner": room.of_owner if room else 0,
+            "placed_from": room.placed_from if room else None,
+            "most_from_there": room.from_there if room else 0,
         },
     )
     offer = await cursor.fetchone()
@@ -162,6 +177,8 @@ async def read(
         raise Used
     if offer is None or offer["shop_status"] != "open":
         raise Refused("shop.not_open", "The shop takes no orders now.", "Come back later.")
+    if room:
+        _refuse_many(room, offer["unpaid_of_owner"], offer["unpaid_from_there"])
     goods = {one.sku_id: one for one in _list(offer["goods"], Goods)}
     if gone := [sku for sku in pieces if sku not in goods or not goods[sku].on_sale]:
         raise Refused(
@@ -184,6 +201,24 @@ async def read(
     )
     lines = tuple(_quoted(goods[sku], quantity) for sku, quantity in pieces.items())
     return Read(Quote(lines, breakdown, reason), offer["pay_within_s"], offer["taken"])
+
+
+def _refuse_many(room: Room, of_owner: int, from_there: int) -> None:
+    # Orders at the same moment do not see each other: a few more than the limit may come to be.
+    if room.of_owner and of_owner >= room.of_owner:
+        raise Refused(
+            "checkout.many_unpaid",
+            f"{of_owner} orders of this shopper wait for payment already.",
+            "Pay or cancel one of them first.",
+            most=room.of_owner,
+        )
+    if room.from_there and from_there >= room.from_there:
+        raise Refused(
+            "checkout.many_unpaid_here",
+            f"{from_there} orders from this network address wait for payment already.",
+            "Try again when some of them are paid or over.",
+            most=room.from_there,
+        )
 
 
 def _merged(wanted: Sequence[Wanted]) -> dict[UUID, int]:

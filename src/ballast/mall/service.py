@@ -35,6 +35,8 @@ class Plan(msgspec.Struct, frozen=True):
     max_staff: int
     rank: int
     offered: bool
+    max_pictures_mb: int
+    """Of all pictures together, in their widest size."""
     shops: int = 0
 
 
@@ -97,9 +99,9 @@ async def plans(connection: Connection) -> list[Plan]:
 async def set_plan(connection: Connection, plan: Plan, by: By, now: datetime) -> None:
     """A new plan, or a known one changed; shops keep what they have paid."""
     _named(plan.code, plan.name_zh, plan.name_en)
-    if plan.month_fen < 0 or plan.max_products < 1 or plan.max_staff < 1:
+    if plan.month_fen < 0 or plan.max_products < 1 or min(plan.max_staff, plan.max_pictures_mb) < 1:
         raise Refused(
-            "plan.numbers", "A plan's price is not negative, and it allows one product and one member of staff."
+            "plan.numbers", "A plan's price is not negative, and it allows one product, one member of staff and 1 MB."
         )
     await connection.execute(_SQL.set_plan, msgspec.structs.asdict(plan))
     await audit.note(connection, by, "plan.set", now, subject=plan.code, month_fen=plan.month_fen, offered=plan.offered)

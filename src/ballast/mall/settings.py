@@ -25,7 +25,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     platform_dsn: str
     """as mall_platform: the operators' view"""
     owner_dsn: str = ""
-    """owner of the tables: for migrations and the job queue; a web process needs none"""
+    """owner of the tables: for migrations; no process that runs needs it"""
     pictures: str = "pictures"
     """folder or s3://bucket/prefix of the picture store"""
     secret: str = ""
@@ -51,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_inside: int = 32
     """requests that one web process lets in at once; one more is answered 503 before it is read"""
     secure_cookies: bool = False
-    """set it where browsers come by https"""
+    """browsers come by https; not said: as `base_url` is. Then every answer asks them to come by nothing else (HSTS), too"""
     trusted_proxies: str = ""
     """networks (CIDR, with commas between) of our own proxies: only what comes from these is believed in X-Forwarded-For"""
     continuity: str = ""
@@ -62,6 +62,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """… from one address, whoever calls"""
     api_shop_per_minute: int = 12000
     """… to one shop"""
+    unpaid_per_shopper: int = 10
+    """orders of one shopper that may wait for payment in a shop at once: each holds stock. 0: any number"""
+    unpaid_per_address: int = 100
+    """… and from one address, whoever orders"""
 
     @property
     def proxies(self) -> tuple[Network, ...]:
@@ -85,6 +89,11 @@ def to_environ(settings: Settings, *, without: Collection[str] = ()) -> dict[str
 def with_owner(settings: Settings, owner_dsn: str) -> Settings:
     """The same with the owner's DSN."""
     return msgspec.structs.replace(settings, owner_dsn=owner_dsn)
+
+
+def with_continuity(settings: Settings, folder: str) -> Settings:
+    """The same with continuity's folder."""
+    return msgspec.structs.replace(settings, continuity=folder)
 
 
 def load(
@@ -112,6 +121,8 @@ def load(
     for name in names:
         if (value := environ.get(variable(name))) is not None:
             found[name] = value
+    if "secure_cookies" not in found:
+        found["secure_cookies"] = str(found.get("base_url", "")).lower().startswith("https://")
     try:
         settings = msgspec.convert(found, Settings, strict=False)
     except msgspec.ValidationError as error:

@@ -145,10 +145,24 @@ async def remove(connection: Connection, shop_id: UUID, account_id: UUID, by: By
 
 
 async def end_sessions(connection: Connection, shop_id: UUID, account_id: UUID, by: By, now: datetime) -> None:
-    """Somebody of the staff is signed out everywhere: a lost phone, a password that went round."""
+    """Somebody of the staff is signed out everywhere: a lost phone, a password that went round.
+
+    Sessions are an account's and not a shop's: those of an account that is used beyond this shop are not this shop's to end.
+    Removing it from the staff closes the shop to it at once.
+
+    Raises:
+        Refused: `staff.unknown`, `staff.works_elsewhere`.
+    """
     values = {"shop_id": shop_id, "account_id": account_id}
-    if await (await connection.execute(_SQL.role_of, values)).fetchone() is None:
+    row = await (await connection.execute(_SQL.reach, values)).fetchone()
+    if row is None:
         raise Refused("staff.unknown", "That account does not work in this shop.", "Reload the page.")
+    if row["elsewhere"] and account_id != by.account_id:
+        raise Refused(
+            "staff.works_elsewhere",
+            "This account is used beyond this shop, too.",
+            "Remove it from the staff, or ask its holder or the platform to end its sessions.",
+        )
     await sessions.revoke_all(connection, account_id, now)
     await audit.note_in_shop(connection, by, "staff.sessions_ended", now, shop_id=shop_id, subject=str(account_id))
 

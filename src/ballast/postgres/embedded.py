@@ -163,6 +163,24 @@ class EmbeddedServer:
             shutil.rmtree(self._socket_dir, ignore_errors=True)  # nobody will come back to it
         self._forget()
 
+    def set_aside(self, to: Path) -> None:
+        """End the server at once and move its data to `to`, on the same disk: the next start begins an empty one. OSError."""
+        with self._locked() if self.data_dir.is_dir() else contextlib.nullcontext():
+            process = self._find_even_if_deleted()
+            if process is not None:
+                self._signal(process, "immediate")
+                if not self._gone(process, 10.0):
+                    postmaster.kill_tree(process)
+            self._forget()
+            if self.pgdata.exists():
+                self.pgdata.rename(to)
+
+    def end_left_behind(self) -> None:
+        """End the server whose data folder was deleted under it; nothing happens where there is none."""
+        process = postmaster.find_left_behind(self._socket_lock)
+        if process is not None:
+            postmaster.kill_tree(process)
+
     def discard(self) -> None:
         """End the server at once and delete its folder with all data. For scratch servers.
 

@@ -8,6 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ballast.continuity import health as sea_health
+from ballast.continuity.board import Board
+from ballast.continuity.helm import BOARD
 from ballast.mall import settings as mall
 from ballast.postgres.postmaster import PidFile, find_postmaster
 from ballast.supervise import Part
@@ -15,6 +18,8 @@ from ballast.up.platform import Platform, password_of
 from ballast.vault import health
 from ballast.vault.health import RecorderHealth
 
+HANDLER = "ballast.mall.homecoming:take_in"
+PROBE = "SELECT EXISTS (SELECT FROM mall.shop)"
 _OTHERS = ("app_dsn", "identity_dsn", "platform_dsn", "owner_dsn")
 _FIRST, _SECOND, _THIRD, _LAST = range(4)
 _LOCAL = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
@@ -29,6 +34,7 @@ def parts_of(platform: Platform) -> list[Part]:
     where = ("--config", str(platform.config_path))
     base = {"BALLAST_CONFIG": str(platform.config_path)}
     every = {**base, **mall.to_environ(platform.mall)}
+    ours = {**base, **mall.to_environ(platform.mall, without=("owner_dsn",))}
     password = password_of(platform.owner_dsn)
     owner = {"PGPASSWORD": password} if password else {}  # where ballast.toml has the DSN, it is without
     prepare = Part(
@@ -39,17 +45,32 @@ def parts_of(platform: Platform) -> list[Part]:
         stops=_THIRD,
         env={**every, **owner, "BALLAST_DSN": platform.owner_dsn},
     )
+    sea = platform.sea.continuity
+    recording = tied("ballast.vault.recorder", *where)
+    if sea.enabled:
+        recording = tied("ballast.continuity.holding", *where, "--folder", str(platform.continuity_dir))
     recorder = Part(
         "recorder",
-        tied("ballast.vault.recorder", *where),
+        recording,
         needs=("prepare",),
-        ready=Records(platform.vault_config(()).state_dir),
+        ready=Records(platform.vault_config(()).state_dir, platform.continuity_dir if sea.enabled else None),
         stops=_THIRD,
         start_patience_s=3600.0,  # it may have much to catch up with, and says itself what it waits for
         stop_patience_s=330.0,  # it seals what it holds; killed, it would do so at the next start
         env=owner,
     )
     parts = [prepare, recorder]
+    if sea.enabled:
+        server_folder = ("--server", str(platform.server_dir), "--major", str(up.postgres)) if platform.embedded else ()
+        sentinel = Part(
+            "sentinel",
+            tied("ballast.continuity.sentinel", *where, *server_folder, "--handler", HANDLER, "--probe", PROBE),
+            needs=("prepare",),
+            ready=Watches(platform.continuity_dir),
+            stops=_SECOND,
+            env={**every, **owner},
+        )
+        parts.append(sentinel)
     if platform.embedded:
         server = Part(
             "server",
@@ -65,9 +86,9 @@ def parts_of(platform: Platform) -> list[Part]:
     if up.sandbox_port:
         sandbox = Part(
             "sandbox",
-            granian("ballast.up.faces:sandbox", up.host, up.sandbox_port, workers=1),
+            granian("ballast.up.faces:sandbox", up.sandbox_host, up.sandbox_port, workers=1),
             needs=("prepare",),
-            ready=Answers(up.host, up.sandbox_port, "/"),
+            ready=Answers(up.sandbox_host, up.sandbox_port, "/"),
             stops=_FIRST,
             env={**base, **mall.to_environ(platform.mall, without=_OTHERS)},
             address=platform.mall.sandbox_url,
@@ -79,7 +100,7 @@ def parts_of(platform: Platform) -> list[Part]:
         needs=("recorder",),
         ready=Wrote(ready_file),
         stops=_SECOND,
-        env=every,
+        env=ours,
     )
     web = Part(
         "web",
@@ -87,7 +108,7 @@ def parts_of(platform: Platform) -> list[Part]:
         needs=("recorder",),
         ready=Answers(up.host, up.port, "/healthz", status=200),
         stops=_FIRST,
-        env={**base, **mall.to_environ(platform.mall, without=("owner_dsn",))},
+        env=ours,
         address=platform.mall.base_url,
     )
     return [*parts, worker, web]
@@ -132,13 +153,29 @@ class Records:
     """The recorder of this state folder has caught up, and commits wait for it, where they are to and can."""
 
     state_dir: Path
+    continuity_dir: Path | None = None
+    """Whose course may say that there is nothing to record just now."""
 
     def __call__(self, pid: int) -> bool:
         """By its own word, if it is that process's."""
+        if self.continuity_dir is not None and Board(self.continuity_dir / BOARD).course().mode != "home":
+            return True  # shops are in the lifeboat, and their pages need no recorder
         found = health.read_state(self.state_dir, health.RECORDER_FILE, RecorderHealth)
         if found is None or found.pid != pid or found.state != "recording":
             return False
         return found.armed or found.acknowledge == "off" or bool(found.not_armed_because)
+
+
+@dataclass(frozen=True, slots=True)
+class Watches:
+    """The sentinel of this folder looks at home."""
+
+    continuity_dir: Path
+
+    def __call__(self, pid: int) -> bool:
+        """By its own word, if it is that process's."""
+        found = sea_health.sentinel(self.continuity_dir)
+        return found is not None and found.pid == pid
 
 
 @dataclass(frozen=True, slots=True)

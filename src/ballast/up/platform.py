@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from ballast.continuity import settings as continuity
 from ballast.errors import ConfigError
 from ballast.mall import settings as mall
 from ballast.mall.settings import Settings
 from ballast.postgres import EmbeddedServer
 from ballast.postgres.account import server_account
+from ballast.supervise import look
 from ballast.up import secrets as keys
 from ballast.up.settings import Up, load, read_document
 from ballast.up.tenants import COUNTERS
@@ -45,11 +48,18 @@ class Platform:
     """What the settings file says of the vault's half."""
     demo_password: str
     """See `Secrets.demo`."""
+    sea: continuity.Settings
+    """What the settings file says of continuity and recovery."""
 
     @property
     def server_dir(self) -> Path:
         """Where the server of our own lives."""
         return self.folder / "server"
+
+    @property
+    def continuity_dir(self) -> Path:
+        """Continuity's folder on this machine."""
+        return continuity.folder_of(self.sea, self.vault_config(()).state_dir, self.config_path.parent)
 
     def vault_config(self, shared: Iterable[str]) -> Config:
         """The vault's half of the settings, with what the file does not say. `shared`: tables that belong to no shop."""
@@ -87,6 +97,7 @@ def resolve(config_file: Path | None, folder: Path | None, said: Mapping[str, ob
     config_path, folder = places(config_file, folder)
     document = read_document(config_path)
     up = load(document, said, str(config_path))
+    sea = continuity.load(document, str(config_path))
     make_folder(folder)
     secret = keys.of_folder(folder)
     server = EmbeddedServer(folder / "server", major=up.postgres)
@@ -107,13 +118,16 @@ def resolve(config_file: Path | None, folder: Path | None, said: Mapping[str, ob
             "secret": secret.secret,
             "pictures": str(folder / "pictures"),
             "base_url": base,
-            "sandbox_url": _address(up.host, up.sandbox_port),
+            "sandbox_url": _address(up.sandbox_host, up.sandbox_port),
             "sandbox_file": str(folder / "sandbox.sqlite"),
         },
     )
     found = mall.with_owner(found, owner_dsn)
-    rest = {name: value for name, value in document.items() if name not in ("up", "mall")}
-    return Platform(config_path, folder, up, embedded, owner_dsn, found, rest, secret.demo)
+    rest = {name: value for name, value in document.items() if name not in ("up", "mall", "continuity", "recovery")}
+    platform = Platform(config_path, folder, up, embedded, owner_dsn, found, rest, secret.demo, sea)
+    if sea.continuity.enabled and not found.continuity:
+        return replace(platform, mall=mall.with_continuity(found, str(platform.continuity_dir)))
+    return platform
 
 
 def mall_settings(config_file: Path) -> Settings:
@@ -128,7 +142,13 @@ def mall_settings(config_file: Path) -> Settings:
             f"Nothing says where the mall's database is: {config_file} has no [mall] app_dsn, and no platform is in {folder}.",
             "Start one with `ballast up`, or name its settings with --config.",
         )
-    return resolve(path, folder, {}).mall
+    found = resolve(path, folder, {}).mall
+    running = look(folder)
+    # Where it really is, whatever its command line said.
+    at = {part.name: part.address for part in running.parts} if running else {}
+    return msgspec.structs.replace(
+        found, base_url=at.get("web") or found.base_url, sandbox_url=at.get("sandbox") or found.sandbox_url
+    )
 
 
 def make_folder(folder: Path) -> None:

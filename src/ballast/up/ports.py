@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import socket
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
@@ -20,6 +21,14 @@ def refuse_taken(host: str, ports: dict[str, int]) -> None:
                 f"{host}:{port} cannot be listened at: {why}.",
                 f"{_cure(why)} ([up] {setting}, BALLAST_UP_{setting.upper()}).",
             )
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _cure(why: str) -> str:

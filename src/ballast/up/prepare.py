@@ -15,7 +15,6 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ballast.errors import BallastError, ConfigError, ServerError
-from ballast.mall import jobs
 from ballast.mall.migrate import migrate
 from ballast.postgres.session import complaint
 from ballast.up import tenants
@@ -32,13 +31,15 @@ PROTECTED_FILE = "protected.toml"
 
 def prepare(platform: Platform) -> None:
     """All of it; BallastError where something must be mended first."""
+    if is_lost(platform):
+        print("the server's data is lost, and the vault has the record of it: the sentinel brings it back")
+        return
     dsn = make_conninfo(platform.owner_dsn, options="-c synchronous_commit=local", application_name="ballast up")
     with _connected(make_conninfo(dsn, dbname="postgres") if platform.embedded else dsn) as connection:
         if platform.embedded:
             _make_database(connection)
     if done := migrate(dsn):
         print(f"structure brought up to date: {', '.join(done)}")
-    jobs.install(dsn)
     with _connected(dsn) as connection:
         _give_passwords(connection, platform)
         shared = tenants.shared(connection)
@@ -48,19 +49,43 @@ def prepare(platform: Platform) -> None:
 
 
 def refuse_if_lost(platform: Platform) -> None:
-    """ConfigError where the server of our own is gone and its record is not: an empty one in its place would hide the loss."""
-    if not platform.embedded or (platform.server_dir / "pgdata").exists():
+    """ConfigError where the server of our own is gone, its record is not, and nobody would bring it back: an empty one in its
+    place would hide the loss."""
+    if platform.sea.continuity.enabled or not platform.embedded or (platform.server_dir / "pgdata").exists():
         return
-    state_dir = platform.vault_config(()).state_dir
-    if not (state_dir / HEAD_FILE).exists():
+    if not _has_record(platform):
         return
     vault = platform.vault_config(()).vault
     raise ConfigError(
         f"The server's data in {platform.server_dir} is gone, and the vault {vault} has the record of it: nothing is lost.",
-        f"Start an empty server (python -m ballast.postgres {platform.server_dir}), make the database {DATABASE} there, and bring"
-        f" everything back (ballast recover --vault {vault} --into DSN --config {platform.config_path}); then run this command"
-        " again. To begin anew without it, choose another --folder.",
+        "Set [continuity] enabled = true, or take it out, and run this command again: shops open at once, and everything comes"
+        f" back. By hand: start an empty server (python -m ballast.postgres {platform.server_dir}), make the database {DATABASE}"
+        f" there, and ballast recover --vault {vault} --into DSN --config {platform.config_path}. To begin anew without it,"
+        " choose another --folder.",
     )
+
+
+def is_lost(platform: Platform) -> bool:
+    """Whether the server of our own is another than the one that the vault's newest timeline is of, or is still being recovered:
+    then there is nothing to prepare, and the sentinel brings back what was there."""
+    if not (platform.embedded and platform.sea.continuity.enabled and _has_record(platform)):
+        return False
+    from ballast.continuity import incident
+    from ballast.continuity.home import Home
+    from ballast.vault import Vault
+
+    under_way = incident.read(platform.continuity_dir)
+    if under_way is not None and under_way.data_lost:
+        return True
+    settings = platform.vault_config(())
+    vault = Vault.open(settings.vault, anchor_dir=settings.state_dir, key=settings.key)
+    timelines = vault.index.timelines
+    recorded = timelines[vault.index.newest_timeline].system_identifier if timelines else None
+    return recorded is not None and Home(platform.server_dir).identifier != recorded
+
+
+def _has_record(platform: Platform) -> bool:
+    return (platform.vault_config(()).state_dir / HEAD_FILE).exists()
 
 
 def _connected(dsn: str) -> psycopg.Connection[Any]:

@@ -20,8 +20,9 @@ def run(platform: Platform, write: Write, *, shops: demo.Shops | None = None, ev
     with notes.only_one(platform.folder):
         left = end_left(platform.folder)
         refuse_if_lost(platform)
-        ports = {"port": platform.up.port, "sandbox_port": platform.up.sandbox_port}
-        refuse_taken(platform.up.host, {name: number for name, number in ports.items() if number})
+        refuse_taken(platform.up.host, {"port": platform.up.port})
+        if platform.up.sandbox_port:
+            refuse_taken(platform.up.sandbox_host, {"sandbox_port": platform.up.sandbox_port})
         console = Console(write)
         try:
             if left:

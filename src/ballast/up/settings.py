@@ -24,6 +24,8 @@ class Up(msgspec.Struct, frozen=True, kw_only=True):
     """of the web face"""
     sandbox_port: int = 8001
     """of the sandbox payment provider; 0: there is none"""
+    sandbox_host: str = "127.0.0.1"
+    """address at which it listens, whatever `host` is: who reaches it pays without money"""
     web_workers: int = 2
     """processes that answer browsers"""
     postgres: Literal[16, 18] = 18

@@ -33,7 +33,7 @@ SELECT n.nspname || '.' || c.relname
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
-   AND (n.nspname IN ('mall', 'procrastinate') OR (n.nspname = 'public' AND c.relname ~ '^_?yoyo_'))
+   AND (n.nspname = 'mall' OR (n.nspname = 'public' AND c.relname ~ '^_?yoyo_'))
    AND NOT EXISTS (
        SELECT FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = c.oid AND a.attname = 'shop_id' AND a.attnum > 0 AND NOT a.attisdropped)

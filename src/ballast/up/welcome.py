@@ -14,6 +14,7 @@ from ballast.mall.db import Database
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.up.platform import Platform
+from ballast.up.ports import is_local
 
 _SHOWN = 3
 _SOME_SHOPS = "SELECT slug FROM mall.directory WHERE status = 'open' ORDER BY opened_at DESC, slug LIMIT %s"
@@ -36,6 +37,8 @@ def lines(platform: Platform, more: Sequence[str] = ()) -> list[str]:
     said += [f"  {'shops' if not at else '     '}           {base}/s/{slug}/" for at, slug in enumerate(slugs)]
     if platform.up.sandbox_port:
         said.append(f"  payments        {found.sandbox_url} (a sandbox: no money moves)")
+        if not is_local(platform.up.sandbox_host):
+            said.append("                  whoever reaches it pays without money: never where goods are real")
     said += more
     if platform.embedded:
         said.append(f"  database        psql '{platform.owner_dsn}'")

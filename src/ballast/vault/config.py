@@ -205,7 +205,7 @@ _KEYS: dict[str, _Key] = {
     ),
 }
 _GROUPS = ("tenants", "record")
-_OF_OTHERS = ("mall", "up")
+_OF_OTHERS = ("mall", "up", "continuity", "recovery")
 """Tables of the same file that are not the vault's: passed over here, and kept when the file is written anew."""
 
 

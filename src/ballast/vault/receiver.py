@@ -10,6 +10,7 @@ the slot's position; a slot that stands further than the spool is a gap, a log t
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 import time
@@ -25,7 +26,7 @@ from ballast.errors import SpoolFull
 from ballast.postgres import replication
 from ballast.postgres.pgoutput import EPOCH_US
 from ballast.postgres.replication import HEADER_BYTES, Batch, PublicationLost, Replication, ReplicationError
-from ballast.vault import health
+from ballast.vault import health, wish
 from ballast.vault.canary import CanaryWatch
 from ballast.vault.continuation import Missing, Origin, SlotLost, SlotTaken, examine, left_timeline
 from ballast.vault.durable import remove_file, replace_file
@@ -90,6 +91,7 @@ class Receiver:
         self._full_wait_s = _RETRY_FULL_S
         self._target = 0
         self._spoke_at = self._looked_at = 0.0
+        self._closed_for: set[str] = set()
 
         self.state: State = "starting"
         self.reason = ""
@@ -358,6 +360,7 @@ class Receiver:
     def _look_around(self, stream: Replication) -> None:
         """What need not be done for every batch."""
         self._spool.rotate_if_due()
+        self._close_for_sealing()
         for notice in stream.notices:
             self._log.warning("server_says", severity=notice.severity, message=notice.message, detail=notice.detail)
             if notice.blinds and self.received_lsn >= self._pass_blind_until:
@@ -370,6 +373,23 @@ class Receiver:
             self._enter("recording", "")
         elif self.state in ("blind", "gap") or (self.state == "spool_full" and self.durable_lsn != self._full_at):
             self._enter("catching_up", "")
+
+    def _close_for_sealing(self) -> None:
+        """Somebody asks that all be sealed now: what is in the open file can be. Once a wish, since the store may be away."""
+        asked = {one.id for one in wish.pending(self._state_dir) if one.kind == "seal"}
+        if asked - self._closed_for and self._spool.can_rotate:
+            self._spool.rotate_if_due(at_once=True)
+            self._closed_for = asked
+
+    def _pause(self, seconds: float) -> None:
+        """While there is no connection."""
+        until = time.monotonic() + seconds
+        while not self._stop.wait(max(0.0, min(_LOOK_EVERY_S, until - time.monotonic()))):
+            if time.monotonic() >= until:
+                return
+            with contextlib.suppress(SpoolFull, OSError):  # it is found again at the next connection
+                self._spool.cut()
+                self._close_for_sealing()
 
     def _stay_connected(self, stream: Replication) -> None:
         """Say "still here, nothing new" until somebody clears it; what follows is streamed anew then."""
@@ -393,7 +413,7 @@ class Receiver:
             self._log.warning("reconnecting", **fields)
         else:
             self._log.alarm(state, **fields)
-        self._stop.wait(self._wait_s)
+        self._pause(self._wait_s)
         self._wait_s = min(self._wait_s * 2, self._longest_wait_s)
 
     def _enter(self, state: State, reason: str) -> None:

@@ -40,7 +40,7 @@ from ballast.vault.vault import Vault
 
 LOCK_FILE = "sealer.lock"
 FENCED_EXIT = 3
-_LOOK_EVERY_S, _LOOK_OFTEN_S = 0.25, 0.01
+_LOOK_EVERY_S, _LOOK_OFTEN_S = 0.1, 0.01
 _IDLE_SEAL_S = 300.0
 """What holds nothing but the canary is sealed this often: enough to say how far the record reaches."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = (

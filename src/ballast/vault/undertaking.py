@@ -102,6 +102,8 @@ class Held(msgspec.Struct, frozen=True):
     """The cut before which it, or the vault, has everything; 0: there is no file."""
     unsealed_bytes: int = 0
     """How much of it the vault does not have."""
+    content_lsn: int = 0
+    """The cut after the last of it that the vault does not have; 0: it has all."""
 
 
 def held(spool: Path, timeline: int, until: int) -> Held:
@@ -114,7 +116,7 @@ def held(spool: Path, timeline: int, until: int) -> Held:
 
 
 def _held(spool: Path, timeline: int, until: int) -> Held:
-    end_lsn = total = 0
+    end_lsn = total = content_lsn = 0
     for kind in ("open", "spool"):
         for _, path in listed(spool, kind):
             if not path.name.startswith(f"{timeline}-"):
@@ -127,5 +129,7 @@ def _held(spool: Path, timeline: int, until: int) -> Held:
                 end_lsn = max(end_lsn, header.start_lsn)
                 for frame in read_frames(file, start, seed, path.stat().st_size):
                     end_lsn = max(end_lsn, frame.end_lsn)
-                    total += len(frame.payload) if frame.end_lsn > until else 0
-    return Held(end_lsn, total)
+                    if frame.payload and frame.end_lsn > until:
+                        total += len(frame.payload)
+                        content_lsn = max(content_lsn, frame.end_lsn if frame.committed else content_lsn)
+    return Held(end_lsn, total, content_lsn)

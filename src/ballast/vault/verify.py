@@ -25,6 +25,8 @@ from ballast.vault.vault import Vault
 
 __all__ = ["Fault", "Kind", "Report", "verify"]
 
+OF_CONTINUITY = "intake/"
+"""Objects that are no part of the record: copies of what was accepted while the database was away, which vouch for themselves."""
 _PAGE = re.compile(pages.PREFIX + r"(\d{12})\.jsonl")
 _BATCH = re.compile(r"data/((\d+)-([0-9A-F]{16})-([0-9A-F]{16})-(\w+)-[0-9a-f]{8})/")
 
@@ -49,7 +51,7 @@ def verify(
         return Report((empty,), {"entries": 0})
     index, unfit = fold(walked.entries)
     objects = owned(walked.entries)
-    listed = dict(store.list())
+    listed = {name: size for name, size in store.list() if not name.startswith(OF_CONTINUITY)}
     merges = MergeAudit(index, walked.entries)
     buckets = next((e.body.buckets for e in walked.entries if isinstance(e.body, Genesis)), None)
     audit = ObjectAudit(store, objects, listed, buckets, deep=deep, on_tally=merges.take, progress=progress)

@@ -146,6 +146,7 @@ def furnish(database: MallDatabase, shop: Shop, account_id: UUID) -> None:
         ("customer", {"customer_id": customer, "name": MARK, "phone": "13500000000"}),
         ("visitor", {"visitor_id": new_id(), "token_hash": b"1" * 32, "customer_id": customer, "expires_at": "2040-01-01"}),
         ("address", {"address_id": new_id(), "customer_id": customer, "name": MARK, "phone": "1", "province": "x", "street": MARK}),
+        ("reset_code", {"customer_id": customer, "code_hash": MARK, "expires_at": "2040-01-01"}),
         ("cart_line", {"owner_id": customer, "sku_id": sku, "quantity": 1}),
         ("coupon", {"coupon_id": coupon, "name": MARK, "kind": "fixed", "amount_fen": 1, "starts_at": "2020-01-01", "ends_at": "2040-01-01"}),
         ("coupon_claim", {"claim_id": claim, "coupon_id": coupon, "owner_id": customer}),
@@ -211,6 +212,8 @@ def _fill(schema: dict[str, Any], defs: dict[str, Any], name: str, values: dict[
             return False
         case "string" if schema.get("format") == "uuid":
             return str(values.get(name, new_id()))
+        case "string" if "pattern" in schema:
+            return str(values["picture"])  # the only names that have one
         case "string" if schema.get("format") == "date-time":
             return "2026-01-01T00:00:00Z"
         case _:

@@ -110,6 +110,8 @@ def test_a_shops_own_software_sends_what_was_paid_and_decides_about_a_refund(
     order = f"/orders/{placed['order_id']}"
     _paid(shop, placed["order_id"])
     assert software.call("GET", "/orders?status=paid")["items"][0]["order_id"] == placed["order_id"]
+    for q, there in (("13800000000", 1), ("Lin", 1), (placed["number"][:6], 1), ("nobody", 0)):
+        assert len(software.call("GET", f"/orders?q={q}")["items"]) == there, q
     parcel = {"carrier": "SF", "tracking": "SF1", "lines": [{"line": 1, "quantity": 1}]}
     sent = software.call("POST", f"{order}/shipments", parcel, status=201, key="parcel")
     assert software.call("POST", f"{order}/shipments", parcel, status=201, key="parcel") == sent
@@ -155,7 +157,7 @@ def test_prices_and_stock_change_only_from_what_was_read(client: TestClient[Lite
     assert off["status"] == "off_sale"
     shopper.call("GET", product, status=404)
     software.call("PATCH", product, {"status": "archived"}, If_Match="*")
-    assert software.call("PATCH", product, {"status": "draft"}, status=409, If_Match="*")["code"] == "product.archived"
+    assert software.call("PATCH", product, {"status": "draft"}, If_Match="*")["status"] == "draft"
 
     stock = f"/stock/{goods.sku_ids[0]}"
     level = software.ask("GET", stock)

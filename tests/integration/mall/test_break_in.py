@@ -103,7 +103,13 @@ def scene(mall_database: MallDatabase, app: Litestar) -> Iterator[Scene]:
         client.get(f"/s/{mine.slug}/")
         form = {"_csrf_token": client.cookies["csrftoken"], "sku": str(mine.goods[0].sku_ids[0])}
         assert client.post(f"/s/{mine.slug}/cart/add", data=form, follow_redirects=False).status_code == 303
+        # A member has more to ask for than a guest.
+        login = {"login": "13900000000", "password": "four words in one"}
+        register = {"_csrf_token": client.cookies["csrftoken"], **login}
+        assert client.post(f"/s/{mine.slug}/register", data=register, follow_redirects=False).status_code == 303
         guest = httpx.Cookies(client.cookies)
+        program = shopper_of(client, mine)
+        program.token = program.call("POST", "/sign-in", login)["token"]
         owner.get("/signin")
         yield Scene(
             mall_database,
@@ -113,7 +119,7 @@ def scene(mall_database: MallDatabase, app: Litestar) -> Iterator[Scene]:
             values_of(mall_database, victim),
             owner.cookies,
             guest,
-            shopper_of(client, mine).token,
+            program.token,
             key_of(mine),
         )
 
@@ -124,7 +130,7 @@ def _callers(way: Way) -> tuple[str, ...]:
 
 def _is_refused(way: Way, answer: httpx.Response) -> bool:
     if answer.status_code == 303:
-        return answer.headers["location"].startswith("/signin")
+        return answer.headers["location"].startswith("/signin") or answer.headers["location"].endswith("/login")
     # A handler that reads its form itself may miss a field before it looks for the thing.
     own_form = way.changes and way.face != "api" and way.data is None
     return answer.status_code in REFUSED or (own_form and answer.status_code == 400)
@@ -197,7 +203,8 @@ def test_a_query_is_a_text_and_never_a_statement(app: Litestar, scene: Scene) ->
     before = checksum(scene.database, scene.victim)
     tried = 0
     for way in ways(app):
-        if way.method != "GET" or way.face in ("static", "pictures"):
+        # (Of the last, one says 503 where no worker is, as here.)
+        if way.method != "GET" or way.face in ("static", "pictures", "healthz"):
             continue
         values = {**scene.values, "slug": scene.mine.slug, "order_id": new_id()}
         for name in query_names(way.handler):

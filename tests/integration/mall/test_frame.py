@@ -10,7 +10,7 @@ import pytest
 from litestar import Litestar, get
 from litestar.testing import TestClient
 
-from ballast.mall.settings import Settings
+from ballast.mall.settings import Settings, load, to_environ
 from ballast.mall.web.app import create_app
 from tests.fix_mall import MallDatabase
 
@@ -41,6 +41,20 @@ def test_every_answer_has_the_security_headers(client: TestClient[Litestar]) -> 
         headers = client.get(path).headers
         assert "default-src 'self'" in headers["content-security-policy"], path
         assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_where_browsers_come_by_https_they_are_asked_to_come_by_nothing_else(mall_database: MallDatabase) -> None:
+    given = to_environ(mall_database.settings(base_url="https://mall.example"), without=("owner_dsn",))
+    del given["BALLAST_MALL_SECURE_COOKIES"]
+    for base, secure in (("https://mall.example", True), ("http://127.0.0.1:8000", False)):
+        settings = load(None, {**given, "BALLAST_MALL_BASE_URL": base})
+        assert settings.secure_cookies is secure
+        with TestClient(create_app(settings), base_url=base) as client:
+            answer = client.get("/signin")
+        assert ("strict-transport-security" in answer.headers) is secure
+        assert ("secure" in answer.headers["set-cookie"].lower()) is secure
+    said = {**given, "BALLAST_MALL_SECURE_COOKIES": "false"}
+    assert load(None, said).secure_cookies is False
 
 
 def test_an_error_speaks_the_readers_language(client: TestClient[Litestar]) -> None:

@@ -16,6 +16,7 @@ from ballast.mall.bookkeeping import day_of
 from ballast.mall.db import Connection
 from ballast.mall.fulfilment import Filter
 from ballast.mall.ids import new_id
+from ballast.mall.queries import load
 from ballast.mall.rules import books
 from ballast.mall.rules.books import Account
 from ballast.mall.rules.refunding import RefundState
@@ -94,6 +95,39 @@ def test_list_counts_and_export_agree_about_what_a_filter_finds(filled: Any, nam
         assert counted[status] == sum(one.status == status for one in found)
     rows = _export(filled, wanted)
     assert [row[0].value for row in rows] == [one.number for one in found]
+
+
+def test_of_very_many_orders_names_are_looked_for_in_the_newest_numbers_and_phones_in_all(
+    filled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fulfilment, "NEWEST", 2)
+
+    def found(text: str, **more: Any) -> tuple[set[int], bool]:
+        wanted = _act(filled, lambda c: fulfilment.searched(c, Filter(text=text, **more)))
+        listed = _act(filled, lambda c: fulfilment.page(c, wanted))
+        assert sum(_act(filled, lambda c: fulfilment.counts(c, wanted)).values()) == len(listed)
+        return {filled.made.index(one.order_id) for one in listed}, wanted.partly
+
+    assert found("13900001234") == ({0, 1, 2}, True)
+    assert found(filled.numbers[0]) == ({0}, True)
+    names, partly = found("大明")
+    assert (names < {0, 1, 2}, partly) == (True, True)
+    assert found("大明", until=NOW - timedelta(days=2)) == ({0}, False)
+
+
+def test_what_was_typed_is_looked_for_by_indexes_where_there_are_many(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    many(shop, 2_000)
+    shop.database.run("ANALYZE mall.orders")
+
+    async def explained(c: Connection) -> str:
+        given = {**Filter().parameters(), "text": "13900001234", "digits": "2611", "newest": 10}
+        rows = await c.execute(b"EXPLAIN " + load("fulfilment").found.encode(), given, prepare=False)
+        return "\n".join(row["QUERY PLAN"] for row in await rows.fetchall())
+
+    plan = _act(shop, explained)
+    assert ("orders_phone" in plan, "orders_shop_id_number_key" in plan) == (True, True), plan
+    assert "Seq Scan on orders" not in plan, plan
 
 
 def test_ten_thousand_orders_are_paged_without_gaps_and_counted(open_shop: OpenShop) -> None:

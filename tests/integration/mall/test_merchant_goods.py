@@ -538,6 +538,43 @@ def test_the_shops_pictures_are_listed_and_added_to(
     assert owner.get("/merchant/wang/pictures").status_code == 404
 
 
+def test_pictures_take_no_more_room_than_the_plan_allows(
+    people: dict[str, tuple[str, Visitor]], mall_database: MallDatabase, folder: Path
+) -> None:
+    shop_id, owner = people["lin"]
+    path = new_product(owner, "lin")
+    mall_database.run(
+        "INSERT INTO mall.plan (code, name_zh, name_en, month_fen, max_products, max_staff, max_pictures_mb)"
+        " VALUES ('small', 's', 's', 0, 5000, 5, 1) ON CONFLICT DO NOTHING"
+    )
+    mall_database.run(
+        "INSERT INTO mall.picture (shop_id, picture, media_type, width, height, size_bytes) VALUES (%s, %s, 'image/webp', 1, 1, 999990)",
+        shop_id,
+        "0" * 64,
+    )
+    mall_database.run("UPDATE mall.directory SET plan = 'small' WHERE shop_id = %s", shop_id)
+    count = "SELECT count(*) FROM mall.picture WHERE shop_id = %s"
+    before = mall_database.run(count, shop_id)
+    try:
+        for room in (0, 10):  # none at all: nothing is worked on; too little: nothing is noted
+            mall_database.run(
+                "UPDATE mall.picture SET size_bytes = 1000000 - %s - (SELECT COALESCE(sum(size_bytes), 0) FROM mall.picture o"
+                " WHERE o.shop_id = picture.shop_id AND o.picture <> picture.picture) WHERE shop_id = %s AND picture = %s",
+                room,
+                shop_id,
+                "0" * 64,
+            )
+            files = [file for file in folder.rglob("*") if file.is_file()]
+            for to in ("/merchant/lin/pictures", f"{path}/pictures"):
+                answer = owner.post(to, files=[("file", ("a.png", picture("olive", (40 + room, 40)), "image/png"))])
+                assert (answer.status_code, "1 MB" in answer.text) == (422, True), answer.text[-500:]
+            assert (files == [file for file in folder.rglob("*") if file.is_file()]) is (room == 0)
+        assert mall_database.run(count, shop_id) == before
+    finally:
+        mall_database.run("UPDATE mall.directory SET plan = 'basic' WHERE shop_id = %s", shop_id)
+        mall_database.run("DELETE FROM mall.picture WHERE shop_id = %s AND picture = %s", shop_id, "0" * 64)
+
+
 def test_what_is_another_shops_is_nobodys(people: dict[str, tuple[str, Visitor]], visitor: NewVisitor) -> None:
     lin, wang = people["lin"][1], people["wang"][1]
     theirs = new_product(wang, "wang", title="Wang's tea", option0_name="颜色", option0_more="红")

@@ -167,12 +167,48 @@ def test_many_who_ask_at_once_wait_for_one_page_and_what_fails_is_made_again(ope
             assert {answer.status_code for answer in answers} == {200}
             assert front.kept_shown == 9
             assert len({_token(answer.text) for answer in answers}) == 10
-            # Beyond what is kept, all begins anew.
-            shared_most, shared.MOST_PAGES = shared.MOST_PAGES, 1
-            try:
-                assert (await browser.get(f"/s/{shop.slug}/products")).status_code == 200
-                assert (await browser.get(front.page)).status_code == 200
-            finally:
-                shared.MOST_PAGES = shared_most
+
+    _told(shop, story)
+
+
+def test_whoever_asks_for_much_that_is_new_does_not_drive_out_what_all_look_at(
+    open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = open_shop(products=1)
+    monkeypatch.setattr(shared, "MOST_PAGES", 3)
+
+    async def story(front: _Front) -> None:
+        async with front.browser() as browser:
+
+            async def kept(url: str) -> bool:
+                before = front.kept_shown
+                assert (await browser.get(url)).status_code == 200
+                return front.kept_shown > before
+
+            assert not await kept(front.page)
+            for n in range(6):
+                assert not await kept(f"/s/{shop.slug}/products?q=tea{n}")
+                assert await kept(front.page)
+            assert not await kept(f"/s/{shop.slug}/products?q=tea0")
+            # What no page reads makes no other page, and is in none.
+            for n in range(3):
+                assert await kept(f"{front.page}?utm_source=friend{n}&from=timeline")
+            assert await kept(f"/s/{shop.slug}/products?from=timeline&q=tea0")
+
+    _told(shop, story)
+
+
+def test_a_query_that_no_text_can_be_is_answered_as_without_these_pages(open_shop: OpenShop) -> None:
+    shop = open_shop(products=1)
+
+    async def story(front: _Front) -> None:
+        async with front.browser() as browser:
+            found = await browser.get(f"/s/{shop.slug}/products", params={"q": "茶 & tea"})
+            assert "茶 &amp; tea" in found.text
+            for bad in ("q=%ff%fe", "q=%00", "lang=%ff", "&&&=&q", "after=%"):
+                browser.cookies.set("visitor", "x")
+                made = (await browser.get(f"/s/{shop.slug}/products?{bad}")).status_code
+                browser.cookies.delete("visitor")
+                assert (await browser.get(f"/s/{shop.slug}/products?{bad}")).status_code == made < 500
 
     _told(shop, story)

@@ -124,7 +124,19 @@ def happen(shop: Shop, kind: str = "order.paid", body: dict[str, object] | None 
 
 
 def deliver(shop: Shop, now: datetime = NOW, private: bool = True) -> int:
-    return at_work(shop, lambda db: webhooks.deliver(db, now, safe(shop), private=private))
+    return at_work(shop, lambda db: sending(db, now, safe(shop), private=private))
+
+
+async def sending(db: Database, now: datetime, by: Safe, *, private: bool = True) -> int:
+    """One look for what is due, and until all of it was sent. How many were heard."""
+    async with webhooks.Sender(db, by, private=private) as sender:
+        await sender.begin_due(now, within_s=30)
+    return sender.heard
+
+
+def forget_others(shop: Shop) -> None:
+    """What earlier tests left waiting, in shops of theirs."""
+    shop.database.run("UPDATE mall.webhook_delivery SET status = 'given_up', next_at = NULL WHERE status = 'waiting'")
 
 
 def messages(shop: Shop) -> list[tuple[Any, ...]]:
@@ -198,7 +210,7 @@ def test_a_webhooks_secrets_are_read_in_no_table_and_sign_nothing_with_another_p
     assert hook.secret not in written
     happen(shop)
     other = signature.safe("f" * 64)
-    assert at_work(shop, lambda db: webhooks.deliver(db, NOW, other, private=True)) == 0
+    assert at_work(shop, lambda db: sending(db, NOW, other)) == 0
     assert receiver.heard == []
     # The right secret is given back: nothing was lost.
     assert deliver(shop, NOW + webhooks.sending.LEASE) == 1
@@ -388,7 +400,7 @@ def test_ten_workers_at_once_tell_it_once(open_shop: OpenShop, receiver: Receive
     events = {str(happen(shop)) for _ in range(5)}
 
     async def work(db: Database) -> list[int]:
-        return list(await asyncio.gather(*(webhooks.deliver(db, NOW, safe(shop), private=True) for _ in range(10))))
+        return list(await asyncio.gather(*(sending(db, NOW, safe(shop)) for _ in range(10))))
 
     assert sum(at_work(shop, work)) == 5
     assert sorted(headers["webhook-id"] for _, headers, _ in receiver.heard) == sorted(events)
@@ -413,6 +425,63 @@ def test_who_has_much_to_hear_keeps_nobody_waiting(open_shop: OpenShop, receiver
     heard.close()
 
 
+def test_receivers_that_keep_us_waiting_wait_for_each_other(open_shop: OpenShop, receiver: Receiver) -> None:
+    slow, quick = open_shop(), open_shop()
+    forget_others(slow)
+    for _ in range(2):
+        register(slow, receiver.url)
+    receiver.may_answer.clear()  # it takes what it is sent, and says nothing
+
+    async def much(db: Database) -> None:
+        async with db.shop(slow.shop_id) as connection:
+            for _ in range(webhooks.sending.OF_SHOP):
+                await outbox.write(connection, "order.paid", {}, NOW - timedelta(minutes=5))
+        await jobs.hand_out(db, [webhooks.subscribe], NOW)
+
+    at_work(slow, much)
+    answers = Receiver()
+    register(quick, answers.url)
+
+    async def work(db: Database) -> tuple[int, int]:
+        async with webhooks.Sender(db, safe(quick), private=True) as sender:
+            first = await sender.begin_due(NOW, within_s=0)
+            async with db.shop(quick.shop_id) as connection:
+                await outbox.write(connection, "order.paid", {}, NOW)
+            await jobs.hand_out(db, [webhooks.subscribe], NOW)
+            second = await sender.begin_due(NOW, within_s=0)  # while the slow one's are all under way
+            await asyncio.to_thread(answers.asked.wait, 20)
+            receiver.may_answer.set()
+        return first, second
+
+    assert at_work(slow, work) == (webhooks.sending.OF_SHOP, 1)
+    assert len(answers.heard) == 1
+    answers.close()
+
+
+def test_webhooks_that_were_not_heard_take_a_part_of_the_places(open_shop: OpenShop, receiver: Receiver) -> None:
+    shops = [open_shop() for _ in range(3)]
+    forget_others(shops[0])
+    for shop in shops:
+        register(shop, receiver.url)
+        shop.database.run("UPDATE mall.webhook SET failing_since = %s WHERE shop_id = %s", NOW, shop.shop_id)
+
+    async def much(db: Database) -> None:
+        for shop in shops:
+            async with db.shop(shop.shop_id) as connection:
+                for _ in range(webhooks.sending.OF_SHOP):
+                    await outbox.write(connection, "order.paid", {}, NOW - timedelta(minutes=5))
+        await jobs.hand_out(db, [webhooks.subscribe], NOW)
+
+    at_work(shops[0], much)
+
+    async def work(db: Database) -> int:
+        async with webhooks.Sender(db, safe(shops[0]), private=True) as sender:
+            return await sender.begin_due(NOW, within_s=0)
+
+    assert at_work(shops[0], work) == webhooks.sending.OF_FAILING
+    deliver(shops[0])
+
+
 WORKER = """
 import asyncio, os
 from datetime import UTC, datetime
@@ -426,7 +495,8 @@ async def main():
     settings = msgspec.json.decode(os.environ["SETTINGS"], type=Settings)
     db = Database(settings)
     await db.open()
-    await webhooks.deliver(db, datetime.now(UTC), signature.safe(settings.secret), private=True)
+    async with webhooks.Sender(db, signature.safe(settings.secret), private=True) as sender:
+        await sender.begin_due(datetime.now(UTC))
 
 asyncio.run(main())
 """

@@ -136,11 +136,25 @@ _pieces = st.sampled_from(
 @example("</")
 @example("<a href=x>")
 def test_what_is_stored_is_clean_and_cleaning_it_again_changes_nothing(written: str) -> None:
-    stored = richtext.clean(written)
+    stored = richtext.clean(written, drop_foreign=True)
     assert richtext.clean(stored) == stored
     lower = stored.lower()
     assert "<script" not in lower
     assert "javascript:" not in lower or "href" not in lower
+
+
+@pytest.mark.parametrize(
+    "foreign", ["https://elsewhere.example/a.jpg", "//elsewhere.example/a.jpg", "/\\elsewhere.example/a.jpg", "a.jpg"]
+)
+def test_a_picture_that_browsers_would_not_show_is_refused_where_somebody_can_mend_it(foreign: str) -> None:
+    written = f'<p>茶<img src="/pictures/1/2" alt="ours"><img src="{foreign}" alt="theirs"></p>'
+    with pytest.raises(Refused, match="is elsewhere") as refused:
+        richtext.clean(written)
+    assert refused.value.key == "product.foreign_picture"
+    kept = richtext.clean(written, drop_foreign=True)
+    assert ("/pictures/1/2" in kept, "elsewhere" in kept, "a.jpg" in kept) == (True, False, False)
+    ours = '<p>茶<img src="/pictures/1/2" alt="ours"></p>'
+    assert richtext.clean(ours) == ours
 
 
 def test_plain_text_becomes_paragraphs() -> None:

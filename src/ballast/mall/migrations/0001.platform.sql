@@ -37,7 +37,8 @@ CREATE TABLE mall.plan (
     max_products     integer NOT NULL CHECK (max_products > 0),
     max_staff        integer NOT NULL CHECK (max_staff > 0),
     rank             integer NOT NULL DEFAULT 100,
-    offered          boolean NOT NULL DEFAULT true
+    offered          boolean NOT NULL DEFAULT true,
+    max_pictures_mb  integer NOT NULL DEFAULT 2000 CHECK (max_pictures_mb > 0)
 );
 COMMENT ON COLUMN mall.plan.rank IS 'whose shops come back first after a loss: the lowest';
 

@@ -5,7 +5,7 @@
 CREATE TABLE mall.orders (
     shop_id          uuid NOT NULL REFERENCES mall.shop,
     order_id         uuid NOT NULL,
-    number           text NOT NULL,
+    number           text COLLATE "C" NOT NULL,
     status           text NOT NULL CHECK (status IN ('pending_payment', 'paid', 'partly_shipped', 'shipped', 'received', 'closed', 'cancelled')),
     refund_status    text NOT NULL DEFAULT 'none' CHECK (refund_status IN ('none', 'partly_refunded', 'refunded')),
     customer_id      uuid,
@@ -26,6 +26,7 @@ CREATE TABLE mall.orders (
     merchant_note    text NOT NULL DEFAULT '',
     source           text NOT NULL CHECK (source IN ('web', 'api', 'import', 'intake')),
     external_code    text,
+    placed_from      bytea CHECK (octet_length(placed_from) = 32),
     placed_at        timestamptz NOT NULL,
     pay_by           timestamptz NOT NULL,
     paid_at          timestamptz,
@@ -45,12 +46,15 @@ CREATE TABLE mall.orders (
 );
 CREATE INDEX orders_owner ON mall.orders (shop_id, owner_id, placed_at DESC);
 CREATE INDEX orders_customer ON mall.orders (shop_id, customer_id, placed_at DESC) WHERE customer_id IS NOT NULL;
+CREATE INDEX orders_phone ON mall.orders (shop_id, buyer_phone) WHERE buyer_phone <> '';
 CREATE INDEX orders_placed ON mall.orders (shop_id, placed_at DESC, order_id);
 CREATE INDEX orders_status ON mall.orders (shop_id, status, placed_at DESC);
 CREATE INDEX orders_to_expire ON mall.orders (pay_by) WHERE status = 'pending_payment';
 CREATE INDEX orders_to_receive ON mall.orders (shipped_at) WHERE status = 'shipped';
 CREATE INDEX orders_to_close ON mall.orders (received_at) WHERE status = 'received';
 CREATE UNIQUE INDEX orders_external_code ON mall.orders (shop_id, external_code) WHERE external_code IS NOT NULL;
+CREATE INDEX orders_unpaid_from ON mall.orders (shop_id, placed_from) WHERE status = 'pending_payment' AND placed_from IS NOT NULL;
+COMMENT ON COLUMN mall.orders.placed_from IS 'a hash of the shop and the network address: how many that are not paid came from there';
 COMMENT ON COLUMN mall.orders.owner_id IS 'customer_id of a member, visitor_id of a guest: who may look at it';
 COMMENT ON COLUMN mall.orders.breakdown IS 'how total_fen came about, as it was shown (rules.pricing.Breakdown)';
 

@@ -39,6 +39,7 @@ CREATE POLICY waiting_stays ON mall.webhook_delivery AS RESTRICTIVE FOR DELETE T
 
 REVOKE SELECT ON mall.webhook, mall.api_key, mall.visitor, mall.customer, mall.reset_code, mall.payment_callback, mall.exception_deed FROM mall_platform;
 GRANT SELECT (shop_id, customer_id, name, created_at) ON mall.customer TO mall_platform;
+GRANT SELECT (shop_id, webhook_id, failing_since) ON mall.webhook TO mall_platform;
 
 -- Everybody may look up a shop by its address; a shop renames itself and no other.
 GRANT UPDATE (name) ON mall.directory TO mall_app;
@@ -66,5 +67,5 @@ INSERT INTO mall.industry (code, name_zh, name_en, margin_bp) VALUES
     ('apparel', '服饰鞋包', 'Apparel', 3500), ('food', '食品生鲜', 'Food', 2500), ('beauty', '美妆个护', 'Beauty', 4500),
     ('home', '家居日用', 'Home', 3000), ('electronics', '数码家电', 'Electronics', 1200), ('mother_baby', '母婴', 'Mother and baby', 2800),
     ('books', '图书文创', 'Books and gifts', 2600), ('services', '本地生活', 'Local services', 4000), ('other', '其他', 'Other', 3000);
-INSERT INTO mall.plan (code, name_zh, name_en, month_fen, max_products, max_staff, rank) VALUES
-    ('basic', '基础版', 'Basic', 29900, 2000, 5, 300), ('pro', '专业版', 'Pro', 89900, 20000, 20, 200), ('flagship', '旗舰版', 'Flagship', 299900, 200000, 200, 100);
+INSERT INTO mall.plan (code, name_zh, name_en, month_fen, max_products, max_staff, rank, max_pictures_mb) VALUES
+    ('basic', '基础版', 'Basic', 29900, 2000, 5, 300, 2000), ('pro', '专业版', 'Pro', 89900, 20000, 20, 200, 20000), ('flagship', '旗舰版', 'Flagship', 299900, 200000, 200, 100, 200000);

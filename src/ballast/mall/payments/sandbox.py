@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-import httpx
 import msgspec
 
 from ballast.mall.payments import signing
+from ballast.mall.payments.post import Failed, Post
 from ballast.mall.payments.provider import Forged, Notice, Opened, ProviderAway, ProviderRefused
 from ballast.mall.settings import Settings
 
@@ -35,11 +36,12 @@ class Sandbox:
     def __init__(self, settings: Settings) -> None:
         self._secret = settings.secret
         self._callback = f"{settings.base_url.rstrip('/')}/pay/callback/{self.name}"
-        self._client = httpx.AsyncClient(base_url=settings.sandbox_url, timeout=_TIMEOUT_S)
+        self._provider = settings.sandbox_url.rstrip("/")
+        self._post = Post(_TIMEOUT_S)
 
     async def close(self) -> None:
         """Close its connections."""
-        await self._client.aclose()
+        await self._post.close()
 
     async def create(
         self, shop_id: UUID, payment_id: UUID, *, amount_fen: int, title: str, expires_at: datetime, return_url: str
@@ -79,18 +81,15 @@ class Sandbox:
 
     async def _ask(self, path: str, shop_id: UUID, asked: Mapping[str, object]) -> dict[str, Any]:
         body = msgspec.json.encode(asked)
-        signature = signing.sign(
-            signing.key_of(self._secret, shop_id), body, int(datetime.now().astimezone().timestamp())
-        )
+        signature = signing.sign(signing.key_of(self._secret, shop_id), body, int(time.time()))
         try:
-            answer = await self._client.post(
-                path, content=body, headers={signing.HEADER: signature, "content-type": "application/json"}
-            )
-        except httpx.HTTPError as error:
-            raise ProviderAway(f"the sandbox provider cannot be reached: {error}", "Try again later.") from error
-        if answer.status_code >= 500:
-            raise ProviderAway(f"the sandbox provider answered {answer.status_code}", "Try again later.")
-        if answer.status_code >= 400:
-            raise ProviderRefused("payment.refused", f"The provider says no: {answer.text[:200]}", "Try another way.")
-        found: dict[str, Any] = answer.json()
+            status, answer = await self._post.send(f"{self._provider}{path}", body, {signing.HEADER: signature})
+        except Failed as error:
+            raise ProviderAway(f"the sandbox provider cannot be reached: {error!r}", "Try again later.") from error
+        if status >= 500:
+            raise ProviderAway(f"the sandbox provider answered {status}", "Try again later.")
+        if status >= 400:
+            said = answer.decode(errors="replace")[:200]
+            raise ProviderRefused("payment.refused", f"The provider says no: {said}", "Try another way.")
+        found: dict[str, Any] = msgspec.json.decode(answer)
         return found

@@ -10,11 +10,11 @@ import time
 from typing import Any
 from uuid import UUID
 
-import httpx
 import msgspec
 
 from ballast.mall.ids import new_id
 from ballast.mall.payments import signing
+from ballast.mall.payments.post import Failed, Post
 from ballast.mall.sandbox.ledger import Ledger
 
 _log = logging.getLogger(__name__)
@@ -61,24 +61,27 @@ class Delivery:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        async with httpx.AsyncClient(timeout=5.0) as client:
+        post = Post(5.0)
+        try:
             while True:
                 due = self._ledger.due(time.time())
-                await asyncio.gather(*(self._send(client, one) for one in due))
+                await asyncio.gather(*(self._send(post, one) for one in due))
                 if not due:
                     # What is due at once need not wait for the next look.
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._told.wait(), 0.05)
                 self._told.clear()
+        finally:
+            await post.close()
 
-    async def _send(self, client: httpx.AsyncClient, one: dict[str, Any]) -> None:
+    async def _send(self, post: Post, one: dict[str, Any]) -> None:
         body = one["body"].encode()
         key = signing.key_of(self._secret, UUID(one["merchant"]))
-        headers = {signing.HEADER: signing.sign(key, body, int(time.time())), "content-type": "application/json"}
         try:
-            heard = (await client.post(one["url"], content=body, headers=headers)).is_success
-        except httpx.HTTPError as error:
-            _log.info("callback %s was not heard: %s", one["callback_id"], error)
+            status, _ = await post.send(one["url"], body, {signing.HEADER: signing.sign(key, body, int(time.time()))})
+            heard = 200 <= status < 300
+        except Failed as error:
+            _log.info("callback %s was not heard: %r", one["callback_id"], error)
             heard = False
         wait = min(self.behaviour.retry_s * 2 ** one["attempts"], _LONGEST_WAIT_S)
         self._ledger.run(

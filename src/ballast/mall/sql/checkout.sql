@@ -5,7 +5,7 @@ SELECT request_hash, answer::text AS answer FROM mall.idempotency WHERE scope = 
 -- name: offer
 -- What is asked for, as it is offered now (a row of `goods` for each SKU that the shop has), and what the shop promises, to whom.
 -- With a `key` it is the first statement of a write, too: `claimed` says whether the key is ours, or was used before.
--- `taken`: which of the order numbers are somebody's already.
+-- `taken`: which of the order numbers are somebody's already. `unpaid_…`: orders that wait for payment, counted up to the limits.
 WITH claimed AS (
     INSERT INTO mall.idempotency (shop_id, scope, key, request_hash, answer, created_at)
     SELECT mall.current_shop(), :scope ::text, :key ::text, :request_hash ::bytea, :answer ::jsonb, :now ::timestamptz WHERE :key ::text IS NOT NULL
@@ -37,7 +37,11 @@ SELECT EXISTS (SELECT FROM claimed) AS claimed, h.pay_within_s, h.points_per_yua
         'starts_at', c.starts_at, 'ends_at', c.ends_at)
      FROM mall.coupon_claim m JOIN mall.coupon c USING (shop_id, coupon_id)
      WHERE m.shop_id = h.shop_id AND m.claim_id = :claim_id ::uuid)::text AS coupon,
-    ARRAY(SELECT o.number FROM mall.orders o WHERE o.shop_id = h.shop_id AND o.number = ANY(:numbers ::text[])) AS taken
+    ARRAY(SELECT o.number FROM mall.orders o WHERE o.shop_id = h.shop_id AND o.number = ANY(:numbers ::text[])) AS taken,
+    (SELECT count(*) FROM (SELECT FROM mall.orders o WHERE o.shop_id = h.shop_id AND o.owner_id = :owner_id ::uuid AND o.status = 'pending_payment'
+        LIMIT :most_of_owner ::integer) AS unpaid) AS unpaid_of_owner,
+    (SELECT count(*) FROM (SELECT FROM mall.orders o WHERE o.shop_id = h.shop_id AND o.placed_from = :placed_from ::bytea AND o.status = 'pending_payment'
+        LIMIT :most_from_there ::integer) AS unpaid) AS unpaid_from_there
 FROM mall.shop h;
 
 -- name: one_at_a_time
@@ -78,9 +82,9 @@ RETURNING c.coupon_id;
 -- Stock as in stock.sql (`change`): rows locked in the order of their SKUs; fewer SKUs returned than asked, someone was short.
 WITH placed AS (
     INSERT INTO mall.orders (shop_id, order_id, number, status, customer_id, owner_id, buyer_name, buyer_phone, delivery, address,
-        items_fen, discount_fen, shipping_fen, total_fen, breakdown, coupon_claim_id, note, source, placed_at, pay_by)
+        items_fen, discount_fen, shipping_fen, total_fen, breakdown, coupon_claim_id, note, source, placed_from, placed_at, pay_by)
     VALUES (mall.current_shop(), :order_id, :number, 'pending_payment', :customer_id, :owner_id, :buyer_name, :buyer_phone, :delivery, :address ::jsonb,
-        :items_fen, :discount_fen, :shipping_fen, :total_fen, :breakdown ::jsonb, :claim_id, :note, :source, :now, :pay_by)
+        :items_fen, :discount_fen, :shipping_fen, :total_fen, :breakdown ::jsonb, :claim_id, :note, :source, :placed_from, :now, :pay_by)
 ), lines AS (
     INSERT INTO mall.order_line (shop_id, order_id, line, product_id, sku_id, title, title_en, options, picture, list_fen, price_fen,
         quantity, discount_fen, total_fen, limited_price_id)

@@ -1,4 +1,25 @@
--- What a shop's people look for among its orders. The conditions of `page`, `counts` and `export` are the same, and must be.
+-- What a shop's people look for among its orders. The conditions of `page`, `counts`, `counts_among` and `export` are the same, and must be.
+
+-- name: found
+-- What a text finds (`ids` of the others): a whole phone number and the beginning of a number among all orders, by their indexes; parts
+-- of names and titles, which no index finds, among the newest `newest` of these days (in whatever state: all are counted). `partly`:
+-- there are older ones.
+WITH newest AS MATERIALIZED (
+    SELECT o.order_id, o.buyer_name FROM mall.orders o
+    WHERE (:delivery ::text IS NULL OR o.delivery = :delivery ::text)
+      AND (:since ::timestamptz IS NULL OR o.placed_at >= :since ::timestamptz)
+      AND (:until ::timestamptz IS NULL OR o.placed_at < :until ::timestamptz)
+      AND (:customer_id ::uuid IS NULL OR o.customer_id = :customer_id ::uuid)
+    ORDER BY o.placed_at DESC, o.order_id DESC LIMIT :newest ::integer
+)
+SELECT (SELECT count(*) FROM newest) >= :newest ::integer AS partly, ARRAY(
+    SELECT n.order_id FROM newest n
+    WHERE strpos(lower(n.buyer_name), :text ::text) > 0
+       OR EXISTS (SELECT FROM mall.order_line l WHERE l.shop_id = mall.current_shop() AND l.order_id = n.order_id
+                  AND (strpos(lower(l.title), :text ::text) > 0 OR strpos(lower(l.title_en), :text ::text) > 0))
+    UNION SELECT o.order_id FROM mall.orders o WHERE o.buyer_phone = :text ::text AND o.buyer_phone <> ''
+    UNION SELECT o.order_id FROM mall.orders o WHERE o.number >= :digits ::text AND o.number < :digits ::text || ':' AND starts_with(o.number, :digits ::text)
+) AS ids;
 
 -- name: page
 -- Orders that are looked for, newest first; before_at and before_id are the last one of the page before.
@@ -12,9 +33,7 @@ WHERE (:statuses ::text[] IS NULL OR o.status = ANY(:statuses ::text[]))
   AND (:since ::timestamptz IS NULL OR o.placed_at >= :since ::timestamptz)
   AND (:until ::timestamptz IS NULL OR o.placed_at < :until ::timestamptz)
   AND (:customer_id ::uuid IS NULL OR o.customer_id = :customer_id ::uuid)
-  AND (:text ::text IS NULL OR starts_with(o.number, :digits ::text) OR o.buyer_phone = :text ::text OR strpos(lower(o.buyer_name), :text ::text) > 0
-       OR EXISTS (SELECT FROM mall.order_line l WHERE l.shop_id = o.shop_id AND l.order_id = o.order_id
-                  AND (strpos(lower(l.title), :text ::text) > 0 OR strpos(lower(l.title_en), :text ::text) > 0)))
+  AND (:ids ::uuid[] IS NULL OR o.order_id = ANY(:ids ::uuid[]))
   AND (:before_at ::timestamptz IS NULL OR (o.placed_at, o.order_id) < (:before_at ::timestamptz, :before_id ::uuid))
 ORDER BY o.placed_at DESC, o.order_id DESC LIMIT :most ::integer;
 
@@ -27,11 +46,18 @@ SELECT s.status, (SELECT count(*) FROM (
       AND (:since ::timestamptz IS NULL OR o.placed_at >= :since ::timestamptz)
       AND (:until ::timestamptz IS NULL OR o.placed_at < :until ::timestamptz)
       AND (:customer_id ::uuid IS NULL OR o.customer_id = :customer_id ::uuid)
-      AND (:text ::text IS NULL OR starts_with(o.number, :digits ::text) OR o.buyer_phone = :text ::text OR strpos(lower(o.buyer_name), :text ::text) > 0
-           OR EXISTS (SELECT FROM mall.order_line l WHERE l.shop_id = o.shop_id AND l.order_id = o.order_id
-                      AND (strpos(lower(l.title), :text ::text) > 0 OR strpos(lower(l.title_en), :text ::text) > 0)))
     LIMIT :most ::integer) AS capped) AS orders
 FROM unnest(:each ::text[]) AS s (status);
+
+-- name: counts_among
+-- The same of those that a text found.
+SELECT o.status, count(*) AS orders FROM mall.orders o
+WHERE o.order_id = ANY(:ids ::uuid[])
+  AND (:delivery ::text IS NULL OR o.delivery = :delivery ::text)
+  AND (:since ::timestamptz IS NULL OR o.placed_at >= :since ::timestamptz)
+  AND (:until ::timestamptz IS NULL OR o.placed_at < :until ::timestamptz)
+  AND (:customer_id ::uuid IS NULL OR o.customer_id = :customer_id ::uuid)
+GROUP BY o.status;
 
 -- name: export
 -- They and their lines, a row a line, in the order of the list; read by a cursor on the server.
@@ -49,7 +75,5 @@ WHERE (:statuses ::text[] IS NULL OR o.status = ANY(:statuses ::text[]))
   AND (:since ::timestamptz IS NULL OR o.placed_at >= :since ::timestamptz)
   AND (:until ::timestamptz IS NULL OR o.placed_at < :until ::timestamptz)
   AND (:customer_id ::uuid IS NULL OR o.customer_id = :customer_id ::uuid)
-  AND (:text ::text IS NULL OR starts_with(o.number, :digits ::text) OR o.buyer_phone = :text ::text OR strpos(lower(o.buyer_name), :text ::text) > 0
-       OR EXISTS (SELECT FROM mall.order_line f WHERE f.shop_id = o.shop_id AND f.order_id = o.order_id
-                  AND (strpos(lower(f.title), :text ::text) > 0 OR strpos(lower(f.title_en), :text ::text) > 0)))
+  AND (:ids ::uuid[] IS NULL OR o.order_id = ANY(:ids ::uuid[]))
 ORDER BY o.placed_at DESC, o.order_id DESC, l.line;

@@ -4,6 +4,11 @@ INSERT INTO mall.picture (shop_id, picture, media_type, width, height, size_byte
 VALUES (mall.current_shop(), :picture, :media_type, :width, :height, :size_bytes)
 ON CONFLICT DO NOTHING;
 
+-- name: room
+-- Bytes of the shop's pictures, and how many MB its plan allows.
+SELECT (SELECT COALESCE(sum(p.size_bytes), 0)::bigint FROM mall.picture p) AS used, n.max_pictures_mb AS most_mb
+FROM mall.directory d JOIN mall.plan n ON n.code = d.plan WHERE d.shop_id = mall.current_shop();
+
 -- name: known
 -- Which of these pictures the shop has.
 SELECT picture FROM mall.picture WHERE picture = ANY(:pictures ::text[]);

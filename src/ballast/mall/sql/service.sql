@@ -1,13 +1,14 @@
 -- name: plans
-SELECT p.code, p.name_zh, p.name_en, p.month_fen, p.max_products, p.max_staff, p.rank, p.offered,
+SELECT p.code, p.name_zh, p.name_en, p.month_fen, p.max_products, p.max_staff, p.rank, p.offered, p.max_pictures_mb,
     (SELECT count(*) FROM mall.directory d WHERE d.plan = p.code) AS shops
 FROM mall.plan p ORDER BY p.rank, p.code;
 
 -- name: set_plan!
-INSERT INTO mall.plan (code, name_zh, name_en, month_fen, max_products, max_staff, rank, offered)
-VALUES (:code, :name_zh, :name_en, :month_fen, :max_products, :max_staff, :rank, :offered)
+INSERT INTO mall.plan (code, name_zh, name_en, month_fen, max_products, max_staff, rank, offered, max_pictures_mb)
+VALUES (:code, :name_zh, :name_en, :month_fen, :max_products, :max_staff, :rank, :offered, :max_pictures_mb)
 ON CONFLICT (code) DO UPDATE SET name_zh = excluded.name_zh, name_en = excluded.name_en, month_fen = excluded.month_fen,
-    max_products = excluded.max_products, max_staff = excluded.max_staff, rank = excluded.rank, offered = excluded.offered;
+    max_products = excluded.max_products, max_staff = excluded.max_staff, rank = excluded.rank, offered = excluded.offered,
+    max_pictures_mb = excluded.max_pictures_mb;
 
 -- name: industries
 SELECT i.code, i.name_zh, i.name_en, i.margin_bp, (SELECT count(*) FROM mall.directory d WHERE d.industry = i.code) AS shops

@@ -30,6 +30,12 @@ WHERE d.shop_id = :shop_id;
 -- name: role_of
 SELECT role FROM mall.staff WHERE shop_id = :shop_id AND account_id = :account_id AND removed_at IS NULL;
 
+-- name: reach
+-- Whether an account of the staff is used beyond this shop: in another one, or as an operator's.
+SELECT a.operator OR EXISTS (SELECT FROM mall.staff o WHERE o.account_id = s.account_id AND o.shop_id <> s.shop_id AND o.removed_at IS NULL) AS elsewhere
+FROM mall.staff s JOIN mall.account a USING (account_id)
+WHERE s.shop_id = :shop_id AND s.account_id = :account_id AND s.removed_at IS NULL;
+
 -- name: join!
 -- Who was removed and comes back gets the line it had.
 INSERT INTO mall.staff (shop_id, account_id, role, created_at) VALUES (:shop_id, :account_id, :role, :now)

@@ -61,15 +61,17 @@ VALUES (mall.current_shop(), :delivery_id, :webhook_id, :event_id, 'waiting', :n
 ON CONFLICT (shop_id, webhook_id, event_id) DO NOTHING;
 
 -- name: due
--- (as the platform's role) What is to be sent now, of each webhook a few at most: one that is slow keeps no other waiting.
-SELECT d.shop_id, d.delivery_id
+-- (as the platform's role) What is to be sent now, of each webhook a few at most, and every shop's first before any shop's second:
+-- whoever is slow keeps nobody else waiting.
+SELECT d.shop_id, d.delivery_id, h.failing_since IS NOT NULL AS failing
 FROM (SELECT DISTINCT shop_id, webhook_id FROM mall.webhook_delivery WHERE status = 'waiting' AND next_at <= :now) w
+JOIN mall.webhook h USING (shop_id, webhook_id)
 CROSS JOIN LATERAL (
     SELECT m.shop_id, m.delivery_id, m.next_at FROM mall.webhook_delivery m
     WHERE m.shop_id = w.shop_id AND m.webhook_id = w.webhook_id AND m.status = 'waiting' AND m.next_at <= :now
     ORDER BY m.next_at LIMIT :each
 ) d
-ORDER BY d.next_at LIMIT :most;
+ORDER BY row_number() OVER (PARTITION BY d.shop_id ORDER BY d.next_at), d.next_at LIMIT :most;
 
 -- name: claim
 -- One of them is ours until `leased_until`; who is killed meanwhile leaves it to the next. No row: somebody else has it.

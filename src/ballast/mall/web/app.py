@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
-from litestar import Litestar, MediaType, Request, Response, get
+from litestar import Litestar, Request, Response
 from litestar.config.csrf import CSRFConfig
 from litestar.datastructures import Cookie, State
 from litestar.di import NamedDependency, Provide
@@ -30,6 +30,7 @@ from ballast.mall.web import (
     bodies,
     guard,
     heads,
+    health,
     hosts,
     merchant,
     payments,
@@ -84,7 +85,7 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
 
     app = Litestar(
         route_handlers=[
-            health,
+            *health.HANDLERS,
             # A name that no file can have (with a NUL) makes pathlib raise ValueError.
             create_static_files_router("/static", [assets.folder()], exception_handlers={ValueError: _missing}),
             *(handlers if handlers is not None else faces()),
@@ -112,7 +113,7 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
         ),
         request_max_body_size=bodies.MOST,
         middleware=[bodies.Bodies()],
-        before_send=[_with_headers],
+        before_send=[_with_headers, *([_by_https_only] if settings.secure_cookies else [])],
         exception_handlers={
             Busy: _busy,
             Recovering: _coming_back,
@@ -149,14 +150,6 @@ def faces() -> list[ControllerRouterHandler]:
     ]
 
 
-@get("/healthz", media_type=MediaType.TEXT, opt={"exclude_from_csrf": True})
-async def health(db: NamedDependency[Database]) -> str:
-    """200 where this process reaches its database; a load balancer asks."""
-    async with db.directory() as connection:
-        await connection.execute("SELECT 1")
-    return "ok"
-
-
 def _db(state: State) -> Database:
     database: Database = state.db
     return database
@@ -185,6 +178,11 @@ async def _with_headers(message: Message, scope: Scope) -> None:
             kept = Cookie(key=LANGUAGE_COOKIE, value=language, path="/", max_age=365 * 86400, samesite="lax")
             headers.append((b"set-cookie", kept.to_header(header="").encode()))
     message["headers"] = headers
+
+
+async def _by_https_only(message: Message, _: Scope) -> None:
+    if message["type"] == "http.response.start":
+        message["headers"] = [*message["headers"], (b"strict-transport-security", b"max-age=31536000")]
 
 
 def _busy(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from litestar import Litestar
 from litestar.datastructures import Cookie
@@ -28,11 +30,13 @@ from ballast.mall.web.store.visit import COOKIE, KNOWN_FOR_S, known_entry
 from ballast.mall.web.texts import LANGUAGE_COOKIE, Language, prefers
 
 MOST_PAGES = 4_000
-"""Kept by one process; a page has about 10 kB."""
+"""Kept by one process, those that were asked for last; a page has about 14 kB."""
 _LONGEST_QUERY = 200
 _CSRF_COOKIE = "csrftoken"
 _PAGES = re.compile(r"/s/([a-z0-9-]{1,40})/(?:|products/?|products/[0-9a-f-]{36}|categories|p/[a-z0-9-]{1,60})")
 _TOKEN = re.compile(r"[0-9a-f]{128}")
+# What these pages read of a query; all else, such as where a link was shared, makes no other page.
+_READ = frozenset({"lang", "q", "category", "after"})
 # What a page may depend on; the rest of what the browser says stays out of it.
 _PASSED = frozenset({b"host", b"user-agent", b"accept", b"accept-language", b"x-forwarded-for"})
 
@@ -78,7 +82,7 @@ class SharedPages:
             shown: told of each page that is given out without being made.
         """
         self._app, self._mall, self._secret, self._shown = app, mall, secret, shown
-        self._pages: dict[_Key, _Page | asyncio.Future[_Page]] = {}
+        self._pages: OrderedDict[_Key, _Page | asyncio.Future[_Page]] = OrderedDict()
         # A token as good as any, which nobody is given: so that forms stand in the page, and no cookie is set.
         self._place = generate_csrf_token(secret)
         form = Cookie(_CSRF_COOKIE, value="-value-", path="/", httponly=True, secure=secure_cookies, samesite="lax")
@@ -86,8 +90,11 @@ class SharedPages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The page that is there, or the application."""
-        asked = scope["type"] == ScopeType.HTTP and scope.get("method") == "GET"
-        if not asked or len(scope["query_string"]) > _LONGEST_QUERY:
+        if (
+            scope["type"] != ScopeType.HTTP
+            or scope.get("method") != "GET"
+            or len(scope["query_string"]) > _LONGEST_QUERY
+        ):
             return await self._app(scope, receive, send)
         path = _PAGES.fullmatch(scope["path"])
         if path is None:
@@ -96,7 +103,8 @@ class SharedPages:
         if COOKIE in cookies or guard.COOKIE in cookies:
             return await self._app(scope, receive, send)
         chosen = prefers(cookies.get(LANGUAGE_COOKIE))
-        key = (host, scope["path"], scope["query_string"], chosen, prefers(None, languages))
+        query = _read(scope["query_string"])
+        key = (host, scope["path"], query, chosen, prefers(None, languages))
         token, cookie = cookies.get(_CSRF_COOKIE, ""), None
         if not _TOKEN.fullmatch(token):
             token = generate_csrf_token(self._secret)
@@ -106,17 +114,22 @@ class SharedPages:
             page = await asyncio.shield(page)
         entry = known_entry(self._mall.state.db, path[1])
         if page is None or page.until <= time.monotonic() or entry is None or entry.status in ("suspended", "closed"):
-            page = await self._make(key, scope, cookies.get(LANGUAGE_COOKIE, ""))
-        elif self._shown is not None:
-            self._shown(scope, entry)
+            asked: Any = {**scope, "query_string": query}
+            page = await self._make(key, asked, cookies.get(LANGUAGE_COOKIE, ""))
+        else:
+            if key in self._pages:
+                self._pages.move_to_end(key)
+            if self._shown is not None:
+                self._shown(scope, entry)
         await page.give(send, token.encode(), cookie)
         return None
 
     async def _make(self, key: _Key, scope: Scope, language: str) -> _Page:
-        if len(self._pages) >= MOST_PAGES:
-            self._pages.clear()
         making: asyncio.Future[_Page] = asyncio.get_running_loop().create_future()
         self._pages[key] = making
+        self._pages.move_to_end(key)
+        while len(self._pages) > MOST_PAGES:
+            self._pages.popitem(last=False)
         try:
             page = await self._ask(scope, language)
         except BaseException as error:
@@ -152,6 +165,14 @@ class SharedPages:
 
         await self._app(of_nobody, receive, hold)
         return _Page(status, headers, bytes(body), self._place.encode())
+
+
+def _read(query: bytes) -> bytes:
+    """What of a query these pages read."""
+    if not query:
+        return query
+    said = parse_qsl(query.decode("utf-8", "surrogateescape"), errors="surrogateescape")
+    return urlencode([one for one in said if one[0] in _READ], errors="surrogateescape").encode("ascii")
 
 
 def _said(headers: Any) -> tuple[bytes, dict[str, str], str]:

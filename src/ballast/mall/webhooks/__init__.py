@@ -7,6 +7,6 @@ it; `sending` tells them, at least once and again for a day; `reach` keeps reque
 
 from __future__ import annotations
 
-from ballast.mall.webhooks.sending import deliver, subscribe
+from ballast.mall.webhooks.sending import Sender, subscribe
 
-__all__ = ["deliver", "subscribe"]
+__all__ = ["Sender", "subscribe"]

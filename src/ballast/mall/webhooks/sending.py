@@ -1,6 +1,7 @@
 """Telling a shop's webhooks: written down when an event is handed out, sent by a job, at least once, with one id.
 
 An attempt has three steps: the message is claimed for `LEASE` (a transaction), sent (none), and what came of it noted (another).
+None waits for its place in line once it is claimed, so that the lease is that attempt's alone.
 Whoever is killed between them has it sent again after the lease, under the same `webhook-id`: receivers keep what they have done
 by that id. Messages of one webhook may overtake each other.
 """
@@ -11,7 +12,7 @@ import asyncio
 import logging
 import random
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import httpx
@@ -27,14 +28,18 @@ from ballast.mall.outbox import OutEvent
 from ballast.mall.queries import load
 from ballast.mall.safe import Safe
 from ballast.mall.webhooks import schedule, signature
-from ballast.mall.webhooks.reach import Answer, NotReached, client, post
+from ballast.mall.webhooks.reach import TIMEOUT_S, Answer, NotReached, client, post
 
 _log = logging.getLogger(__name__)
 _SQL = load("webhooks")
 
 LEASE = timedelta(seconds=60)
 """Longer than an attempt can take."""
-MOST, OF_EACH, AT_ONCE = 500, 25, 64
+MOST, OF_EACH = 500, 25
+AT_ONCE, OF_SHOP, OF_FAILING = 64, 8, 16
+"""Places: of all, of one shop, of all webhooks whose last message was not heard."""
+BEGIN_S = 2.0
+"""What has no place by then is looked for anew: something else may have become due meanwhile."""
 GONE = 410
 """The receiver wants no more, says the standard."""
 
@@ -81,29 +86,85 @@ async def subscribe(connection: Connection, event: OutEvent) -> None:
         )
 
 
-async def deliver(db: Database, now: datetime, safe: Safe, *, private: bool = False, most: int = MOST) -> int:
-    """Send what is due, many at a time. Returns how many were heard.
+class Due(msgspec.Struct, frozen=True):
+    """One that waits and whose time has come."""
+
+    shop_id: UUID
+    delivery_id: UUID
+    failing: bool
+    """Its webhook did not hear the last one."""
+
+
+class Sender:
+    """Sends what is due, many at a time, and never waits for the slow: a shop has `OF_SHOP` places, those whose last message was
+    not heard share `OF_FAILING`, so that receivers that keep us waiting wait for each other. An async context manager: left, what
+    is under way has `reach.TIMEOUT_S` to end.
 
     Args:
         safe: `signature.safe`, where the secrets are sealed.
         private: see `reach.post`.
     """
-    async with db.platform() as connection:
-        due = await (await connection.execute(_SQL.due, {"now": now, "each": OF_EACH, "most": most})).fetchall()
-    if not due:
-        return 0
-    free = asyncio.Semaphore(AT_ONCE)
-    async with client() as browser:
 
-        async def one(shop_id: UUID, delivery_id: UUID) -> bool:
-            async with free:
-                try:
-                    return await _attempt(db, browser, shop_id, delivery_id, now, safe, private)
-                except (BallastError, psycopg.Error) as error:
-                    _log.warning("webhook message %s: %s", delivery_id, error)
-                    return False
+    def __init__(self, db: Database, safe: Safe, *, private: bool = False) -> None:
+        self._db, self._safe, self._private = db, safe, private
+        self._browser = client()
+        self.heard = 0
+        """How many messages were."""
+        self._under_way: dict[asyncio.Task[None], Due] = {}
 
-        return sum(await asyncio.gather(*(one(row["shop_id"], row["delivery_id"]) for row in due)))
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def ended(self) -> bool:
+        """Whether nothing is under way any more; waits for it, as long as an answer may take."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=TIMEOUT_S)
+        return not self._under_way
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.ended()
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await self._browser.aclose()
+
+    async def begin_due(self, now: datetime, *, most: int = MOST, within_s: float = BEGIN_S) -> int:
+        """Begin to send what is due at `now` and has a place, or gets one within that time. Returns how many were begun."""
+        values = {"now": now, "each": OF_EACH, "most": most}
+        async with self._db.platform() as connection:
+            rows = await (await connection.execute(_SQL.due, values)).fetchall()
+        left, begun = [msgspec.convert(row, Due) for row in rows], 0
+        until = asyncio.get_running_loop().time() + within_s
+        while True:
+            waiting = [one for one in left if not self._began(one, now)]
+            begun += len(left) - len(waiting)
+            left, wait_s = waiting, until - asyncio.get_running_loop().time()
+            if not left or wait_s <= 0:
+                return begun
+            await asyncio.wait(self._under_way, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+
+    def _began(self, one: Due, now: datetime) -> bool:
+        there = self._under_way.values()
+        if any(other.delivery_id == one.delivery_id for other in there):
+            return True
+        if len(there) >= AT_ONCE or sum(other.shop_id == one.shop_id for other in there) >= OF_SHOP:
+            return False
+        if one.failing and sum(other.failing for other in there) >= OF_FAILING:
+            return False
+        task = asyncio.create_task(self._send(one, now))
+        self._under_way[task] = one
+        task.add_done_callback(self._under_way.pop)
+        return True
+
+    async def _send(self, one: Due, now: datetime) -> None:
+        try:
+            heard = await _attempt(
+                self._db, self._browser, one.shop_id, one.delivery_id, now, self._safe, self._private
+            )
+        except (BallastError, psycopg.Error) as error:
+            _log.warning("webhook message %s: %s", one.delivery_id, error)
+        else:
+            self.heard += heard
 
 
 async def _attempt(

@@ -9,10 +9,11 @@ from litestar import Request, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
-from ballast.mall import cart, checkout, exceptions
+from ballast.mall import attempts, cart, checkout, exceptions
 from ballast.mall.checkout import Address, Quote, Wanted
 from ballast.mall.db import Database
 from ballast.mall.order_life import Unknown
+from ballast.mall.settings import Settings
 from ballast.mall.web.api.calls import VISITOR, Key, ShopCall, shopper
 from ballast.mall.web.api.shapes import (
     AddressInfo,
@@ -28,6 +29,7 @@ from ballast.mall.web.api.shapes import (
     WantedLine,
     shaped,
 )
+from ballast.mall.web.guard import address_of
 
 
 @get("/cart", security=VISITOR)
@@ -84,6 +86,7 @@ async def create_order(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
     db: NamedDependency[Database],
+    settings: NamedDependency[Settings],
     data: JSONBody[OrderRequest],
     key: Key,
 ) -> PlacedInfo:
@@ -102,6 +105,7 @@ async def create_order(
                 shown_fen=data.agreed_fen,
                 now=call.now,
                 source="api",
+                room=attempts.room_of(settings, call.entry.shop_id, address_of(request)),
             )
     except Unknown as error:  # sent again, and the shop has to decide about the order first
         raise exceptions.Excepted(error.order_id) from None

@@ -19,8 +19,7 @@ from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.types import ControllerRouterHandler, Method
 
 import ballast
-from ballast.mall.rules.pictures import FORMATS
-from ballast.mall.web.api import examples, own_shapes, problems, shapes
+from ballast.mall.web.api import examples, own_pictures, own_shapes, problems, shapes
 from ballast.mall.web.api.problems import MEDIA_TYPE
 from ballast.mall.web.render import page
 
@@ -48,7 +47,7 @@ _PROBLEMS = {
     "410": "The shop is closed.",
     "412": "It was changed since it was read.",
     "413": "The body is too large.",
-    "415": "The body is not JSON.",
+    "415": "The body is not of a type that is taken here: JSON, or where it says so a picture.",
     "422": "It can be read, but not meant.",
     "428": "If-Match is needed.",
     "429": "Too many requests; Retry-After says when again.",
@@ -106,7 +105,7 @@ def built() -> dict[str, Any]:
     # A picture is sent as it is, which no handler's signature says.
     found["paths"][_PICTURES]["post"]["requestBody"] = {
         "required": True,
-        "content": {f"image/{one.lower()}": {"schema": {"type": "string", "format": "binary"}} for one in FORMATS},
+        "content": {one: {"schema": {"type": "string", "format": "binary"}} for one in own_pictures.TAKES},
     }
     for methods in found["paths"].values():
         for method, operation in methods.items():

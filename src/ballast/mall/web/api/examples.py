@@ -60,19 +60,22 @@ def _shoppers() -> list[object]:
     refund = said.RefundInfo(
         _REFUND, _ORDER, RefundState.REQUESTED, False, (back,), 0, 10800, "买多了", "", "", "", _LATER, None, None
     )
-    order = (
-        _ORDER,
-        "20261127-4831-5527",
-        Status.PAID,
-        RefundStatus.NONE,
-        "林小雨",
-        "13800000000",
-        "ship",
-        10800,
-        10800,
-        0,
-    )
-    listed = said.OrderItem(*order, _AT, _LATER, (line,))
+    order: dict[str, Any] = {
+        "order_id": _ORDER,
+        "number": "20261127-4831-5527",
+        "status": Status.PAID,
+        "refund_status": RefundStatus.NONE,
+        "buyer_name": "林小雨",
+        "buyer_phone": "13800000000",
+        "delivery": "ship",
+        "total_fen": 10800,
+        "paid_fen": 10800,
+        "refunded_fen": 0,
+        "placed_at": _AT,
+        "pay_by": _LATER,
+        "lines": (line,),
+    }
+    listed = said.OrderItem(**order)
     sent = said.SentInfo(1, 1)
     parcel = said.ShipmentInfo(_SHIPMENT, "顺丰速运", "SF1234567890", (sent,), _LATER)
     return [
@@ -126,8 +129,20 @@ def _shoppers() -> list[object]:
         parcel,
         said.DeliveryInfo(*_PLACE),
         said.OrderInfo(
-            *order, _AT, _LATER, (line,), said.DeliveryInfo(*_PLACE), 12800, 2000, 0, "请周末送货", _AT, None, None, None,
-            None, None, (), (Event.SHIP,),
+            **order,
+            address=said.DeliveryInfo(*_PLACE),
+            items_fen=12800,
+            discount_fen=2000,
+            shipping_fen=0,
+            note="请周末送货",
+            paid_at=_AT,
+            shipped_at=None,
+            received_at=None,
+            closed_at=None,
+            cancelled_at=None,
+            cancel_reason=None,
+            shipments=(),
+            possible=(Event.SHIP,),
         ),
         said.PaymentInfo("https://pay.example.com/p/0192f0c0"),
         said.RefundLineRequest(1, 1),
@@ -146,8 +161,19 @@ def order_line() -> said.OrderLineInfo:
 
 
 def _software() -> list[object]:
-    listed: tuple[Any, ...] = (_PRODUCT, "on_sale", *_TITLE, 12800, 12800, 1280, "TEA-001", _AT, _LATER)
-    item = own.OfferItem(*listed)
+    listed: dict[str, Any] = {
+        "product_id": _PRODUCT,
+        "status": "on_sale",
+        "title": _TITLE[0],
+        "title_en": _TITLE[1],
+        "min_price_fen": 12800,
+        "max_price_fen": 12800,
+        "sold": 1280,
+        "external_code": "TEA-001",
+        "created_at": _AT,
+        "updated_at": _LATER,
+    }
+    item = own.OfferItem(**listed)
     sku = own.OfferedSkuInfo(_SKU, "TEA-001-250", ["250g"], 12800, 15800, 280, True, 100, 14)
     value = own.OptionValue("250g", "250 g")
     option = own.OptionRequest("规格", (value,), "Size")
@@ -165,16 +191,35 @@ def _software() -> list[object]:
         own.OfferPage((item,), None),
         sku,
         own.OfferInfo(
-            *listed, "当季新茶", "This season", "<p>清香甘醇。</p>", "<p>Fresh and sweet.</p>", 0, None, [_CATEGORY], [_PICTURE],
-            (spec,), (sku,),
+            **listed,
+            subtitle="当季新茶",
+            subtitle_en="This season",
+            description="<p>清香甘醇。</p>",
+            description_en="<p>Fresh and sweet.</p>",
+            position=0,
+            shipping_id=None,
+            categories=[_CATEGORY],
+            pictures=[_PICTURE],
+            options=(spec,),
+            skus=(sku,),
         ),
         value,
         option,
         new,
         own.SkuChange(("250g",), 11800),
         own.ProductRequest(
-            _TITLE[0], (new,), (option,), _TITLE[1], "当季新茶", "This season", "清香甘醇。", "Fresh and sweet.", "TEA-001",
-            0, None, (_CATEGORY,), (_PICTURE,), "on_sale",
+            title=_TITLE[0],
+            title_en=_TITLE[1],
+            subtitle="当季新茶",
+            subtitle_en="This season",
+            description="清香甘醇。",
+            description_en="Fresh and sweet.",
+            external_code="TEA-001",
+            categories=(_CATEGORY,),
+            pictures=(_PICTURE,),
+            options=(option,),
+            skus=(new,),
+            status="on_sale",
         ),
         own.ProductChange(title=_TITLE[0], skus=(own.SkuChange(("250g",), 11800),), status="on_sale"),
         picture,
@@ -190,9 +235,35 @@ def _software() -> list[object]:
         moved,
         own.MovementPage((moved,), None),
         own.OwnOrderInfo(
-            _ORDER, "20261127-4831-5527", Status.SHIPPED, RefundStatus.NONE, "林小雨", "13800000000", "ship", 10800, 10800, 0,
-            _AT, _LATER, (order_line(),), said.DeliveryInfo(*_PLACE), 12800, 2000, 0, "请周末送货", _AT, _LATER, None,
-            None, None, None, (parcel,), (Event.RECEIVE,), _CUSTOMER, "老顾客", "api",
+            order_id=_ORDER,
+            number="20261127-4831-5527",
+            status=Status.SHIPPED,
+            refund_status=RefundStatus.NONE,
+            buyer_name="林小雨",
+            buyer_phone="13800000000",
+            delivery="ship",
+            total_fen=10800,
+            paid_fen=10800,
+            refunded_fen=0,
+            placed_at=_AT,
+            pay_by=_LATER,
+            lines=(order_line(),),
+            address=said.DeliveryInfo(*_PLACE),
+            items_fen=12800,
+            discount_fen=2000,
+            shipping_fen=0,
+            note="请周末送货",
+            paid_at=_AT,
+            shipped_at=_LATER,
+            received_at=None,
+            closed_at=None,
+            cancelled_at=None,
+            cancel_reason=None,
+            shipments=(parcel,),
+            possible=(Event.RECEIVE,),
+            customer_id=_CUSTOMER,
+            merchant_note="老顾客",
+            source="api",
         ),
         own.ShippedLine(1, 1),
         own.ShipmentRequest("顺丰速运", "SF1234567890", (own.ShippedLine(1, 1),)),

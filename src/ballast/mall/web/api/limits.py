@@ -23,6 +23,7 @@ from ballast.mall.web.guard import address_of
 
 _Connection = ASGIConnection[Any, Any, Any, Any]
 _SCOPE_KEY = "ballast.rate"
+_JSON = ("application/json",)
 _BODIES = ("POST", "PUT", "PATCH")
 
 
@@ -121,7 +122,8 @@ def rate_of(scope: Any) -> Rate | None:
 
 
 async def admitted(connection: _Connection, handler: BaseRouteHandler) -> None:
-    """Guard of every route: not too often, not without a token where one is needed, and a body, if there is one, is JSON."""
+    """Guard of every route: not too often, not without a token where one is needed, and a body, if there is one, is JSON,
+    or what the handler says (``opt={"takes": …}``)."""
     limits_of(connection).caller(connection)
     # Who lacks a token is told that, before what else is wrong; whether the token is good shows when it is looked up.
     if isinstance(handler, HTTPRouteHandler) and handler.security and "authorization" not in connection.headers:
@@ -129,5 +131,6 @@ async def admitted(connection: _Connection, handler: BaseRouteHandler) -> None:
     if connection.scope.get("method") in _BODIES:
         has_body = connection.headers.get("content-length", "0") != "0" or "transfer-encoding" in connection.headers
         media_type = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if has_body and media_type != "application/json":
-            raise HTTPException("the body must be application/json", status_code=415)
+        taken = handler.opt.get("takes", _JSON)
+        if has_body and media_type not in taken:
+            raise HTTPException(f"the body must be {' or '.join(taken)}", status_code=415)

@@ -10,8 +10,9 @@ from litestar import Request, Response, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from ballast.mall import aftersales, idempotency, members, orders
+from ballast.mall import aftersales, fulfilment, idempotency, members, orders
 from ballast.mall.db import Connection, Database
+from ballast.mall.fulfilment import Filter
 from ballast.mall.rules.refunding import RefundState
 from ballast.mall.rules.states import Status
 from ballast.mall.web.api.answers import (
@@ -56,7 +57,9 @@ async def list_orders(
     q: Annotated[
         str,
         QueryParameter(
-            max_length=60, description="The beginning of a number, a buyer's whole phone, or part of the name."
+            max_length=60,
+            description="The beginning of a number or a buyer's whole phone; or, among the newest 20,000 orders of that time,"
+            " part of a buyer's name or of a product's title.",
         ),
     ] = "",
     cursor: Cursor = None,
@@ -64,13 +67,15 @@ async def list_orders(
 ) -> OrderPage:
     """The shop's orders, the newest first."""
     place = read_cursor(cursor, tuple[Moment, UUID])
+    asked = Filter(since=read_moment("since", since), until=read_moment("until", until), text=q)
     async with db.shop(call.holder.shop_id) as connection:
+        asked = await fulfilment.searched(connection, asked)
         found = await orders.list_of(
             connection,
             statuses=status,
-            since=read_moment("since", since),
-            until=read_moment("until", until),
-            search=q.strip(),
+            since=asked.since,
+            until=asked.until,
+            ids=asked.ids,
             before=orders.Cursor(*place) if place else None,
             most=limit + 1,
         )

@@ -13,13 +13,15 @@ from ballast.mall import products
 from ballast.mall.db import Database
 from ballast.mall.pictures import Picture, Pictures
 from ballast.mall.product_record import Deed
-from ballast.mall.rules.pictures import MOST_BYTES
+from ballast.mall.rules.pictures import FORMATS, MOST_BYTES
 from ballast.mall.web.api.answers import cursor_of, cut, next_link, read_cursor
 from ballast.mall.web.api.calls import Cursor, KeyCall, Limit
 from ballast.mall.web.api.own_shapes import PictureInfo, PicturePage
 
+TAKES = tuple(f"image/{one.lower()}" for one in FORMATS)
 
-@post("/pictures", opt={"scope": "products.write"}, request_max_body_size=MOST_BYTES)
+
+@post("/pictures", opt={"scope": "products.write", "takes": TAKES}, request_max_body_size=MOST_BYTES)
 async def send_picture(
     request: Request[Any, Any, Any],
     call: NamedDependency[KeyCall],
@@ -29,8 +31,11 @@ async def send_picture(
     """A JPEG, PNG, WebP or GIF as the body, 10 MB and 40 million pixels at most. It is turned as it was taken, made smaller and
     stripped of all that is not picture; its name follows from that, so that the same file sent twice is one picture."""
     shop_id = call.holder.shop_id
+    async with db.shop(shop_id) as connection:
+        await kept.room(connection)
     made = await pictures.keep(shop_id, request.body)
     async with db.shop(shop_id) as connection:
+        await kept.room(connection, made.size_bytes)
         await kept.note(connection, made)
         deed = Deed(shop_id, call.holder.by(call.address), call.now)
         await products.note(connection, deed, "pictures.added", "", pictures=1)

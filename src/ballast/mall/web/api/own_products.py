@@ -67,7 +67,7 @@ async def create_product(
         async def make() -> OfferInfo:
             wanted = Wanted(
                 options=_options(data.options),
-                skus=tuple(shaped(one, WantedSku) for one in data.skus),
+                skus=tuple(_sku(one) for one in data.skus),
                 pictures=data.pictures,
                 status=UNSET if data.status == "draft" else data.status,
             )
@@ -114,7 +114,7 @@ async def change_product(
         wanted = Wanted(
             facts=msgspec.structs.replace(was.facts, **given) if given else UNSET,
             options=UNSET if data.options is UNSET else _options(data.options),
-            skus=tuple(shaped(one, WantedSku) for one in data.skus),
+            skus=tuple(_sku(one) for one in data.skus),
             pictures=data.pictures,
             status=data.status,
         )
@@ -135,7 +135,7 @@ async def change_sku(
     needs_match(request)
     async with db.shop(call.holder.shop_id) as connection:
         await _held(request, connection, product_id)
-        changed = await product_wanted.change_sku(connection, product_id, sku_id, shaped(data, WantedSku), _deed(call))
+        changed = await product_wanted.change_sku(connection, product_id, sku_id, _sku(data), _deed(call))
     return _offer(changed)
 
 
@@ -166,13 +166,19 @@ async def _held(request: Request[Any, Any, Any], connection: Connection, product
 
 
 def _facts_in(data: ProductRequest | ProductChange) -> dict[str, Any]:
-    """What of a product's facts the body gives."""
+    """What of a product's facts the body gives, without the blanks around it."""
     found = {name: getattr(data, name) for name in Facts.__struct_fields__}
-    return {name: value for name, value in found.items() if value is not UNSET}
+    return {
+        name: value.strip() if isinstance(value, str) else value for name, value in found.items() if value is not UNSET
+    }
 
 
 def _options(asked: tuple[OptionRequest, ...]) -> tuple[WantedOption, ...]:
     return tuple(shaped(one, WantedOption) for one in asked)
+
+
+def _sku(asked: SkuRequest | SkuChange | SkuPatch) -> WantedSku:
+    return WantedSku(**msgspec.structs.asdict(asked))
 
 
 def _may_stock(call: KeyCall, skus: tuple[SkuRequest, ...] | tuple[SkuChange, ...]) -> None:

@@ -60,6 +60,7 @@ _UNFIT = frozenset(
         "login.unreadable",
         "order.ship_nothing",
         "password.length",
+        "product.foreign_picture",
         "picture.large",
         "picture.unreadable",
         "price.range",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +19,11 @@ from ballast.mall.ids import new_id
 from ballast.mall.rules import masking
 from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
+from ballast.mall.web import marks
 from ballast.mall.web.address import with_query
-from ballast.mall.web.deed import deed
 from ballast.mall.web.forms import form
 from ballast.mall.web.guard import ShopVisit, needs
+from ballast.mall.web.merchant.desk import deed_about
 from ballast.mall.web.merchant.frame import merchant_page
 from ballast.mall.web.merchant.listing import A_PAGE, sees_people, typed
 
@@ -36,13 +38,14 @@ async def customer_list(
     """Customers by name, phone, address or level; the newest, the best or those with most points first."""
     level = typed(request, "level")
     sort = _SORTS.get(typed(request, "sort"), "new")
+    at = marks.read(request.query_params.get("before", ""), marks.number)
     async with db.shop(shop_visit.shop.shop_id) as connection:
         found = await customers.page(
             connection,
             text=typed(request, "q"),
             level=int(level) if level.isascii() and level.isdigit() and len(level) < 4 else None,
             sort=sort,
-            before=_read_mark(request.query_params.get("before", "")),
+            before=customers.Cursor(*at) if at else None,
             most=A_PAGE + 1,
         )
         levels = await customers.levels(connection)
@@ -54,8 +57,8 @@ async def customer_list(
         customers=[_legible(one, shop_visit) for one in shown],
         levels=levels,
         asked={"q": typed(request, "q"), "level": level, "sort": sort},
-        newest=with_query(request, before=None, said=None) if request.query_params.get("before") else "",
-        older=with_query(request, before=f"{shown[-1].key}|{shown[-1].customer_id}", said=None)
+        newest=with_query(request, before=None, said=None) if at else "",
+        older=with_query(request, before=marks.mark(shown[-1].key, shown[-1].customer_id), said=None)
         if len(found) > A_PAGE
         else "",
     )
@@ -150,17 +153,6 @@ async def give_reset_code(
     return await _page(request, customer_id, shop_visit, db, code=f"{code[:4]} {code[4:]}")
 
 
-async def _deed(
-    request: Request[Any, Any, Any], customer_id: UUID, shop_visit: ShopVisit, db: Database, work: Any
-) -> Response[Any]:
-    return await deed(
-        db.shop(shop_visit.shop.shop_id),
-        work,
-        lambda error: _page(request, customer_id, shop_visit, db, error),
-        f"/merchant/{shop_visit.shop.slug}/customers/{customer_id}?said=saved",
-    )
-
-
 async def _page(
     request: Request[Any, Any, Any],
     customer_id: UUID,
@@ -217,13 +209,5 @@ def _hidden(one: SavedAddress) -> SavedAddress:
     )
 
 
-def _read_mark(text: str) -> customers.Cursor | None:
-    key, _, customer_id = text.partition("|")
-    try:
-        found = customers.Cursor(int(key[:20]), UUID(customer_id))
-    except ValueError:
-        return None
-    return found if abs(found.key) < 2**63 else None
-
-
+_deed = partial(deed_about, _page, "customers")
 HANDLERS = [customer_list, customer_page, adjust_points, note, give_reset_code]

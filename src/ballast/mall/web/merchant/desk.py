@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
 from uuid import UUID
 
+from litestar import Request, Response
 from litestar.datastructures import UploadFile
 from litestar.exceptions import NotFoundException
 
+from ballast.mall.db import Connection, Database
 from ballast.mall.product_record import Deed
 from ballast.mall.rules.money import parse_yuan
 from ballast.mall.rules.refused import Refused
+from ballast.mall.web.deed import deed
 from ballast.mall.web.guard import ShopVisit
 
 
@@ -21,6 +26,34 @@ def deed_of(shop_visit: ShopVisit) -> Deed:
 def root(shop_visit: ShopVisit) -> str:
     """The path of the shop's admin."""
     return f"/merchant/{shop_visit.shop.slug}"
+
+
+Page = Callable[[Request[Any, Any, Any], UUID, ShopVisit, Database, Refused], Awaitable[Response[Any]]]
+
+
+async def deed_about(
+    page: Page,
+    place: str,
+    request: Request[Any, Any, Any],
+    key: UUID,
+    shop_visit: ShopVisit,
+    db: Database,
+    work: Callable[[Connection], Awaitable[Any]],
+    said: str = "saved",
+) -> Response[Any]:
+    """Something is done with an order, a refund, a customer: then its page is shown, which says so, or why it was refused.
+
+    Args:
+        page: of the one with this key.
+        place: where such pages are, such as ``orders``.
+        said: what it says (``admin.said.…``).
+    """
+    return await deed(
+        db.shop(shop_visit.shop.shop_id),
+        work,
+        lambda error: page(request, key, shop_visit, db, error),
+        f"{root(shop_visit)}/{place}/{key}?said={said}",
+    )
 
 
 def ids(texts: list[str]) -> list[UUID]:

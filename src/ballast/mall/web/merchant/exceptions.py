@@ -17,13 +17,17 @@ from ballast.mall.exceptions import UnknownException
 from ballast.mall.rules import masking
 from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
+from ballast.mall.web import marks
 from ballast.mall.web.address import with_query
 from ballast.mall.web.deed import deed
 from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page
-from ballast.mall.web.merchant.listing import A_PAGE, mark, read_id, read_mark, sees_people, typed
+from ballast.mall.web.merchant.listing import A_PAGE, read_id, sees_people, typed
 from ballast.mall.web.merchant.orders import actor_of, names_of
+
+_DETAILS = ("order_id", "refund_id", "reason", "carrier", "code")
+_OF_PEOPLE = ("name", "phone", "email")
 
 
 @get("/exceptions", opt=needs(Permission.SEE_ORDERS))
@@ -32,7 +36,7 @@ async def exception_list(
 ) -> Response[str]:
     """Those to be settled, or with ``?state=settled`` those that are."""
     state = "settled" if typed(request, "state") == "settled" else "open"
-    at = read_mark(request.query_params.get("before", ""))
+    at = marks.read(request.query_params.get("before", ""), marks.moment)
     async with db.shop(shop_visit.shop.shop_id) as connection:
         found = await exceptions.page(
             connection,
@@ -55,7 +59,7 @@ async def exception_list(
         ],
         counted=exceptions.COUNTED,
         newest=with_query(request, before=None, said=None) if at else "",
-        older=with_query(request, before=mark(shown[-1].kept_at, shown[-1].exception_id), said=None)
+        older=with_query(request, before=marks.mark(shown[-1].kept_at, shown[-1].exception_id), said=None)
         if len(found) > A_PAGE
         else "",
     )
@@ -223,6 +227,15 @@ def _buyer(shop_visit: ShopVisit) -> Any:
     return (lambda name: name) if sees_people(shop_visit) else masking.name
 
 
+def _details(kept: exceptions.Kept, shop_visit: ShopVisit) -> list[tuple[str, str]]:
+    """What a deed that is no order says of itself, for whom it may concern."""
+    if kept.order is not None:
+        return []
+    told = kept.deeds[0].payload
+    shown = (*_DETAILS, *_OF_PEOPLE) if sees_people(shop_visit) else _DETAILS
+    return [(name, str(told[name])) for name in shown if told.get(name)]
+
+
 async def _note(connection: Connection, shop_visit: ShopVisit, action: str, subject: str, **detail: str | int) -> None:
     await audit.note_in_shop(
         connection,
@@ -273,6 +286,7 @@ async def _page(
         gone=any(line.now is None for line in lines),
         buyer=_buyer(shop_visit),
         sees_people=sees_people(shop_visit),
+        details=_details(kept, shop_visit),
         names=await names_of(db, shop_visit),
         may_accept=is_open and fulfils and kept.order is not None,
         may_refund=is_open and decides and kept.is_order,

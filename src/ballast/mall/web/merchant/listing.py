@@ -49,21 +49,6 @@ def through_day(day: date | None) -> datetime | None:
     return midnight(day + timedelta(days=1)) if day else None
 
 
-def mark(at: datetime, key: UUID) -> str:
-    """The last line of a page, for the address of the next."""
-    return f"{at.isoformat()}|{key}"
-
-
-def read_mark(text: str) -> tuple[datetime, UUID] | None:
-    """What `mark` made; None for anything else: then the first page is shown."""
-    at, _, key = text.partition("|")
-    try:
-        moment, found = datetime.fromisoformat(at), UUID(key)
-    except ValueError:
-        return None
-    return (moment, found) if moment.tzinfo else None
-
-
 def sees_people(shop_visit: ShopVisit) -> bool:
     """Whether this one needs names, phone numbers and streets: who sends parcels does, whatever the shop's standing."""
     return may(shop_visit.shop.role, Permission.FULFIL_ORDERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,18 +22,18 @@ from ballast.mall.rules.money import parse_yuan
 from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Event, Status
+from ballast.mall.web import marks
 from ballast.mall.web.address import with_query
 from ballast.mall.web.deed import deed
 from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
+from ballast.mall.web.merchant.desk import deed_about
 from ballast.mall.web.merchant.frame import merchant_page
 from ballast.mall.web.merchant.listing import (
     A_PAGE,
     from_day,
-    mark,
     read_day,
     read_id,
-    read_mark,
     sees_people,
     through_day,
     typed,
@@ -94,9 +95,10 @@ async def order_list(
 ) -> Response[str]:
     """Orders by state, day, delivery, buyer or product; ``?before=`` leads on."""
     asked = wanted(request)
-    at = read_mark(request.query_params.get("before", ""))
+    at = marks.read(request.query_params.get("before", ""), marks.moment)
     async with db.shop(shop_visit.shop.shop_id) as connection:
         before = orders.Cursor(*at) if at else None
+        asked = await fulfilment.searched(connection, asked)
         found = await fulfilment.page(connection, asked, before=before, most=A_PAGE + 1)
         counted = await fulfilment.counts(connection, asked)
     shown = found[:A_PAGE]
@@ -126,9 +128,10 @@ async def order_list(
             for name, states in TABS.items()
         ],
         counted=fulfilment.COUNTED,
+        searched_newest=fulfilment.NEWEST if asked.partly else 0,
         asked={name: typed(request, name) for name in ("q", "delivery", "since", "until", "customer")},
         newest=with_query(request, before=None, said=None) if at else "",
-        older=with_query(request, before=mark(shown[-1].placed_at, shown[-1].order_id), said=None)
+        older=with_query(request, before=marks.mark(shown[-1].placed_at, shown[-1].order_id), said=None)
         if len(found) > A_PAGE
         else "",
         export=with_query(request, before=None, said=None).replace("/orders", "/orders/export.xlsx", 1),
@@ -301,17 +304,6 @@ async def names_of(db: Database, shop_visit: ShopVisit) -> dict[str, str]:
     return {f"account:{one.account_id}": one.name for one in members}
 
 
-async def _deed(
-    request: Request[Any, Any, Any], order_id: UUID, shop_visit: ShopVisit, db: Database, work: Any, said: str
-) -> Response[Any]:
-    return await deed(
-        db.shop(shop_visit.shop.shop_id),
-        work,
-        lambda error: _page(request, order_id, shop_visit, db, error),
-        f"/merchant/{shop_visit.shop.slug}/orders/{order_id}?said={said}",
-    )
-
-
 async def _note(
     connection: Connection, shop_visit: ShopVisit, action: str, order_id: UUID, **detail: str | int
 ) -> None:
@@ -410,4 +402,5 @@ def _asked(sent: Form) -> list[aftersales.Asked]:
     return found
 
 
+_deed = partial(deed_about, _page, "orders")
 HANDLERS = [order_list, order_page, ship, hand_over, cancel, note, refund_page, give_back]

@@ -45,12 +45,15 @@ async def send(
 ) -> Response[Any]:
     """More of them."""
     try:
+        async with db.shop(shop_visit.shop.shop_id) as connection:
+            await kept.room(connection)
         sent = files((await request.form()).getall("file", []))
         made = await keep_all(pictures, shop_visit.shop.shop_id, sent)
     except Refused as error:
         return await _list(request, shop_visit, db, "", error)
 
     async def work(connection: Connection) -> None:
+        await kept.room(connection, sum(one.size_bytes for one in made))
         for one in made:
             await kept.note(connection, one)
         await products.note(connection, deed_of(shop_visit), "pictures.added", "", pictures=len(made))

@@ -39,10 +39,11 @@ async def send(
 ) -> Response[Any]:
     """More pictures, after those that it has. No connection is held while they are worked on."""
     shop_id = shop_visit.shop.shop_id
-    async with db.shop(shop_id) as connection:
-        if await products.get(connection, product_id) is None:
-            raise NotFoundException
     try:
+        async with db.shop(shop_id) as connection:
+            if await products.get(connection, product_id) is None:
+                raise NotFoundException
+            await kept.room(connection)
         sent = files((await request.form()).getall("file", []))
         if len(sent) > MOST_OF_PRODUCT:
             raise Refused("product.pictures", "Too many pictures.", "Send fewer.", most=MOST_OF_PRODUCT)
@@ -52,6 +53,7 @@ async def send(
 
     async def work(connection: Connection) -> None:
         await products.hold(connection, product_id, None)
+        await kept.room(connection, sum(one.size_bytes for one in made))
         for one in made:
             await kept.note(connection, one)
         product = await products.get(connection, product_id)

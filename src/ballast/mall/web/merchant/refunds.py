@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -19,12 +20,13 @@ from ballast.mall.rules.money import parse_yuan
 from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refunding import RefundState
 from ballast.mall.rules.refused import Refused
+from ballast.mall.web import marks
 from ballast.mall.web.address import with_query
-from ballast.mall.web.deed import deed
 from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
+from ballast.mall.web.merchant.desk import deed_about
 from ballast.mall.web.merchant.frame import merchant_page
-from ballast.mall.web.merchant.listing import A_PAGE, mark, read_mark, sees_people, typed
+from ballast.mall.web.merchant.listing import A_PAGE, sees_people, typed
 from ballast.mall.web.merchant.orders import actor_of, names_of
 
 _S = RefundState
@@ -45,7 +47,7 @@ async def refund_list(
     """Refunds by state; those to be decided first."""
     state = typed(request, "state")
     state = state if state in _TABS else "to_decide"
-    at = read_mark(request.query_params.get("before", ""))
+    at = marks.read(request.query_params.get("before", ""), marks.moment)
     async with db.shop(shop_visit.shop.shop_id) as connection:
         found = await refund_desk.page(
             connection, _TABS[state], before=refund_desk.Cursor(*at) if at else None, most=A_PAGE + 1
@@ -70,7 +72,7 @@ async def refund_list(
         ],
         counted=fulfilment.COUNTED,
         newest=with_query(request, before=None, said=None) if at else "",
-        older=with_query(request, before=mark(shown[-1].created_at, shown[-1].refund_id), said=None)
+        older=with_query(request, before=marks.mark(shown[-1].created_at, shown[-1].refund_id), said=None)
         if len(found) > A_PAGE
         else "",
     )
@@ -198,17 +200,6 @@ async def _note(connection: Connection, shop_visit: ShopVisit, action: str, refu
     )
 
 
-async def _deed(
-    request: Request[Any, Any, Any], refund_id: UUID, shop_visit: ShopVisit, db: Database, work: Any, said: str
-) -> Response[Any]:
-    return await deed(
-        db.shop(shop_visit.shop.shop_id),
-        work,
-        lambda error: _page(request, refund_id, shop_visit, db, error),
-        f"/merchant/{shop_visit.shop.slug}/refunds/{refund_id}?said={said}",
-    )
-
-
 async def _page(
     request: Request[Any, Any, Any],
     refund_id: UUID,
@@ -241,4 +232,5 @@ async def _page(
     )
 
 
+_deed = partial(deed_about, _page, "refunds")
 HANDLERS = [refund_list, refund_page, approve, refuse, goods_back, pay_back]

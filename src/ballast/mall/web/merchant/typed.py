@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -17,7 +16,6 @@ from ballast.mall.rules.refused import Refused
 from ballast.mall.web.forms import Form
 
 _CHINA = ZoneInfo("Asia/Shanghai")
-Turn = Literal["stop", "resume"]
 """What a promotion's button says: no more of it; go on with it."""
 
 

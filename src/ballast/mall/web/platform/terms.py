@@ -29,6 +29,7 @@ class PlanForm(msgspec.Struct):
     month_yuan: str
     max_products: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
     max_staff: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    max_pictures_mb: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
     rank: Annotated[int, msgspec.Meta(ge=1, le=10_000)]
     offered: bool = False
 
@@ -67,6 +68,7 @@ async def set_plan(
             month_fen=parse_yuan(data.month_yuan),
             max_products=data.max_products,
             max_staff=data.max_staff,
+            max_pictures_mb=data.max_pictures_mb,
             rank=data.rank,
             offered=data.offered,
         )

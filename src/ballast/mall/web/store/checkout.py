@@ -18,15 +18,17 @@ from litestar.params import FromPath
 from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 
-from ballast.mall import addresses, cart, checkout, payments, shopper
+from ballast.mall import addresses, attempts, cart, checkout, payments, shopper
 from ballast.mall.addresses import AddressSaved, Saved
 from ballast.mall.checkout import Address, Delivery, Quote, Wanted
 from ballast.mall.db import Database
 from ballast.mall.ids import new_id
 from ballast.mall.order_life import Unknown
+from ballast.mall.rules.money import plain_yuan
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.forms import Form, form, read_id
+from ballast.mall.web.guard import address_of
 from ballast.mall.web.store.addresses import read_address
 from ballast.mall.web.store.frame import go, seen, shown, why
 from ballast.mall.web.store.paying import begin
@@ -102,6 +104,7 @@ async def send(
                 note=asked.note,
                 shown_fen=asked.shown_fen,
                 now=visit.now,
+                room=attempts.room_of(settings, visit.entry.shop_id, address_of(request)),
             )
     except Unknown as error:
         # Sent again, and the shop has to decide about the order first: its page says so.
@@ -134,6 +137,8 @@ async def _page(
         return _to_cart_or_raise(request, visit, cannot)
     refusal = quote.coupon_reason or (quote.breakdown.coupon_refusal and quote.breakdown.coupon_refusal.key)
     problem = why(visit.language, error) if error else ""
+    if isinstance(error, checkout.PriceChanged) and (added := _shipping_added(error)):
+        problem = why(visit.language, added)
     if not problem and refusal:
         problem = why(visit.language, Refused("checkout.coupon", str(refusal)))
     # A key that was used for something else is worth nothing any more.
@@ -151,6 +156,14 @@ async def _page(
         provinces=PROVINCES,
         book=book,
     )
+
+
+def _shipping_added(error: checkout.PriceChanged) -> Refused | None:
+    """Nothing but the shipping came to what was shown: it was not known before the address was."""
+    fee_fen = error.quote.breakdown.shipping.fee_fen
+    if not fee_fen or error.params["shown_fen"] != error.quote.total_fen - fee_fen:
+        return None
+    return Refused("checkout.shipping_added", "Shipping is added.", fee=plain_yuan(fee_fen))
 
 
 async def _book(visit: Visit) -> tuple[Saved, ...]:

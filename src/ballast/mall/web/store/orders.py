@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -18,6 +17,7 @@ from ballast.mall.ids import new_id
 from ballast.mall.order_life import Unknown
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Event, Status
+from ballast.mall.web import marks
 from ballast.mall.web.forms import Form, form
 from ballast.mall.web.store.frame import go, shown, why
 from ballast.mall.web.store.visit import Visit, visiting
@@ -39,6 +39,7 @@ async def order_list(
     """His orders, newest first; ``?status=`` chooses, ``?before=`` leads on."""
     chosen = request.query_params.get("status", "all")
     chosen = chosen if chosen in _TABS else "all"
+    at = marks.read(request.query_params.get("before", ""), marks.moment)
     async with visiting(db, request, slug) as visit:
         found: tuple[orders.Summary, ...] = ()
         kept: tuple[exceptions.Kept, ...] = ()
@@ -49,11 +50,11 @@ async def order_list(
                 visit.connection,
                 owner=visit.visitor.owner,
                 statuses=_TABS[chosen],
-                before=_cursor(request.query_params.get("before", "")),
+                before=orders.Cursor(*at) if at else None,
                 most=_MOST + 1,
             )
         last = found[_MOST - 1] if len(found) > _MOST else None
-        more = {"status": chosen, "before": f"{last.placed_at.isoformat()}|{last.order_id}"} if last else None
+        more = {"status": chosen, "before": marks.mark(last.placed_at, last.order_id)} if last else None
         return await shown(
             request,
             visit,
@@ -205,15 +206,6 @@ def _pieces(sent: Form) -> list[aftersales.Asked]:
     lines = [int(one) for one in sent.texts("line") if one.isdecimal() and len(one) < 6]
     found = [aftersales.Asked(line, sent.number(f"pieces-{line}")) for line in lines]
     return [one for one in found if one.quantity]
-
-
-def _cursor(text: str) -> orders.Cursor | None:
-    at, _, order_id = text.partition("|")
-    try:
-        placed_at = datetime.fromisoformat(at)
-        return orders.Cursor(placed_at, UUID(order_id)) if placed_at.tzinfo else None
-    except ValueError:
-        return None
 
 
 def routes() -> list[ControllerRouterHandler]:

@@ -21,8 +21,8 @@ from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page, root
 from ballast.mall.web.merchant.promotions import scope
+from ballast.mall.web.merchant.promotions.turning import turning
 from ballast.mall.web.merchant.typed import (
-    Turn,
     filled,
     moment,
     typed_moment,
@@ -129,35 +129,6 @@ async def change_coupon(
     )
 
 
-@post("/promotions/coupons/{coupon_id:uuid}/{turn:str}", opt=needs(Permission.EDIT_PROMOTIONS))
-async def turn_coupon(
-    request: Request[Any, Any, Any],
-    shop_visit: NamedDependency[ShopVisit],
-    coupon_id: FromPath[UUID],
-    turn: FromPath[Turn],
-    db: NamedDependency[Database],
-) -> Response[Any]:
-    """``stop``: no more are given out; ``resume``: they are again."""
-
-    async def work(connection: Connection) -> None:
-        await promotions.stop(
-            connection,
-            shop_visit.shop.shop_id,
-            "coupon",
-            coupon_id,
-            turn == "resume",
-            shop_visit.by,
-            shop_visit.visit.now,
-        )
-
-    return await deed(
-        db.shop(shop_visit.shop.shop_id),
-        work,
-        lambda error: _list(request, shop_visit, db, error),
-        f"{root(shop_visit)}/promotions?said=saved",
-    )
-
-
 def _read(sent: Form) -> NewCoupon:
     fixed = sent.text("kind") != "percent"
     return NewCoupon(
@@ -230,4 +201,12 @@ async def _one(
     )
 
 
-HANDLERS = [coupons_page, new_coupon, add_coupon, coupon_page, change_coupon, turn_coupon]
+_turn = turning("coupon", "/promotions/coupons", _list, "/promotions")
+HANDLERS = [
+    coupons_page,
+    new_coupon,
+    add_coupon,
+    coupon_page,
+    change_coupon,
+    _turn,
+]

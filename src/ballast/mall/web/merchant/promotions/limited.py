@@ -9,7 +9,7 @@ from uuid import UUID
 
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.params import FromQuery, QueryParameter
 
 from ballast.mall import limited_prices, pick, promotions
 from ballast.mall.db import Connection, Database
@@ -21,7 +21,8 @@ from ballast.mall.web.deed import deed
 from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page, root
-from ballast.mall.web.merchant.typed import Turn, filled, ids, moment, typed_moment, whole_or_none, yuan
+from ballast.mall.web.merchant.promotions.turning import turning
+from ballast.mall.web.merchant.typed import filled, ids, moment, typed_moment, whole_or_none, yuan
 
 _A_PAGE = 50
 
@@ -83,31 +84,6 @@ async def add_limited(
     )
 
 
-@post("/promotions/limited/{promotion_id:uuid}/{turn:str}", opt=needs(Permission.EDIT_PROMOTIONS))
-async def turn_limited(
-    request: Request[Any, Any, Any],
-    shop_visit: NamedDependency[ShopVisit],
-    promotion_id: FromPath[UUID],
-    turn: FromPath[Turn],
-    db: NamedDependency[Database],
-) -> Response[Any]:
-    """``stop``; ``resume``: go on, if no other took its place."""
-
-    async def work(connection: Connection) -> None:
-        shop_id, by, now = shop_visit.shop.shop_id, shop_visit.by, shop_visit.visit.now
-        if turn == "stop":
-            await promotions.stop(connection, shop_id, "limited", promotion_id, False, by, now)
-        else:
-            await limited_prices.resume(connection, shop_id, promotion_id, by, now)
-
-    return await deed(
-        db.shop(shop_visit.shop.shop_id),
-        work,
-        lambda error: _list(request, shop_visit, db, error),
-        f"{root(shop_visit)}/promotions/limited?said=saved",
-    )
-
-
 async def _list(
     request: Request[Any, Any, Any],
     shop_visit: ShopVisit,
@@ -148,4 +124,10 @@ async def _new(
     )
 
 
-HANDLERS = [limited_page, new_limited, add_limited, turn_limited]
+_turn = turning("limited", "/promotions/limited", _list, "/promotions/limited")
+HANDLERS = [
+    limited_page,
+    new_limited,
+    add_limited,
+    _turn,
+]

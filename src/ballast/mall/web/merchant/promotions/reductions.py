@@ -8,7 +8,7 @@ from uuid import UUID
 
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromQuery
 
 from ballast.mall import promotions
 from ballast.mall.db import Connection, Database
@@ -22,7 +22,8 @@ from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
 from ballast.mall.web.merchant.frame import merchant_page, root
 from ballast.mall.web.merchant.promotions import scope
-from ballast.mall.web.merchant.typed import Turn, filled, moment, typed_moment, yuan
+from ballast.mall.web.merchant.promotions.turning import turning
+from ballast.mall.web.merchant.typed import filled, moment, typed_moment, yuan
 
 _A_PAGE = 50
 
@@ -76,35 +77,6 @@ async def add_reduction(
     )
 
 
-@post("/promotions/reductions/{promotion_id:uuid}/{turn:str}", opt=needs(Permission.EDIT_PROMOTIONS))
-async def turn_reduction(
-    request: Request[Any, Any, Any],
-    shop_visit: NamedDependency[ShopVisit],
-    promotion_id: FromPath[UUID],
-    turn: FromPath[Turn],
-    db: NamedDependency[Database],
-) -> Response[Any]:
-    """``stop``; ``resume``: go on."""
-
-    async def work(connection: Connection) -> None:
-        await promotions.stop(
-            connection,
-            shop_visit.shop.shop_id,
-            "reduction",
-            promotion_id,
-            turn == "resume",
-            shop_visit.by,
-            shop_visit.visit.now,
-        )
-
-    return await deed(
-        db.shop(shop_visit.shop.shop_id),
-        work,
-        lambda error: _list(request, shop_visit, db, error),
-        f"{root(shop_visit)}/promotions/reductions?said=saved",
-    )
-
-
 def _tiers(sent: Form) -> tuple[StoredTier, ...]:
     """Those of which something was typed."""
     return tuple(
@@ -154,4 +126,10 @@ async def _new(
     )
 
 
-HANDLERS = [reductions_page, new_reduction, add_reduction, turn_reduction]
+_turn = turning("reduction", "/promotions/reductions", _list, "/promotions/reductions")
+HANDLERS = [
+    reductions_page,
+    new_reduction,
+    add_reduction,
+    _turn,
+]

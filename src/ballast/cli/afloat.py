@@ -1,0 +1,72 @@
+"""Continuity's part of `ballast status`, and `ballast recover --now`."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from rich.text import Text
+
+from ballast.cli.output import out
+from ballast.continuity import health
+from ballast.continuity import settings as configured
+from ballast.continuity.board import Board
+from ballast.continuity.health import SentinelHealth
+from ballast.continuity.helm import BOARD
+from ballast.errors import ConfigError
+from ballast.vault import config as configuration
+from ballast.vault.config import Config
+
+_DECISIONS = 5
+
+
+def look(config: Path, settings: Config) -> SentinelHealth | None:
+    """What the sentinel of this machine said last; None: there has never been one."""
+    return health.sentinel(_folder(config, settings))
+
+
+def show(found: SentinelHealth | None) -> None:
+    """For people."""
+    if found is None:
+        return
+    out.print(Text.assemble((f"{'continuity':<15}", "dim"), _line(found)))
+    if found.mode != "home" or found.trouble:
+        for decision in found.decisions[-_DECISIONS:]:
+            out.print(Text(f"{'':<15}{decision.at[11:19]} {decision.what}"))
+
+
+def recover_now(config: Path) -> None:
+    """The word for the recovery that the sentinel waits for. ConfigError where nobody waits for it."""
+    settings = configuration.load(config)
+    folder = _folder(config, settings)
+    board = Board(folder / BOARD)
+    if board.course().mode == "home":
+        raise ConfigError(
+            "Nothing is lost, as far as the sentinel has noticed: everybody is at home.",
+            "See `ballast status`. To put a tenant back: `ballast rewind`; into another server: `ballast recover --into`.",
+        )
+    if not board.ring("recover"):
+        raise ConfigError(
+            f"No sentinel listens in {folder}: there is nobody to do it.", "Start `ballast up`, then say it again."
+        )
+    out.print(f"said. How far it is: ballast status --config {config}", markup=False)
+
+
+def _folder(config: Path, settings: Config) -> Path:
+    found = configured.load(tomllib.loads(config.read_text(encoding="utf-8")), str(config))
+    return configured.folder_of(found, settings.state_dir, config.absolute().parent)
+
+
+def _line(found: SentinelHealth) -> str:
+    state = "" if health.is_fresh(found) else f"the sentinel does not run (last word {found.written_at[:19]}); "
+    if found.mode == "home":
+        copied = f", {found.copied:,} entries ever accepted are in the store" if found.copied else ""
+        state += f"everybody is at home; lifeboat {found.lifeboat}{copied}"
+    else:
+        state += (
+            f"{found.mode.upper()} since {found.since[:19]} ({found.why.replace('_', ' ')}); lifeboat {found.lifeboat},"
+            f" {found.home:,} of {found.tenants:,} tenants home, {found.accepted:,} entries to be merged"
+        )
+    for name, text in (("waits for", found.waits_for), ("vault away", found.vault_away), ("trouble", found.trouble)):
+        state += f"; {name}: {text}" if text else ""
+    return state

@@ -1,0 +1,157 @@
+"""The lifeboats of a machine: the one that is afloat, and an empty, started one ahead of any loss.
+
+<folder>/lifeboat/<number>/    a server each; never used twice
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import psycopg
+
+from ballast.continuity.entries import Entry
+from ballast.continuity.homecoming import items_of
+from ballast.continuity.lifeboat import Lifeboat
+from ballast.errors import BallastError, ServerError
+from ballast.postgres import EmbeddedServer
+from ballast.postgres.account import server_account
+from ballast.recovery import Handler, merge
+from ballast.vault import Resolved, Vault
+from ballast.vault.durable import make_folder
+from ballast.vault.logbook import Logbook
+
+_ROSTER = "SELECT tenant FROM ballast_recovery.tenant ORDER BY back_at NULLS LAST, tenant"
+
+
+class Boats:
+    """Of one sentinel."""
+
+    def __init__(self, folder: Path, major: int, log: Logbook) -> None:
+        self._folder, self._major, self._log = folder / "lifeboat", major, log
+        make_folder(self._folder)
+        if server_account().uid != os.geteuid():  # the server runs under another account, and must pass
+            for part in (folder, self._folder):
+                part.chmod(part.stat().st_mode | 0o111)
+        self._next = max((int(p.name) for p in self._folder.iterdir() if p.name.isdigit()), default=0) + 1
+        self._spare: tuple[int, Lifeboat] | None = None
+        self._making: threading.Thread | None = None
+        self.trouble = ""
+        """Why there is no spare one."""
+        self.number = 0
+        self.afloat: Lifeboat | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the spare one is started."""
+        return self._spare is not None
+
+    def clear(self, *, but: int = 0) -> None:
+        """Throw away what earlier processes left, but for one."""
+        for left in [p for p in self._folder.iterdir() if p.name.isdigit() and int(p.name) != but]:
+            EmbeddedServer(left, major=self._major).discard()
+            shutil.rmtree(left, ignore_errors=True)
+
+    def prepare(self) -> None:
+        """Have a spare one made in the background, where there is none."""
+        if self._spare is None and (self._making is None or not self._making.is_alive()):
+            # EmbeddedServer ends its server with the process that started it, not with the thread.
+            self._making = threading.Thread(target=self._make_spare, name="spare lifeboat", daemon=True)
+            self._making.start()
+
+    def launch(self, vault: Vault, resolved: Resolved) -> Lifeboat:
+        """The spare one, open as of `resolved`; the one before it still floats. RestoreError, StoreError, ServerError, …"""
+        number, boat = self._take_spare()
+        try:
+            boat.launch(vault, resolved)
+        except BaseException:
+            with contextlib.suppress(BallastError):
+                boat.sink()
+            raise
+        return self._board(number, boat)
+
+    def resume(self, number: int, vault: Vault, resolved: Resolved) -> Lifeboat:
+        """The one of that number, with all that is in it."""
+        if not (self._folder / str(number) / "pgdata").exists():
+            raise ServerError(f"the lifeboat {number} is not there any more", "Launch another.")
+        boat = Lifeboat(self._folder / str(number), major=self._major)
+        boat.resume(vault, resolved)
+        return self._board(number, boat)
+
+    def sink(self) -> None:
+        """All are home: the one that was afloat is thrown away."""
+        if self.afloat is not None:
+            self.afloat.sink()
+        self.afloat, self.number = None, 0
+
+    def close(self, *, keep: bool) -> None:
+        """The process ends. `keep`: what is afloat will be needed again."""
+        if self._making is not None:
+            self._making.join()
+        if self._spare is not None:
+            self._spare[1].sink()
+        if self.afloat is not None and keep:
+            self.afloat.leave()
+        else:
+            self.sink()
+
+    def _board(self, number: int, boat: Lifeboat) -> Lifeboat:
+        former, self.afloat, self.number = self.afloat, boat, number
+        if former is not None and former is not boat:
+            self._former = former
+        return boat
+
+    _former: Lifeboat | None = None
+
+    def sink_former(self) -> None:
+        """Everybody has heard of the new one."""
+        former, self._former = self._former, None
+        if former is not None:
+            with contextlib.suppress(BallastError):
+                former.sink()
+
+    def _take_spare(self) -> tuple[int, Lifeboat]:
+        if self._spare is None:
+            self.prepare()
+        if self._making is not None:
+            self._making.join()
+        taken, self._spare = self._spare, None
+        if taken is None:
+            raise ServerError(f"no lifeboat could be made ready: {self.trouble}", "It is tried again.")
+        return taken
+
+    def _make_spare(self) -> None:
+        number, self._next = self._next, self._next + 1
+        boat = Lifeboat(self._folder / str(number), major=self._major)
+        try:
+            boat.make_ready()
+        except (BallastError, OSError) as error:
+            if str(error) != self.trouble:
+                self._log.alarm("no_lifeboat", reason=error if isinstance(error, BallastError) else str(error))
+            self.trouble = str(error)
+            return
+        self.trouble = ""
+        self._spare = (number, boat)
+
+
+def do_again(boat: Lifeboat, entries: Iterable[Entry], handler: Handler) -> int:
+    """What was accepted into a lifeboat that is lost, in one that has not seen it; how many entries. BallastError."""
+    entries = list(entries)
+    for tenant in dict.fromkeys(entry.tenant for entry in entries):
+        boat.fetch(tenant)
+    if entries:
+        merge(boat.dsn(), items_of(entries), handler, jobs=2)
+    return len(entries)
+
+
+def roster(boat: Lifeboat) -> list[str]:
+    """Every tenant of the record as of its launch, those that were visited first."""
+    try:
+        with psycopg.connect(boat.dsn(), autocommit=True) as conn:
+            return [row[0] for row in conn.execute(_ROSTER).fetchall()]
+    except psycopg.Error as error:
+        raise ServerError(f"the lifeboat does not answer: {error}", "Launch another.") from error

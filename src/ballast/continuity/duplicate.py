@@ -1,0 +1,97 @@
+"""A copy of the intake in the vault's store: what was accepted outlives this machine's disk as well.
+
+    intake/<node>-<incarnation>/<first>-<last>.jsonl    entries, 12 digits each; put once, never replaced
+
+As soon as can be and as well as can be: whoever accepts does not wait for it, since while the database is away the store may
+be, too; `copied` says how far it is. An incarnation is one folder of an intake, from its first entry on; within it the chain of
+hashes is unbroken, so that a chunk that is missing or was changed is found by reading.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from ballast.continuity.entries import BEGINNING, Entry, read_chain
+from ballast.errors import AlreadyExists
+from ballast.vault.durable import make_folder, replace_file
+from ballast.vault.store import Store
+from ballast.vault.verify import OF_CONTINUITY
+
+PREFIX = OF_CONTINUITY.rstrip("/")
+_MOST_BYTES = 8 << 20
+_NAME = re.compile(r"(\d{12})-(\d{12})\.jsonl")
+_NUMBER = re.compile(rb'"number":(\d+)')
+
+
+class Duplicate:
+    """Of the intake in `folder`. One process of a machine has one."""
+
+    def __init__(self, store: Store, folder: Path, node: int) -> None:
+        make_folder(folder)
+        self._store, self._folder = store, folder
+        self._note = folder / "copied"
+        self._name = f"{PREFIX}/{node}-{self._incarnation()}"
+        with contextlib.suppress(OSError, ValueError):
+            self.copied = int(self._note.read_text())
+
+    copied: int = 0
+    """Number of the last entry that is in the store."""
+
+    def bring(self) -> int:
+        """Put what is not there yet; how many entries. StoreError: the store is away, call again later."""
+        before = self.copied
+        for first, last, data in list(_chunks(self._folder, self.copied)):
+            with contextlib.suppress(AlreadyExists):  # put by a process that died before it noted so
+                self._store.put(f"{self._name}/{first:012}-{last:012}.jsonl", data)
+            self.copied = last
+            replace_file(self._note, str(last).encode())
+        return self.copied - before
+
+    def _incarnation(self) -> str:
+        path = self._folder / "incarnation"
+        if not path.exists():
+            replace_file(path, secrets.token_hex(8).encode())
+        return path.read_text().strip()
+
+
+def incarnations(store: Store) -> tuple[str, ...]:
+    """`<node>-<incarnation>` of every intake that is in the store."""
+    return store.folders(PREFIX)
+
+
+def read(store: Store, name: str) -> list[Entry]:
+    """All entries of the copy `name`, as they were accepted. IntegrityError names the first that is missing or changed."""
+    held: dict[int, bytes] = {}
+    for path, _ in store.list(f"{PREFIX}/{name}"):
+        for line in store.get(path).splitlines(keepends=True):
+            held.setdefault(_number(line), line)
+    data = b"".join(held[number] for number in sorted(held))
+    return list(read_chain(data, 1, BEGINNING, f"{store.url}/{PREFIX}/{name}"))
+
+
+def _chunks(folder: Path, after: int) -> Iterator[tuple[int, int, bytes]]:
+    """What comes after the entry `after`: first and last number, and the lines."""
+    closed = sorted(path for path in folder.glob("*.jsonl") if _NAME.fullmatch(path.name))
+    for path in [*(p for p in closed if int(p.stem[13:]) > after), folder / "intake.jsonl"]:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            continue
+        lines = [line for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True) if _number(line) > after]
+        while lines:
+            taken, size = 0, 0
+            while taken < len(lines) and (not taken or size + len(lines[taken]) <= _MOST_BYTES):
+                size += len(lines[taken])
+                taken += 1
+            last = _number(lines[taken - 1])
+            yield _number(lines[0]), last, b"".join(lines[:taken])
+            after, lines = last, lines[taken:]
+
+
+def _number(line: bytes) -> int:
+    found = _NUMBER.search(line)
+    return int(found[1]) if found else 0

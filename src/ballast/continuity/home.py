@@ -1,0 +1,74 @@
+"""The server that is home: whether its data is there, and how it is ended and put aside. Without a connection.
+
+A server that is starting, or has crashed with its data where it was, is waited for: it comes back whole, and nothing of it is
+touched. Lost is what cannot come back by itself: the data folder is gone, or another server stands in its place.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+
+from ballast.errors import ServerError
+from ballast.postgres import EmbeddedServer
+from ballast.postgres.postmaster import find_postmaster
+
+_IDENTIFIER_BYTES = 8  # the first of pg_control: system_identifier, in the machine's own order
+
+
+class Data(StrEnum):
+    """What there is of the server that was recorded."""
+
+    THERE = "there"
+    GONE = "gone"
+    ANOTHER = "another"
+    """The data of a server that is not the recorded one: made anew."""
+
+
+class Home:
+    """The server of a platform's own, in `folder`."""
+
+    def __init__(self, folder: Path, *, major: int = 18) -> None:
+        self.server = EmbeddedServer(folder, major=major)
+
+    @property
+    def identifier(self) -> str | None:
+        """The system identifier of the data that is there; None: there is none."""
+        try:
+            with (self.server.pgdata / "global" / "pg_control").open("rb") as control:
+                found = control.read(_IDENTIFIER_BYTES)
+        except OSError:
+            return None
+        complete = len(found) == _IDENTIFIER_BYTES and (self.server.pgdata / "base").is_dir()
+        return str(int.from_bytes(found, sys.byteorder)) if complete else None
+
+    def data(self, recorded: str) -> Data:
+        """Of the server with this identifier."""
+        found = self.identifier
+        if found is None:
+            return Data.GONE
+        return Data.THERE if found == recorded else Data.ANOTHER
+
+    @property
+    def has_process(self) -> bool:
+        """Whether a server works on the data folder, also one that is still starting."""
+        return find_postmaster(self.server.pgdata) is not None
+
+    def put_aside(self, lost: str, to: Path) -> bool:
+        """End what is left of the server with the identifier `lost`, and keep its data at `to`; whether there was any to keep.
+
+        The next start makes an empty server. A server that is not the lost one is left alone. ServerError."""
+        if self.data(lost) is Data.ANOTHER:
+            return to.exists()
+        if self.identifier is None and not self.server.pgdata.exists():
+            self.server.end_left_behind()
+            return to.exists()
+        try:
+            self.server.set_aside(to)
+        except OSError as error:
+            raise ServerError(
+                f"what is left of the lost server cannot be moved from {self.server.pgdata} to {to}: {error.strerror}",
+                "See to rights and room there; it is tried again.",
+            ) from error
+        return True

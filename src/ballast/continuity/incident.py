@@ -1,0 +1,71 @@
+"""What the sentinel has decided about a loss, on disk before it acts: killed at any moment, the next one goes on from it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from ballast.continuity.signs import Sign
+from ballast.vault.durable import remove_file, replace_file
+
+_FILE = "incident.json"
+
+
+class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One loss, from its first sign until everybody is home."""
+
+    since: datetime
+    why: Sign
+    lost: str = ""
+    """System identifier of the server that was home."""
+    timeline: int = 0
+    """Of its record."""
+    only: tuple[str, ...] | None = None
+    """The tenants that it is about; None: all."""
+    data_lost: bool = False
+    """It cannot come back by itself: it is to be recovered."""
+    why_lost: str = ""
+    ordered: bool = False
+    """The recovery may begin: it needs no word, or it was given."""
+    at: str = ""
+    """Position to recover to; "": not chosen yet."""
+    why_at: str = ""
+    boat: int = 0
+    """Number of the lifeboat's folder."""
+    boat_at: str = ""
+    """Position that it is built as of."""
+    boot: str = ""
+    """Of the machine when the lifeboat was launched: its data does not outlive a power cut."""
+
+    def with_(self, **changed: object) -> Incident:
+        """The same with other fields."""
+        return msgspec.structs.replace(self, **changed)
+
+
+def read(folder: Path) -> Incident | None:
+    """The one under way."""
+    try:
+        return msgspec.json.decode((folder / _FILE).read_bytes(), type=Incident)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def write(folder: Path, incident: Incident) -> Incident:
+    """Durable when this returns."""
+    replace_file(folder / _FILE, msgspec.json.encode(incident))
+    return incident
+
+
+def forget(folder: Path) -> None:
+    """It is over."""
+    remove_file(folder / _FILE)
+
+
+def boot_id() -> str:
+    """Tells one start of this machine from another; "" where that is not told."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,93 @@
+"""Looking at home ten times a second, over one connection as long as it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from ballast.continuity.helm import sign_of_error
+from ballast.continuity.signs import Sign
+
+EVERY_S = 0.1
+_PATIENCE_S = 2
+_IDENTIFIER = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
+_NOT_SERVING = ("starting up", "not yet accepting connections", "recovery mode", "shutting down")
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What one look found."""
+
+    sign: Sign
+    """NONE: it answered."""
+    identifier: str = ""
+    """The system identifier of the server that answered."""
+    answer: bool = False
+    """Of the application's probe."""
+    what: str = ""
+    """The server's words."""
+
+
+class Prober:
+    """A thread that looks until `stop`, and tells each look."""
+
+    def __init__(self, dsn: str, probe: str, tell: Callable[[Seen], None]) -> None:
+        self._dsn = make_conninfo(
+            dsn, connect_timeout=_PATIENCE_S, application_name="ballast sentinel",
+            options="-c statement_timeout=1000 -c lock_timeout=900 -c synchronous_commit=local",
+        )  # fmt: skip
+        self._probe, self._tell = probe or "SELECT true", tell
+        self._conn: psycopg.Connection[Any] | None = None
+        self._identifier = ""
+        self._stop, self._now = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="prober", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def look_now(self) -> None:
+        """Do not wait for the next turn."""
+        self._now.set()
+
+    def stop(self) -> None:
+        """No more looks."""
+        self._stop.set()
+        self._now.set()
+        self._thread.join(_PATIENCE_S + 2)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            began = time.monotonic()
+            self._now.clear()
+            self._tell(self._look())
+            self._now.wait(max(0.01, EVERY_S - (time.monotonic() - began)))
+        self._leave()
+
+    def _look(self) -> Seen:
+        try:
+            if self._conn is None:
+                self._conn = psycopg.connect(self._dsn, autocommit=True)
+                (self._identifier,) = self._conn.execute(_IDENTIFIER).fetchone() or ("",)
+            row = self._conn.execute(self._probe.encode()).fetchone()
+        except psycopg.Error as error:
+            told = str(error).strip()
+            if self._conn is not None and (self._conn.broken or self._conn.closed):
+                self._leave()
+            sign = sign_of_error(error)
+            if sign is Sign.SLOW and any(words in told for words in _NOT_SERVING):
+                sign = Sign.REFUSED  # it may take minutes, and nobody is served meanwhile
+            return Seen(sign, self._identifier, what=told)
+        return Seen(Sign.NONE, self._identifier, answer=bool(row and row[0]))
+
+    def _leave(self) -> None:
+        if self._conn is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._conn.close()
+        self._conn = None

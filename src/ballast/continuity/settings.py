@@ -1,0 +1,85 @@
+"""`[continuity]` and `[recovery]` of ballast.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from ballast.errors import ConfigError
+
+FOLDER = "continuity"
+
+
+class Continuity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How shops stay open while their database is away."""
+
+    enabled: bool = True
+    """false: they do not"""
+    folder: str = ""
+    """board, intake, lifeboat; on this machine. Default: `continuity` beside the recorder's state folder"""
+    handler: str = ""
+    """module:function of the application that does again at home what was accepted meanwhile, as of `ballast merge`"""
+    probe: str = ""
+    """SQL that gives true while the application's data is there"""
+    nodes: int = 1
+    """web nodes that sell; each sells of what was left its share, and has an intake of its own"""
+    node: int = 0
+    """which of them this is, from 0"""
+
+
+class Recovery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What follows a loss."""
+
+    automatic: bool | Literal["ask"] = True
+    """true: the server of our own is made anew and recovered at once; "ask": when `ballast recover --now` says so"""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Both."""
+
+    continuity: Continuity = Continuity()
+    recovery: Recovery = Recovery()
+
+    @property
+    def asks(self) -> bool:
+        """Whether a person gives the word for a recovery."""
+        return self.recovery.automatic == "ask"
+
+
+_Table = TypeVar("_Table", Continuity, Recovery)
+
+
+def load(document: Mapping[str, Any], name: str) -> Settings:
+    """Of a settings file as tomllib reads it; `name` is the file's. ConfigError names the table and what is allowed."""
+    found = Settings(
+        _table(document, "continuity", Continuity, name),
+        _table(document, "recovery", Recovery, name),
+    )
+    if found.recovery.automatic is False:
+        raise ConfigError(
+            f"{name}: [recovery] automatic is false.", 'Allowed is true, or "ask" (`ballast recover --now` begins it).'
+        )
+    sea = found.continuity
+    if not (sea.nodes >= 1 and 0 <= sea.node < sea.nodes):
+        raise ConfigError(
+            f"{name}: [continuity] node is {sea.node} of {sea.nodes}.", "Nodes are counted from 0 to nodes - 1."
+        )
+    return found
+
+
+def folder_of(found: Settings, state_dir: Path, settings_folder: Path) -> Path:
+    """Continuity's folder on this machine. `settings_folder`: where the settings file is."""
+    if found.continuity.folder:
+        return (settings_folder / Path(found.continuity.folder).expanduser()).absolute()
+    return state_dir.parent / FOLDER
+
+
+def _table(document: Mapping[str, Any], table: str, kind: type[_Table], name: str) -> _Table:
+    try:
+        return msgspec.convert(document.get(table, {}), kind)
+    except msgspec.ValidationError as error:
+        known = ", ".join(field.name for field in msgspec.structs.fields(kind))
+        raise ConfigError(f"{name}: [{table}] is not right: {error}.", f"Known are: {known}.") from None

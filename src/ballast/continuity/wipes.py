@@ -1,0 +1,181 @@
+"""Whether the record ends in a transaction that emptied the platform, and the last moment before it.
+
+A loss of files leaves nothing in the record: the newest moment is the right one. Who deletes rows is recorded like anybody else,
+so the newest moment is then an empty platform. The last minutes of the record are looked through as they come, a segment once;
+only a transaction that took rows of at least half of the tenants from a table, or truncated or dropped one, is looked at closely:
+whether it left nothing. One such table proves nothing (an application may empty a table of its own); most of them at once do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import msgspec
+import pyarrow.compute as pc
+
+from ballast.errors import BallastError
+from ballast.vault import Resolved, Vault, read_rows, tenants
+from ballast.vault.moment import show
+from ballast.vault.read import warm
+from ballast.vault.records import SHARED_BUCKET, Cut, Segment, Shared
+from ballast.vault.tablename import versions_of
+
+_BACK = timedelta(minutes=15)
+_TOGETHER = timedelta(seconds=90)
+"""Tables that are emptied one after another are one deed while less than this lies between two of them."""
+_SHARE = 0.5
+_LEFT = 0.1
+"""Of an emptied table so much may be there again, by those who went on working."""
+
+
+class Wipe(msgspec.Struct, frozen=True):
+    """A transaction that may have emptied these tables."""
+
+    cut: Cut
+    """Just before it."""
+    at: datetime | None
+    relations: frozenset[int]
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """The moment to go back to."""
+
+    resolved: Resolved
+    why: str
+    """For people: of a wipe; "" for the newest moment."""
+
+
+class Wipes:
+    """Of one open vault. Of one thread at a time."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._seen: set[tuple[int, int]] = set()
+        self._suspects: list[Wipe] = []
+
+    def look(self) -> None:
+        """Take in what was sealed since."""
+        vault = self._vault
+        timeline = vault.index.newest_timeline
+        segments = [s for s in vault.index.segments_of(timeline) if (timeline, s.first_lsn) not in self._seen]
+        if not segments:
+            return
+        latest = max((at for at in map(_time, segments) if at is not None), default=None)
+        known = 0
+        for segment in segments:
+            self._seen.add((timeline, segment.first_lsn))
+            at = _time(segment)
+            if at is None or latest is None or at < latest - _BACK:
+                continue
+            known = known or len(tenants(vault, Cut(timeline, segment.first_lsn)))
+            self._suspects += self._suspects_in(segment, known)
+        self._suspects += self._drops(timeline, segments[0].first_lsn)
+        self._suspects = [s for s in self._suspects if s.at is None or latest is None or s.at >= latest - _BACK]
+
+    def choose(self, *, emptied: bool) -> Chosen:
+        """The newest moment, or the last before the platform was emptied. `emptied`: the application's data is known to be
+        gone."""
+        newest = self._vault.resolve(None)
+        deed = last_deed([s for s in self._suspects if s.cut.timeline == newest.cut.timeline])
+        if not deed:
+            return Chosen(newest, "")
+        before = deed[0].cut
+        gone, held = self._emptied({n for wipe in deed for n in wipe.relations}, before, newest.cut)
+        if not gone or (not emptied and len(gone) < _SHARE * held):
+            return Chosen(newest, "")
+        names = self._vault.relations_at(before)
+        shown = sorted(names[n].qualified for n in gone if n in names)
+        more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+        return Chosen(
+            self._vault.resolve(show(before)),
+            f"just before {', '.join(shown[:3])}{more} lost all rows, at {deed[0].at}",
+        )
+
+    def _suspects_in(self, segment: Segment, known: int) -> Iterable[Wipe]:
+        ours = self._of_tenants(Cut(segment.timeline, segment.first_lsn))
+        found: dict[int, set[int]] = {}
+        for truncation in segment.truncations:
+            found.setdefault(truncation.lsn, set()).update(ours & set(truncation.relations))
+        hit: dict[tuple[int, int], set[str]] = {}
+        for run in segment.runs:
+            for rows in warm(self._vault).open(run).slices(None, ours, columns=("lsn", "op")):
+                deleted = rows.filter(pc.equal(rows["op"].cast("string"), "D"))
+                if deleted.num_rows:
+                    columns = (deleted[name].to_pylist() for name in ("lsn", "relation", "tenant"))
+                    for lsn, relation, tenant in zip(*columns, strict=True):
+                        hit.setdefault((lsn, relation), set()).add(tenant)
+        for (lsn, relation), whose in hit.items():
+            if known and len(whose) >= max(1, _SHARE * known):
+                found.setdefault(lsn, set()).add(relation)
+        at = _time(segment)
+        return [Wipe(Cut(segment.timeline, lsn), at, frozenset(which)) for lsn, which in found.items() if which]
+
+    def _drops(self, timeline: int, since: int) -> Iterable[Wipe]:
+        """Tables that are not in the structure any more."""
+        found: list[Wipe] = []
+        index = self._vault.index
+        chain = index.chain(Cut(timeline, index.recorded_until(timeline)))
+        versions = [v for v in versions_of(self._vault, chain) if v.timeline == timeline]
+        for before, after in pairwise(versions):
+            if after.lsn < since:
+                continue
+            had = self._vault.schema(before.version)
+            gone = had.keys() - self._vault.schema(after.version).keys()
+            gone = {n for n in gone if not isinstance(had[n].tenant, Shared)}
+            if gone:
+                found.append(Wipe(Cut(timeline, after.lsn - (after.seq == 0)), None, frozenset(gone)))
+        return found
+
+    def _of_tenants(self, cut: Cut) -> set[int]:
+        relations = self._vault.relations_at(cut).values()
+        return {r.number for r in relations if not isinstance(r.tenant, Shared)}
+
+    def _emptied(self, suspected: set[int], before: Cut, newest: Cut) -> tuple[set[int], int]:
+        """Which of these tables had rows before and have none now; and how many tables of tenants had any."""
+        had, have = self._count(before), self._count(newest)
+        gone = {n for n in suspected if had.get(n) and have.get(n, 0) <= _LEFT * had[n]}
+        return gone, len(had)
+
+    def _count(self, cut: Cut) -> Mapping[int, int]:
+        counts: Counter[int] = Counter()
+        wanted = self._of_tenants(cut)
+        for bucket in range(SHARED_BUCKET + 1, self._vault.index.genesis.buckets):
+            for chunk in read_rows(self._vault, cut, relations=wanted, bucket=bucket):
+                counts[chunk.relation.number] += chunk.rows
+        return counts
+
+
+def last_deed(suspects: Sequence[Wipe]) -> list[Wipe]:
+    """The last of them, and those that came shortly before it, the first one first."""
+    deed: list[Wipe] = []
+    for wipe in sorted(suspects, key=lambda wipe: wipe.cut.lsn, reverse=True):
+        if deed and None not in (wipe.at, deed[-1].at) and _apart(wipe, deed[-1]) > _TOGETHER:
+            break
+        deed.append(wipe)
+    return deed[::-1]
+
+
+def _apart(earlier: Wipe, later: Wipe) -> timedelta:
+    assert earlier.at is not None
+    assert later.at is not None
+    return later.at - earlier.at
+
+
+def _time(segment: Segment) -> datetime | None:
+    return None if segment.last_committed_at is None else datetime.fromisoformat(segment.last_committed_at)
+
+
+def before_tenant_was_emptied(vault: Vault, tenant: str) -> str | None:
+    """The position just before the transaction that took most from this tenant lately; None: nothing was taken."""
+    from ballast.recovery.changes import Asked, changes
+
+    newest = vault.resolve(None)
+    since = None if newest.committed_at is None else (newest.committed_at - _BACK).isoformat()
+    try:
+        found = changes(vault, Asked(tenant=tenant, since=since, limit=1))
+    except BallastError:
+        found = changes(vault, Asked(tenant=tenant, limit=1))
+    return found.proposal.at if found.proposal is not None and found.transactions[0].deleted else None

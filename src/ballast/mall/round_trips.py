@@ -1,0 +1,193 @@
+"""A connection with few ways there and back: statements that nobody waits for travel with the next one that somebody does.
+
+What a request waits for, and most of what its database costs the web process, is the waiting itself: each time the process is
+left and taken up again. So BEGIN goes with the first statement, what only writes (`later`) with the next that reads, and the last
+of them with COMMIT (`finish`), in libpq's pipeline mode. psycopg's own pipeline sends each statement for itself and costs
+more than the ways it saves; everything else is psycopg's, and whatever goes through it finds what was put off done before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, cast
+
+import psycopg
+from psycopg import generators
+from psycopg._queries import PostgresQuery
+from psycopg.adapt import Transformer
+from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus
+from psycopg.rows import DictRow
+
+from ballast.mall.deeds import Journal
+
+_MOST_PREPARED = 500
+"""Of one connection; what comes after them is planned each time."""
+# The server does not know the statement any more, or its tables have changed since.
+_STALE = ("26000", "0A000")
+
+_Statement = tuple[str | bytes, Mapping[str, Any] | Sequence[Any] | None]
+_Gen = Generator[Any, Any, Any]
+
+
+class Rows:
+    """What a statement gave; as much of psycopg's cursor as is asked for."""
+
+    def __init__(self, rows: list[DictRow], columns: list[str], rowcount: int) -> None:
+        self.description = columns or None
+        self.rowcount = rowcount
+        self._rows, self._at = rows, 0
+
+    async def fetchone(self) -> DictRow | None:
+        """The next row, or None."""
+        if self._at >= len(self._rows):
+            return None
+        self._at += 1
+        return self._rows[self._at - 1]
+
+    async def fetchall(self) -> list[DictRow]:
+        """The rows that are left."""
+        rest, self._at = self._rows[self._at :], len(self._rows)
+        return rest
+
+
+class ShopConnection(psycopg.AsyncConnection[DictRow]):
+    """A connection, what was put off on it, and who listens to what is done in its transaction."""
+
+    journal: Journal | None = None
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._put_off: list[_Statement] = []
+        self._idle = False
+        self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
+        self._made = 0
+        self._own: Any = None
+
+    def begin(self, *statements: _Statement) -> None:
+        """A transaction begins with these, as soon as something is done in it."""
+        self._put_off = [("BEGIN", None), *statements]
+        self._idle = True
+
+    def later(self, statement: str | bytes, parameters: Mapping[str, Any] | None = None) -> None:
+        """Do this before whatever comes next, at the latest before the end. That is where its error is raised."""
+        self._put_off.append((statement, parameters))
+        self._idle = False
+
+    def forget(self) -> None:
+        """What was put off is not done."""
+        self._put_off, self._idle = [], False
+
+    async def rollback(self) -> None:
+        """ROLLBACK; what was put off is not done."""
+        self.forget()
+        await super().rollback()
+
+    async def finish(self) -> None:
+        """COMMIT, with all that was put off."""
+        if self._idle:
+            self.forget()  # it never began
+            return
+        await self._together(("COMMIT", None))
+
+    async def execute(
+        self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = False
+    ) -> Any:
+        """As psycopg's, with what was put off. Several statements in one text need `prepare=False`, where it has parameters
+        or not."""
+        if prepare is False or binary or not isinstance(query, str | bytes) or self._pipeline is not None:
+            return await super().execute(query, params, prepare=prepare, binary=binary)
+        return await self._together((query, params))
+
+    async def wait(self, gen: Any, *arguments: Any, **named: Any) -> Any:
+        """Whatever psycopg does with the connection comes by here, and after what was put off."""
+        if self._put_off:
+            await super().wait(self._communicate(self._taken()))
+        return await super().wait(gen, *arguments, **named)
+
+    def _taken(self) -> list[_Statement]:
+        taken = self._put_off
+        self.forget()
+        return taken
+
+    async def _together(self, last: _Statement) -> Rows:
+        async with self.lock:
+            return cast(Rows, await super().wait(self._communicate([*self._taken(), last])))
+
+    def _communicate(self, statements: Sequence[_Statement]) -> _Gen:
+        """Send them all, then hear of all; the rows of the last one. Raises the error of the first that failed."""
+        pgconn = self.pgconn
+        reader = self._own = self._own or Transformer(self)
+        sent: list[Callable[[], None] | None] = []
+        pgconn.enter_pipeline_mode()
+        try:
+            for text, parameters in statements:
+                self._send(reader, text, parameters, sent)
+            pgconn.pipeline_sync()
+            yield from generators.send(pgconn)
+            failed, last = None, None
+            try:
+                for heard in sent:
+                    (result, *_) = yield from generators.fetch_many(pgconn)
+                    if result.status == ExecStatus.FATAL_ERROR:
+                        failed = failed or result
+                    elif result.status != ExecStatus.PIPELINE_ABORTED and heard:
+                        heard()
+                    last = result
+                yield from generators.fetch_many(pgconn)  # the end of them all
+            except psycopg.Error:
+                if failed is None:  # else the server said why it goes
+                    raise
+        finally:
+            self._leave_pipeline()
+        if failed is not None:
+            error = psycopg.errors.error_from_result(failed, encoding="utf-8")
+            if error.sqlstate in _STALE:
+                self._names.clear()
+            raise error
+        assert last is not None
+        columns = [(last.fname(n) or b"").decode() for n in range(last.nfields)]
+        if not columns:
+            return Rows([], [], last.command_tuples or 0)
+        reader.set_pgresult(last)
+        rows = reader.load_rows(0, last.ntuples, lambda values: dict(zip(columns, values, strict=True)))
+        return Rows(rows, columns, last.ntuples)
+
+    def _send(self, reader: Any, text: str | bytes, parameters: Any, sent: list[Callable[[], None] | None]) -> None:
+        """Put it into the pipeline; what is to be noted when it is heard of goes to `sent`, one for each result."""
+        query = PostgresQuery(reader)
+        query.convert(text, parameters)
+        key = (query.query, query.types)
+        name = self._names.get(key)
+        if name is None:
+            if len(self._names) >= _MOST_PREPARED:
+                self.pgconn.send_query_params(query.query, query.params, query.types, query.formats)
+                sent.append(None)
+                return
+            self._made += 1
+            name = new = b"mall_%d" % self._made
+            self.pgconn.send_prepare(name, query.query, query.types)
+            sent.append(lambda: self._names.__setitem__(key, new))
+        self.pgconn.send_query_prepared(name, query.params, query.formats)
+        sent.append(None)
+
+    def _leave_pipeline(self) -> None:
+        if self.pgconn.status != ConnStatus.OK or self.pgconn.pipeline_status == PipelineStatus.OFF:
+            return
+        try:
+            self.pgconn.exit_pipeline_mode()
+        except psycopg.OperationalError:
+            # Results are left in it that nobody will take.
+            self.pgconn.finish()
+
+    def _deallocate(self, name: bytes | None) -> _Gen:
+        if name is None:
+            self._names.clear()
+        yield from super()._deallocate(name)
+
+
+async def later(connection: Any, statement: str, parameters: Mapping[str, Any]) -> None:
+    """Do this at the latest before the transaction ends, where its connection can put something off; else now."""
+    if isinstance(connection, ShopConnection):
+        connection.later(statement, parameters)
+    else:
+        await connection.execute(statement, parameters)

@@ -1,0 +1,40 @@
+"""Server, recorder and sentinel, kept running as `ballast up` does: `python -m tests.integration.continuity.running FOLDER`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ballast.supervise import Part, Supervisor
+from ballast.supervise import note as notes
+from ballast.supervise.lines import Console
+from ballast.up.parts import Records, Serves, Watches, tied
+
+
+def parts(folder: Path) -> list[Part]:
+    config, server, sea = str(folder / "ballast.toml"), folder / "server", folder / "continuity"
+    return [
+        Part("server", tied("ballast.postgres", str(server)), ready=Serves(server / "pgdata"), stops=3),
+        Part(
+            "recorder", tied("ballast.continuity.holding", "--config", config, "--folder", str(sea)),
+            needs=("server",), ready=Records(folder / "state", sea), stops=2, stop_patience_s=60,
+        ),
+        Part(
+            "sentinel", tied("ballast.continuity.sentinel", "--config", config, "--server", str(server)),
+            needs=("server",), ready=Watches(sea), stops=1,
+        ),
+    ]  # fmt: skip
+
+
+def main() -> int:
+    folder = Path(sys.argv[1])
+    console = Console(lambda who, text, bad: print(who, text, flush=True))
+    try:
+        with notes.only_one(folder):
+            return Supervisor(parts(folder), folder, console, everything=True).run()
+    finally:
+        console.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

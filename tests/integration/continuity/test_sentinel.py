@@ -1,0 +1,184 @@
+"""What befalls a platform, and that everybody comes home with all that was ordered: real servers, real kills."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ballast.continuity import health
+from ballast.continuity.duplicate import incarnations, read
+from ballast.vault.store import open_store
+from ballast.vault.verify import verify
+from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
+from tests.integration.continuity.small_shop import SHOPS
+
+
+@pytest.fixture(scope="module")
+def sea() -> Iterator[Sea]:
+    folder = Path(tempfile.mkdtemp(prefix="ballast-test-", dir="/tmp"))
+    folder.chmod(0o755)
+    made = Sea(folder)
+    try:
+        yield made
+    finally:
+        made.discard()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_files_are_lost_and_all_come_home_to_a_new_server(sea: Sea) -> None:
+    sea.ensure()
+    before, number = sea.identifier, sea.course.number
+    with Shoppers(sea) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 20, "orders at home")
+        sea.lose_files()
+        sea.until(lambda: sea.course.mode == "afloat", "the lifeboat")
+        sea.until(lambda: shoppers.taken("lifeboat") > 20, "orders in the lifeboat")
+        sea.came_home(number)
+    assert sea.identifier != before
+    nothing_is_lost(sea, shoppers)
+    (copy,) = incarnations(open_store(sea.folder / "vault"))
+    sea.until(lambda: sea.health.copied, "the copy of the intake")
+    kept = {(e.tenant, e.payload["key"]) for e in read(open_store(sea.folder / "vault"), copy) if e.kind == "order"}
+    assert {at for at, where in shoppers.acknowledged.items() if where == "lifeboat"} <= kept
+    assert not verify(open_store(sea.folder / "vault")).faults
+
+
+def test_rows_are_deleted_table_by_table_and_all_come_back_as_they_were_before(sea: Sea) -> None:
+    sea.ensure()
+    number = sea.course.number
+    with Shoppers(sea) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 20, "orders at home")
+    # Nobody orders in between: what is ordered between two deletions is on the other side of the moment chosen.
+    sea.lose_rows()
+    with Shoppers(sea) as later:
+        sea.until(lambda: later.taken("lifeboat") > 10, "orders in the lifeboat")
+        sea.came_home(number)
+    later.acknowledged |= shoppers.acknowledged
+    nothing_is_lost(sea, later)
+    assert sea.kept, "the data of the emptied server is kept"
+    assert "lost all rows" in sea.decided
+
+
+def test_a_server_that_is_restarted_is_waited_for_and_nothing_is_recovered(sea: Sea) -> None:
+    sea.ensure()
+    before, kept, number = sea.identifier, sea.kept, sea.course.number
+    with Shoppers(sea) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 10, "orders at home")
+        pid = sea.server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGINT)
+        sea.until(lambda: shoppers.taken("lifeboat") > 5, "orders in the lifeboat")
+        sea.came_home(number)
+        home = shoppers.taken("home")
+        sea.until(lambda: shoppers.taken("home") > home + 5, "orders at home again")
+    assert (sea.identifier, sea.kept) == (before, kept)
+    assert "nothing needs to be recovered" in sea.decided
+    nothing_is_lost(sea, shoppers)
+
+
+def test_one_shop_is_hit_and_the_others_stay_where_they_are(sea: Sea) -> None:
+    sea.ensure()
+    before, number = sea.identifier, sea.course.number
+    hit = SHOPS[3]
+    with Shoppers(sea) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 20, "orders at home")
+        sea.query(
+            f"WITH a AS (DELETE FROM orders WHERE tenant = '{hit}'), b AS (DELETE FROM stock WHERE tenant = '{hit}')"
+            " SELECT 1"
+        )
+        sea.query(f"DELETE FROM shop WHERE tenant = '{hit}' RETURNING 1")
+        sea.until(lambda: sea.course.mode != "home", "the loss to be noticed")
+        assert sea.course.only == {hit}
+        sea.came_home(number)
+    assert sea.identifier == before
+    elsewhere = {shop for (shop, _), where in shoppers.acknowledged.items() if where == "lifeboat"}
+    assert elsewhere <= {hit}
+    nothing_is_lost(sea, shoppers)
+
+
+def test_whoever_is_killed_on_the_way_the_end_is_the_same(sea: Sea) -> None:
+    sea.ensure()
+    number = sea.course.number
+    with Shoppers(sea) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 10, "orders at home")
+        sea.lose_files(kill=False)
+        sea.until(lambda: sea.course.mode != "home", "the loss to be noticed")
+        assert sea.kill("ballast.continuity.sentinel")
+        sea.until(lambda: shoppers.taken("lifeboat") > 5, "orders in the lifeboat")
+        sea.until(
+            lambda: (found := health.restorer(sea.sea)) is not None and found.stage == "structure", "the restorer"
+        )
+        assert sea.kill("ballast.continuity.restorer")
+        sea.until(lambda: (found := health.restorer(sea.sea)) is not None and found.opened, "the new server to be open")
+        assert sea.kill("ballast.continuity.sentinel")
+        sea.until(lambda: sea.course.mode == "returning", "the way home")
+        sea.kill("ballast.continuity.holding")
+        pid = sea.server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        sea.came_home(number)
+    nothing_is_lost(sea, shoppers)
+
+
+def test_the_lifeboat_is_killed_and_started_again_with_all_that_was_in_it(sea: Sea) -> None:
+    sea.ensure()
+    number = sea.course.number
+    with Shoppers(sea) as shoppers:
+        sea.lose_files()
+        sea.until(lambda: shoppers.taken("lifeboat") > 10, "orders in the lifeboat")
+        boats = [
+            int((p / "pgdata" / "postmaster.pid").read_text().split()[0]) for p in (sea.sea / "lifeboat").iterdir()
+        ]
+        for pid in boats:
+            os.kill(pid, signal.SIGKILL)
+        sea.came_home(number)
+    nothing_is_lost(sea, shoppers)
+    assert "with all that was in it" in sea.decided
+
+
+def test_home_is_lost_a_second_time_while_everybody_comes_home(sea: Sea) -> None:
+    sea.ensure()
+    number = sea.course.number
+    with Shoppers(sea) as shoppers:
+        sea.lose_files()
+        sea.until(lambda: shoppers.taken("lifeboat") > 10, "orders in the lifeboat")
+        sea.until(lambda: sea.course.mode == "returning" and sea.course.back, "somebody to be home")
+        sea.lose_files()
+        sea.came_home(number)
+    nothing_is_lost(sea, shoppers)
+
+
+def test_it_asks_before_it_recovers_where_it_is_to_and_also_where_all_was_lost_while_nothing_ran(sea: Sea) -> None:
+    sea.ensure()
+    sea.stop()
+    sea.settle('"ask"')
+    shutil.rmtree(sea.server.pgdata)
+    sea.start()
+    with Shoppers(sea) as shoppers:
+        sea.until(lambda: "recover --now" in sea.health.waits_for, "the sentinel to ask")
+        sea.until(lambda: shoppers.taken("lifeboat") > 5, "orders in the lifeboat")
+        sea.stop()  # in the middle of it
+        sea.start()
+        here = shoppers.taken("lifeboat")
+        sea.until(lambda: shoppers.taken("lifeboat") > here + 5, "orders in the lifeboat again")
+        assert sea.course.mode == "afloat"
+        told = subprocess.run(
+            [sys.executable, "-m", "ballast.cli", "recover", "--now", "--config", str(sea.config_path)],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert told.returncode == 0, told.stderr
+        sea.came_home(sea.course.number)
+    nothing_is_lost(sea, shoppers)
+    shown = subprocess.run(
+        [sys.executable, "-m", "ballast.cli", "status", "--config", str(sea.config_path)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert "everybody is at home" in shown.stdout
