@@ -186,7 +186,9 @@ def before_tenant_was_emptied(vault: Vault, tenant: str) -> str | None:
     newest = vault.resolve(None)
     since = None if newest.committed_at is None else (newest.committed_at - _BACK).isoformat()
     try:
-        found = changes(vault, Asked(tenant=tenant, since=since, limit=1))
+        found = changes(vault, Asked(tenant=tenant, since=since))
     except BallastError:
-        found = changes(vault, Asked(tenant=tenant, limit=1))
-    return found.proposal.at if found.proposal is not None and found.transactions[0].deleted else None
+        found = changes(vault, Asked(tenant=tenant))
+    # The first may have changed many rows and taken none.
+    worst = max(found.transactions, key=lambda each: each.deleted, default=None)
+    return worst.position if worst is not None and worst.deleted else None
