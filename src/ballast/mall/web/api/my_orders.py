@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -64,6 +65,10 @@ async def get_my_order(
     """One of them."""
     async with shopper(db, request, slug) as call:
         ending(call.connection)
+        with suppress(Unknown):
+            return shaped(await orders.get(call.connection, order_id, owner=call.owner), OrderInfo)
+    # Not among the orders: that transaction has ended with its statement.
+    async with shopper(db, request, slug) as call:
         return await _order(call, order_id)
 
 
