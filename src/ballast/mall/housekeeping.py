@@ -1,9 +1,9 @@
 """What is deleted by itself: traces of what is over and that nothing asks for any more. All else stays for ever.
 
 Of a shop: keys of writes, events that were handed out and messages that webhooks have, when they are `KEPT` old; codes for
-another password, and guests whose time is over, with their carts. Of accounts: sessions and links that ended. Small batches, each a transaction of its own: nobody
-waits long for a lock, and who is killed in between leaves the rest to the next run. What waits cannot be deleted at all: the
-tables' policies say so too (``migrations/0006.isolation.sql``).
+another password, and guests whose time is over, with their carts. Of accounts: sessions and links that ended. Small batches,
+each a transaction of its own: nobody waits long for a lock, and who is killed in between leaves the rest to the next run. What
+waits cannot be deleted at all: the tables' policies say so too (``migrations/0006.isolation.sql``).
 """
 
 from __future__ import annotations
