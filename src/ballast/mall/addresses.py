@@ -90,21 +90,21 @@ async def delete(connection: Connection, deed: AddressDeleted) -> None:
     Raises:
         Refused: `address.unknown`.
     """
+    if not await delete_again(connection, deed):
+        raise _unknown()
+
+
+async def delete_again(connection: Connection, deed: AddressDeleted) -> bool:
+    """The same, where it may be gone already; whether it was there."""
     values = {"customer_id": deed.customer_id, "address_id": deed.address_id}
     await connection.execute(_SQL.hold, {"customer_id": deed.customer_id})
     if await (await connection.execute(_SQL.delete, values)).fetchone() is None:
-        raise _unknown()
+        return False
     left = await all_of(connection, deed.customer_id)
     if left and not left[0].is_default:
         await connection.execute(_SQL.make_default, {**values, "address_id": left[0].address_id})
     deeds.note(connection, "address_deleted", deed)
-
-
-async def delete_again(connection: Connection, deed: AddressDeleted) -> None:
-    """What was deleted elsewhere; it may be gone already."""
-    values = {"customer_id": deed.customer_id, "address_id": deed.address_id}
-    if await (await connection.execute(_SQL.one, values)).fetchone() is not None:
-        await delete(connection, deed)
+    return True
 
 
 def _tidy(address: Address) -> Address:

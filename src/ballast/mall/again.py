@@ -28,6 +28,7 @@ from ballast.mall.deed_kinds import (
     LoggedIn,
     LoggedOut,
     LoggedOutElsewhere,
+    MemberRenamed,
     PasswordChanged,
     PaymentBegun,
     PaymentOpened,
@@ -35,7 +36,6 @@ from ballast.mall.deed_kinds import (
     RefundAsked,
     RefundWithdrawn,
     Registered,
-    Renamed,
     VisitorOpened,
 )
 from ballast.mall.order_life import lock
@@ -61,16 +61,6 @@ def read(kind: str, payload: Any) -> msgspec.Struct:
 async def do(connection: Connection, deed: msgspec.Struct) -> None:
     """Do it, in a transaction of the shop. Raises Refused; then what it did must be rolled back."""
     await _DOING[type(deed)](connection, deed)
-
-
-async def _password_changed(connection: Connection, deed: PasswordChanged) -> None:
-    row = await (await connection.execute("SELECT mall.current_shop() AS shop_id")).fetchone()
-    assert row is not None
-    await membership.change_again(connection, row["shop_id"], deed)
-
-
-async def _address_saved(connection: Connection, deed: AddressSaved) -> None:
-    await addresses.save(connection, deed)
 
 
 async def _coupon_taken(connection: Connection, deed: CouponTaken) -> None:
@@ -116,16 +106,20 @@ async def _goods_sent_back(connection: Connection, deed: GoodsSentBack) -> None:
         await aftersales.send_goods_back(connection, deed.refund_id, carrier=deed.carrier, code=deed.code)
 
 
+async def _address_saved(connection: Connection, deed: AddressSaved) -> None:
+    await addresses.save(connection, deed)
+
+
+async def _address_deleted(connection: Connection, deed: AddressDeleted) -> None:
+    await addresses.delete_again(connection, deed)
+
+
 _DOING: dict[type[msgspec.Struct], Callable[[Connection, Any], Awaitable[None]]] = {
     VisitorOpened: visitors.open_made,
     Registered: visitors.register_made,
     LoggedIn: visitors.login_made,
     LoggedOut: visitors.logout_made,
     LoggedOutElsewhere: visitors.end_elsewhere,
-    Renamed: membership.rename,
-    PasswordChanged: _password_changed,
-    AddressSaved: _address_saved,
-    AddressDeleted: addresses.delete_again,
     CartSet: cart.set_again,
     CartRemoved: cart.remove_from,
     CouponTaken: _coupon_taken,
@@ -139,4 +133,8 @@ _DOING: dict[type[msgspec.Struct], Callable[[Connection, Any], Awaitable[None]]]
     RefundWithdrawn: _refund_withdrawn,
     GoodsSentBack: _goods_sent_back,
     Answered: idempotency.answer_again,
+    AddressSaved: _address_saved,
+    AddressDeleted: _address_deleted,
+    MemberRenamed: membership.rename,
+    PasswordChanged: membership.change_again,
 }

@@ -66,42 +66,6 @@ class LoggedOutElsewhere(msgspec.Struct, frozen=True):
     at: datetime
 
 
-class Renamed(msgspec.Struct, frozen=True):
-    """A member has another name."""
-
-    customer_id: UUID
-    name: str
-    at: datetime
-
-
-class PasswordChanged(msgspec.Struct, frozen=True):
-    """A member has another password. `visitor_id`: in which browser. `by_code`: the old one was forgotten."""
-
-    customer_id: UUID
-    visitor_id: UUID
-    password_hash: str
-    by_code: bool
-    at: datetime
-
-
-class AddressSaved(msgspec.Struct, frozen=True):
-    """A member keeps this address (`addresses.save`)."""
-
-    customer_id: UUID
-    address_id: UUID
-    address: Address
-    is_default: bool
-    at: datetime
-
-
-class AddressDeleted(msgspec.Struct, frozen=True):
-    """… and keeps it no longer."""
-
-    customer_id: UUID
-    address_id: UUID
-    at: datetime
-
-
 class CartSet(msgspec.Struct, frozen=True):
     """So many pieces of the SKU are in the cart now."""
 
@@ -259,16 +223,55 @@ class Answered(msgspec.Struct, frozen=True):
     at: datetime
 
 
+class AddressSaved(msgspec.Struct, frozen=True):
+    """An address of a member's book is this; `is_default`: the usual one from now on."""
+
+    customer_id: UUID
+    address_id: UUID
+    address: Address
+    is_default: bool
+    at: datetime
+
+
+class AddressDeleted(msgspec.Struct, frozen=True):
+    """An address is in a member's book no longer."""
+
+    customer_id: UUID
+    address_id: UUID
+    at: datetime
+
+
+class MemberRenamed(msgspec.Struct, frozen=True):
+    """A member has another name."""
+
+    customer_id: UUID
+    name: str
+    at: datetime
+
+
+class UsedCode(msgspec.Struct, frozen=True):
+    """By which code of the shop's staff a password was set, in which shop, from where."""
+
+    code_hash: str
+    shop_id: UUID
+    address: str
+
+
+class PasswordChanged(msgspec.Struct, frozen=True):
+    """A member's password is another. `by`: he had forgotten the old one."""
+
+    customer_id: UUID
+    password_hash: str
+    by: UsedCode | None
+    at: datetime
+
+
 KINDS: dict[str, type[msgspec.Struct]] = {
     "visitor_opened": VisitorOpened,
     "registered": Registered,
     "logged_in": LoggedIn,
     "logged_out": LoggedOut,
     "logged_out_elsewhere": LoggedOutElsewhere,
-    "member_renamed": Renamed,
-    "password_changed": PasswordChanged,
-    "address_saved": AddressSaved,
-    "address_deleted": AddressDeleted,
     "cart_set": CartSet,
     "cart_removed": CartRemoved,
     "coupon_taken": CouponTaken,
@@ -282,5 +285,9 @@ KINDS: dict[str, type[msgspec.Struct]] = {
     "refund_withdrawn": RefundWithdrawn,
     "goods_sent_back": GoodsSentBack,
     "answered": Answered,
+    "address_saved": AddressSaved,
+    "address_deleted": AddressDeleted,
+    "member_renamed": MemberRenamed,
+    "password_changed": PasswordChanged,
 }
 """The names under which they are accepted, and for ever: what an older version took in must be done again by a newer one."""

@@ -46,7 +46,7 @@ class Journalled(Database):
     deeds: list[tuple[UUID, Deed]]
 
     @contextlib.asynccontextmanager
-    async def shop(self, shop_id: UUID, *, pipelined: bool = False) -> AsyncIterator[Connection]:
+    async def shop(self, shop_id: UUID) -> AsyncIterator[Connection]:
         """As `Database.shop`, where somebody listens."""
         journal = Journal()
         async with super().shop(shop_id) as connection:

@@ -31,7 +31,7 @@ def client(mall_database: MallDatabase) -> Iterator[TestClient[Litestar]]:
 def _excepted(shop: Shop, owner: Owner, *, paid: bool = True) -> UUID:
     """An order of his that waits; its goods are sold out."""
     skus = [goods.sku_ids[0] for goods in shop.goods[:1]]
-    order_id = in_shop(shop, lambda c: kept_apart(c, owner, skus, paid=paid), pipelined=False)
+    order_id = in_shop(shop, lambda c: kept_apart(c, owner, skus, paid=paid))
     shop.database.run("UPDATE mall.stock SET on_hand = 0 WHERE sku_id = %s", skus[0])
     return order_id
 
