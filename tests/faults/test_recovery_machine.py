@@ -214,7 +214,7 @@ class Recovery(RuleBasedStateMachine):
         if any(transaction.before.lines(table, t) != transaction.after.lines(table, t)
                for t in missing for table in transaction.before.rows if table != WITHOUT_TENANTS):  # fmt: skip
             after = None
-        self._amended(after, lambda: undo(self.protected.vault(), self.db.dsn, Undoing(transaction.position)))
+        self._amended(after, lambda: undo(self.protected.vault(), self.db.dsn, Undoing((transaction.position,))))
 
     @precondition(lambda self: self.calm)
     @rule(at=number, tenant=number, alone=st.booleans())

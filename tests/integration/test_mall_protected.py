@@ -1,5 +1,5 @@
-"""The mall under the vault: a drill is equal, one shop goes back while the others sell, and after a loss of everything each shop is
-served as soon as somebody comes to it.
+"""The mall under the vault: a drill is equal, one shop goes back while the others sell, what a rogue changed is undone beside what
+was sold meanwhile, and after a loss of everything each shop is served as soon as somebody comes to it.
 
 The tests of this file share a platform and follow one another; the last one loses its server.
 """
@@ -7,6 +7,7 @@ The tests of this file share a platform and follow one another; the last one los
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -38,7 +40,8 @@ from tests.commands import ballast
 from tests.fix_mall import Goods, MallDatabase, Shop
 from tests.fix_people import Visitor, first_operator_link, token_in, with_database
 from tests.fix_protected import Protected
-from tests.integration.mall.bringing import books_balance, rows, stock_adds_up
+from tests.integration.mall.bringing import books_balance, environment, rows, stock_adds_up
+from tests.integration.mall.rogue import ADDRESSES, BALANCES, PRICES, Member, at_once, parcel_leaves
 from tests.integration.mall.shopping import Shopper, checkout_form
 from tests.kept import contents
 
@@ -85,11 +88,15 @@ class Platform:
         books_balance(self.database)
         stock_adds_up(self.database)
 
-    def command(self, *arguments: str) -> str:
+    def command(self, *arguments: str, code: int = 0) -> str:
         """A command with the settings of this platform, which must be content; what it says."""
         said = ballast(*arguments, "--config", str(self.protected.config_path))
-        assert said.returncode == 0, said.stdout + said.stderr
+        assert said.returncode == code, said.stdout + said.stderr
         return said.stdout
+
+    def told(self, *arguments: str, code: int = 0) -> Any:
+        """The same as its JSON."""
+        return json.loads(self.command(*arguments, "--json", code=code))
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +114,7 @@ def platform() -> Iterator[Platform]:
         with psycopg.connect(database.dsn) as connection:
             shared = tenants.shared(connection)
         db = fix_postgres.Database(server, 18, "mall")
-        protected = Protected(db, folder, Tenants(column="shop_id", shared=tuple(shared)))
+        protected = Protected(db, folder, Tenants(column="shop_id", shared=tuple(shared), counters=tenants.COUNTERS))
         protected.protect()
         protected.start()
         kept = {"pictures": str(folder / "pictures"), "sandbox_file": str(folder / "sandbox.sqlite")}
@@ -182,6 +189,142 @@ def test_a_shop_goes_back_with_all_that_hangs_together_while_others_sell(platfor
         bought(client, harmed)
     platform.whole()
     platform.protected.verified()
+
+
+def test_what_a_rogue_changed_is_undone_beside_what_was_sold_meanwhile(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment(platform.database).items():
+        monkeypatch.setenv(name, value)
+    database, vault = platform.database, platform.protected.config.vault
+    hit, selling = [platform.shop(number) for number in (7, 8, 9)], platform.shop(10)
+    first, second = Member.of(hit[0]), Member.of(hit[1])
+    good, elsewhere = [of_shop(platform, shop) for shop in hit], of_shop(platform, platform.shop(11))
+    home, [(points,)] = (
+        first.address,
+        database.run("SELECT sum(points) FROM mall.customer WHERE shop_id = %s", hit[0].shop_id),
+    )
+    [(mine, mine_fen), (other, _)] = database.run(
+        "SELECT sku_id, price_fen FROM mall.sku WHERE shop_id = %s ORDER BY sku_id = %s, sku_id LIMIT 2", hit[2].shop_id, hit[2].goods[0].sku_ids[0]
+    )  # fmt: skip
+    waits, leaves = first.pays_for(), second.pays_for(2)
+    begin = show(platform.protected.look().cut)
+
+    with web(platform) as client:
+        at_once(database, hit, PRICES)
+        for _ in "12":
+            bought(client, hit[0])
+        at_once(database, hit, *ADDRESSES)
+        at_once(database, hit, *BALANCES)
+        cheap = first.pays_for()
+        parcel_leaves(hit[1], leaves, 2)
+        bought(client, selling)
+        # Two of its prices the shop mends itself, one of them to another price than before.
+        for sku, fen in ((mine, mine_fen), (other, 77_700)):
+            database.run("UPDATE mall.sku SET price_fen = %s, compare_at_fen = NULL WHERE sku_id = %s", fen, sku)
+    platform.protected.sealed(platform.protected.look().cut)
+
+    found = platform.told("changes", "--vault", vault, "--from", begin)
+    worst = found["transactions"][: len(found["undo"])]
+    assert sorted(found["undo"]) == sorted(one["position"] for one in worst)
+    assert [(one["tenants"], one["hit"]) for one in worst] == [(3, sorted(str(shop.shop_id) for shop in hit))] * 3
+    named = [word for position in found["undo"] for word in ("--transaction", position)]
+    assert f"ballast undo {' '.join(named)} --dry-run" in platform.command("changes", "--vault", vault, "--from", begin)
+    looked = platform.command("changes", "--vault", vault, *named, "--tenant", str(hit[0].shop_id))
+    assert re.search(r"mall\.sku: \d+ changed\n    price_fen: \d+ → 1 ", looked), looked
+    assert f"name: {home.name} → Mallory" in looked
+    assert "points: " in looked
+
+    shown = platform.told("undo", *named, "--dry-run", code=1)["undo"]
+    [clash] = [one for one in shown["conflicts"] if other.hex == UUID(one["key"].get("sku_id", str(other))).hex and one["table"] == "mall.sku"]  # fmt: skip
+    assert (clash["made"]["price_fen"], clash["found"]["price_fen"], clash["tenant"]) == (
+        "1",
+        "77700",
+        str(hit[2].shop_id),
+    )
+    assert clash["before"]["price_fen"] not in ("1", "77700")
+    stop, failed = threading.Event(), list[Exception]()
+    with web(platform) as client, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(_go_on_buying, client, selling, stop, failed)
+        done = platform.told("undo", *named, "--on-conflict", "merge", "--reason", "a rogue")["undo"]
+        stop.set()
+        sold = running.result(60)
+    assert not failed, failed
+    assert sold
+    assert {one["tenant"]: one["left"] for one in done["by_tenant"]} == {
+        str(shop.shop_id): int(shop is hit[2]) for shop in hit
+    }
+    assert first.address == home
+    assert database.run("SELECT sum(points) FROM mall.customer WHERE shop_id = %s", hit[0].shop_id) == [(points,)]
+    assert database.run("SELECT price_fen FROM mall.sku WHERE sku_id IN (%s, %s) ORDER BY price_fen = 77700", mine, other) == [(mine_fen,), (77_700,)]  # fmt: skip
+    for shop, former in zip(hit, good, strict=True):
+        now = of_shop(platform, shop)
+        assert now["mall.address"] == former["mall.address"]
+        if shop is not hit[2]:
+            assert now["mall.sku"] == former["mall.sku"]
+    assert of_shop(platform, platform.shop(11)) == elsewhere
+    platform.whole()
+
+    reviewed = {one["slug"]: one for one in platform.told("mall", "review", *named)}
+    assert {slug: sorted(order["causes"] for order in one["orders"]) for slug, one in reviewed.items()} == {
+        hit[0].slug: [["address", "price"], ["price"], ["price"]], hit[1].slug: [["sent"]], hit[2].slug: [],
+    }  # fmt: skip
+    assert waits not in [UUID(order["order_id"]) for one in reviewed.values() for order in one["orders"]]
+    assert not any(one["new"] for one in platform.told("mall", "review", *named)), "they are exceptions already"
+    with web(platform) as client:
+        merchant = Visitor(client)
+        assert merchant.sign_in(DEMO_LOGIN, PASSWORD).status_code == 303
+        _decide(platform, merchant, hit[0], cheap)
+        _decide(platform, merchant, hit[1], leaves)
+    platform.whole()
+    platform.protected.verified()
+
+
+def _go_on_buying(client: TestClient[Litestar], shop: Shop, stop: threading.Event, failed: list[Exception]) -> int:
+    sold = 0
+    try:
+        while not stop.is_set() or not sold:
+            bought(client, shop)
+            sold += 1
+    except Exception as error:
+        failed.append(error)
+    return sold
+
+
+def _decide(platform: Platform, merchant: Visitor, shop: Shop, order_id: UUID) -> None:
+    """The shop's people: this order goes where it was to go or, where it has left, its money comes back after the goods. Of the
+    others the first stands, and who ordered the next is asked for the right price."""
+    root = f"/merchant/{shop.slug}/exceptions"
+    others = 0
+    for exception_id in sorted(set(re.findall(rf"{root}/([0-9a-f-]{{36}})", merchant.get(root).text))):
+        at = f"{root}/{exception_id}"
+        [(about,)] = platform.database.run("SELECT order_id FROM mall.exception WHERE exception_id = %s", exception_id)
+        page = merchant.get(at).text
+        if about != order_id and not others:
+            assert "价格有误" in page
+            assert merchant.post(f"{at}/stand").status_code == 303
+            others += 1
+        elif about != order_id:
+            words = re.search(r'<textarea[^>]*name="answer"[^>]*>([^<]+)<', page)
+            assert words is not None
+            assert merchant.post(f"{at}/give-back", {"remedy": "ask", "answer": ""}).status_code == 422
+            assert merchant.post(f"{at}/give-back", {"remedy": "ask", "answer": words[1]}).status_code == 303
+            told = platform.database.run("SELECT status, cancel_reason FROM mall.orders WHERE order_id = %s", about)
+            assert told == [("cancelled", words[1])]
+        elif "包裹寄往了" in page:
+            assert merchant.post(f"{at}/address").status_code == 422
+            back = {"remedy": "refund", "answer": "It went astray"}
+            assert merchant.post(f"{at}/give-back", back).status_code == 303
+            sent = "SELECT status, with_return FROM mall.refund WHERE order_id = %s"
+            assert platform.database.run(sent, about) == [("awaiting_return", True)]
+        else:
+            assert "Mallory" in page
+            assert merchant.post(f"{at}/address").status_code == 303
+            [(name,)] = platform.database.run("SELECT address->>'name' FROM mall.orders WHERE order_id = %s", about)
+            assert name not in ("Mallory", "")
+        assert merchant.post(f"{at}/stand").status_code == 422, "it is settled"
+    left = "SELECT count(*) FROM mall.exception WHERE settled_at IS NULL AND shop_id = %s"
+    assert platform.database.run(left, shop.shop_id) == [(0,)]
 
 
 def test_after_the_loss_of_everything_a_shop_is_there_when_somebody_comes(platform: Platform) -> None:

@@ -91,7 +91,7 @@ def test_from_what_happened_to_the_rewind_and_back(pg: Database, new_protected: 
     assert proposal["at"] == first["position"]
     assert proposal["why"] == f"just before transaction {worst} by import job, which deleted 27 rows of public.part"
     text = printed(protected, "changes", "--vault", protected.config.vault, "--tenant", "3")
-    assert f"go back to {proposal['at']}: {proposal['why']}" in text
+    assert f"to go back to {proposal['at']}, {proposal['why']}:" in text
     text = printed(protected, "rewind", "--tenant", "3", "--at", proposal["at"], "--dry-run")
     assert "changes     shop=3   name: oops → Shop 3" in text
     assert "dry run: nothing was changed" in text
@@ -215,11 +215,13 @@ def test_what_happened(pg18: Database, new_protected: Callable[..., Protected]) 
     mine = told(protected, since=show(begin), tenant="2")
     assert [(t.xid, t.deleted, t.updated) for t in mine.transactions] == [
         (deleted, 27, 0),
-        (truncated, 7, 0),
         (updated, 0, 9),
+        (truncated, 7, 0),
     ]
     assert mine.proposal is not None
     assert mine.proposal.at == mine.transactions[0].position
+    assert mine.undo == (mine.transactions[0].position,)
+    assert [(t.tenants, t.hit) for t in mine.transactions[:2]] == [(1, ("2",))] * 2
     only = told(protected, since=show(begin), tables=("log",), limit=1)
     assert ([t.xid for t in only.transactions], only.left_out) == ([truncated], 1)
     before = told(protected, since=show(begin), until=found.transactions[2].position)

@@ -70,7 +70,7 @@ def _xid(conn: Connection) -> int:
 
 def undone(protected: Protected, xid: int | str, on_conflict: OnConflict = "refuse", **asked: object) -> Rewound:
     protected.sealed(protected.look().cut)
-    return undo(protected.vault(), protected.db.dsn, Undoing(str(xid), on_conflict, **asked))  # type: ignore[arg-type]
+    return undo(protected.vault(), protected.db.dsn, Undoing((str(xid),), on_conflict, **asked))  # type: ignore[arg-type]
 
 
 def counts(found: Rewound) -> dict[str, tuple[int, int, int]]:
@@ -159,7 +159,8 @@ def test_later_changes_to_the_same_rows_are_refused_skipped_or_forced(
     assert printed.returncode == 1, printed.stderr
     assert "later changes touched 4 of the rows, so the undo would be refused" in printed.stdout
     assert (
-        "public.shop shop=8: the transaction made it shop=8, name=new; now it is shop=8, name=renamed" in printed.stdout
+        "public.shop shop=8: there was none; the transaction made it shop=8, name=new; now it is shop=8, name=renamed"
+        in printed.stdout
     )
     assert rows_of(pg18) == now
 

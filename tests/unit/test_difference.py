@@ -71,7 +71,7 @@ def test_undoing_a_transaction_gives_what_was_before(
     before, after = keyed(before, key), keyed(after, key)
     done = effects(before, after, key)
     standing = stand(after)
-    back = reversal(done, standing, key, "refuse")
+    back = reversal([done], standing, key, "refuse")
     assert not back.conflicts
     assert applied(standing, back.difference) == Counter(before)
 
@@ -88,12 +88,12 @@ def test_rows_that_were_changed_since_are_conflicts(
     standing = stand(now)
     conflicting = {k for k in touched if found.get(k) not in (made.get(k), was.get(k))}
 
-    refused = reversal(done, standing, key, "refuse")
-    assert {key_of(conflict.effect.line, key) for conflict in refused.conflicts} == conflicting
-    assert all(conflict.found == found.get(key_of(conflict.effect.line, key)) for conflict in refused.conflicts)
+    refused = reversal([done], standing, key, "refuse")
+    assert {key_of(conflict.line, key) for conflict in refused.conflicts} == conflicting
+    assert all(conflict.found == found.get(key_of(conflict.line, key)) for conflict in refused.conflicts)
     for way, settled in (("skip", touched - conflicting), ("force", touched)):
         policy: OnConflict = "skip" if way == "skip" else "force"
-        result = applied(standing, reversal(done, standing, key, policy).difference)
+        result = applied(standing, reversal([done], standing, key, policy).difference)
         expected = {**found, **{k: was[k] for k in settled if k in was}}
         for k in settled - was.keys():
             expected.pop(k, None)
@@ -119,16 +119,16 @@ def test_tenant_by_tenant_or_together_it_is_the_same(
 @pytest.mark.parametrize("policy", ["refuse", "skip", "force"])
 def test_without_a_key_a_row_that_is_not_found_is_a_conflict(policy: OnConflict) -> None:
     done = (Effect(None, b"new\n"),)
-    found = reversal(done, stand([b"x\n"]), (), policy)
-    assert [c.effect for c in found.conflicts] == [done[0]]
+    found = reversal([done], stand([b"x\n"]), (), policy)
+    assert [(c.before, c.made) for c in found.conflicts] == [(None, b"new\n")]
     assert found.difference.is_nothing
-    removed = reversal((Effect(b"old\n", None),), stand([b"x\n"]), (), policy)
+    removed = reversal([(Effect(b"old\n", None),)], stand([b"x\n"]), (), policy)
     assert not removed.conflicts
     assert removed.difference.back == (b"old\n",)
 
 
 def test_without_a_key_one_row_of_two_equal_ones_goes() -> None:
-    found = reversal((Effect(None, b"twice\n"),), stand([b"twice\n", b"twice\n"]), (), "refuse")
+    found = reversal([(Effect(None, b"twice\n"),)], stand([b"twice\n", b"twice\n"]), (), "refuse")
     assert len(found.difference.gone) == 1
 
 

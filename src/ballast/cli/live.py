@@ -57,6 +57,8 @@ class Place(msgspec.Struct, frozen=True):
     key: str
     state_dir: Path | None
     """The recorder's, if the settings name one."""
+    counters: tuple[str, ...] = ()
+    """Columns that count, by the settings."""
 
     def open(self, *, quiet: bool) -> Vault:
         """The vault, held against its key; without one, and unless `quiet`, its own is shown."""
@@ -73,7 +75,13 @@ def place(dsn: str | None, vault: str | None, config: Path | None, key: str | No
     settings = configuration.load(config or options.DEFAULT_CONFIG)
     same = vault is None or vault == settings.vault
     pinned = options.pinned(key, None) or (settings.key if same or config is not None else "")
-    return Place(dsn or settings.dsn, vault or settings.vault, pinned, settings.state_dir if same else None)
+    return Place(
+        dsn or settings.dsn,
+        vault or settings.vault,
+        pinned,
+        settings.state_dir if same else None,
+        settings.tenants.counters,
+    )
 
 
 def asker(by: str) -> str:
@@ -121,18 +129,19 @@ def _sample(sample: Sample) -> Text:
     colours = {"comes back": "green", "changes": "yellow", "goes": "red"}
     line = Text("  ").append(f"{sample.what:<10}", colours[sample.what]).append("  ")
     if sample.what == "changes":
-        moves = (f"{n}: {_value(v)} → {_value((sample.after or {})[n])}" for n, v in (sample.before or {}).items())
+        moves = (f"{n}: {value(v)} → {value((sample.after or {})[n])}" for n, v in (sample.before or {}).items())
         return line.append(f"{values(sample.key)}   ").append(", ".join(moves))
     return line.append(values(sample.after or sample.before or {}))
 
 
 def values(row: Values) -> str:
     """A row, or a part of it, in one line."""
-    return ", ".join(f"{name}={_value(value)}" for name, value in row.items())
+    return ", ".join(f"{name}={value(text)}" for name, text in row.items())
 
 
-def _value(value: str | None) -> str:
-    if value is None:
+def value(text: str | None) -> str:
+    """A value in one line, cut where it is long."""
+    if text is None:
         return "null"
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value[:_SHOWN])
-    return shown if len(value) <= _SHOWN else f"{shown}… ({len(value):,} characters)"
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:_SHOWN])
+    return shown if len(text) <= _SHOWN else f"{shown}… ({len(text):,} characters)"

@@ -1,4 +1,4 @@
-"""`ballast mall …`: data into the mall."""
+"""`ballast mall …`: data into the mall, and orders that came about by data that was wrong."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -24,10 +25,11 @@ from ballast.mall.db import Database
 from ballast.mall.settings import Settings
 from ballast.up.platform import mall_settings
 
+_TIMES = ["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d %H:%M:%S%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
 SOME_BAD = 3
 """The exit code of an import that has brought all but some bad lines."""
 group = typer.Typer(
-    no_args_is_help=True, rich_markup_mode="rich", help="The mall: bring data in, make plausible shops."
+    no_args_is_help=True, rich_markup_mode="rich", help="The mall: bring data in, make plausible shops, review orders."
 )
 
 
@@ -161,6 +163,50 @@ def plant(
     else:
         out.print(f"sign in as {seeded.login} (merchant) or, in a shop, {seeded.phone} (customer)", markup=False)
         out.print(f"password of both: {seeded.password}", markup=False)
+
+
+@group.command("review")
+def review(
+    transaction: Annotated[
+        list[str],
+        typer.Option(
+            "--transaction",
+            help="What was undone (number or position); several times: all of them.",
+            show_default=False,
+        ),
+    ],
+    tenant: Annotated[
+        list[str] | None, typer.Option("--tenant", help="Only this shop (its id); several times.", show_default=False)
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option("--until", help="When it was undone. Default: now.", formats=_TIMES, show_default=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the orders.")] = False,
+    config: options.ConfigFile = options.DEFAULT_CONFIG,
+    as_json: options.Json = False,
+) -> None:
+    """After `ballast undo`: orders that came about by what was wrong become exceptions, for their shops to decide.
+
+    Orders at a price that was wrong, by a promotion's terms that were, to an address that was swapped, and parcels that left for
+    one. Shops see them under Exceptions: let it stand, put the address right, give the money back. Run again, it adds what is
+    new. Exit code 1: some prices still are as they were set wrong, so that more such orders may come.
+
+    [bold]Example[/bold]
+
+      ballast mall review --transaction 81734 --transaction 81740
+    """
+    from ballast.cli import reviewing
+
+    mall = _settings(config)
+    vault = reviewing.of_settings(config)
+    found = asyncio.run(reviewing.review(vault, mall, transaction, tenant, until, dry_run=dry_run))
+    if as_json:
+        show_json(found)
+    else:
+        reviewing.show(found, dry_run=dry_run, base_url=mall.base_url)
+    if any(shop.still_wrong for shop in found):
+        raise typer.Exit(1)
 
 
 def _settings(config: Path) -> Settings:

@@ -55,6 +55,12 @@ class Wipes:
         self._vault = vault
         self._seen: set[tuple[int, int]] = set()
         self._suspects: list[Wipe] = []
+        self._active: dict[str, None] = {}
+
+    @property
+    def active(self) -> list[str]:
+        """Tenants of whom something was recorded in the last segments, the latest first."""
+        return list(reversed(self._active))
 
     def look(self) -> None:
         """Take in what was sealed since."""
@@ -96,6 +102,11 @@ class Wipes:
 
     def _suspects_in(self, segment: Segment, known: int) -> Iterable[Wipe]:
         ours = self._of_tenants(Cut(segment.timeline, segment.first_lsn))
+        for run in segment.runs:
+            for tenant in warm(self._vault).tenants(run):
+                if tenant is not None:
+                    self._active.pop(tenant, None)
+                    self._active[tenant] = None
         found: dict[int, set[int]] = {}
         for truncation in segment.truncations:
             found.setdefault(truncation.lsn, set()).update(ours & set(truncation.relations))
@@ -175,7 +186,9 @@ def before_tenant_was_emptied(vault: Vault, tenant: str) -> str | None:
     newest = vault.resolve(None)
     since = None if newest.committed_at is None else (newest.committed_at - _BACK).isoformat()
     try:
-        found = changes(vault, Asked(tenant=tenant, since=since, limit=1))
+        found = changes(vault, Asked(tenant=tenant, since=since))
     except BallastError:
-        found = changes(vault, Asked(tenant=tenant, limit=1))
-    return found.proposal.at if found.proposal is not None and found.transactions[0].deleted else None
+        found = changes(vault, Asked(tenant=tenant))
+    # The first may have changed many rows and taken none.
+    worst = max(found.transactions, key=lambda each: each.deleted, default=None)
+    return worst.position if worst is not None and worst.deleted else None

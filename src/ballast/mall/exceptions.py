@@ -20,8 +20,12 @@ from ballast.mall.deed_kinds import KINDS, Answered, Callback, Checkout, Payment
 from ballast.mall.ids import new_id
 from ballast.mall.owner import Owner
 from ballast.mall.rules.refused import Refused
+from ballast.mall.rules.reviewing import Questioned
 
-Remedy = Literal["accept", "substitute", "refund", "note"]
+Remedy = Literal["accept", "substitute", "refund", "note", "ask", "address"]
+QUESTIONED = "questioned"
+"""Of no deed that could not be done: an order stands, and came about by rows that were wrong (`review`)."""
+_KINDS: dict[str, type[msgspec.Struct]] = {**KINDS, QUESTIONED: Questioned}
 COUNTED = 1_000
 """They are counted so far."""
 
@@ -55,7 +59,7 @@ class KeptDeed(msgspec.Struct, frozen=True):
     @property
     def deed(self) -> msgspec.Struct:
         """To be done."""
-        return msgspec.convert(self.payload, KINDS[self.kind])
+        return msgspec.convert(self.payload, _KINDS[self.kind])
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -91,6 +95,12 @@ class Kept(msgspec.Struct, frozen=True):
         """As it was accepted; None where it is about something else."""
         first = self.deeds[0].deed
         return first if isinstance(first, Checkout) else None
+
+    @property
+    def questioned(self) -> Questioned | None:
+        """The order that stands and is to be looked at; None where it is about something else."""
+        first = self.deeds[0].deed
+        return first if isinstance(first, Questioned) else None
 
     @property
     def owner(self) -> Owner | None:
@@ -129,10 +139,10 @@ class Cursor(msgspec.Struct, frozen=True):
 
 async def keep(
     connection: Connection, key: str, kind: str, deed: msgspec.Struct, error: Refused, now: datetime
-) -> None:
-    """The deed cannot be done. One that is kept already stays as it is."""
+) -> bool:
+    """The deed cannot be done. One that is kept already stays as it is. Returns whether it is kept only now."""
     if await _is_kept(connection, key):
-        return
+        return False
     owner = _owner_of(deed)
     given = {
         "exception_id": new_id(),
@@ -146,13 +156,14 @@ async def keep(
     }
     text = queries.load("exceptions")
     if await (await connection.execute(text.keep, given)).fetchone() is None:
-        return
+        return False
     await _add(connection, given["exception_id"], key, kind, deed, now)
     if isinstance(deed, Checkout):
         # The same form sent again is this order, not another one.
         claim = order_record.claim_of(deed)
         answered = Answered(claim.scope, claim.key, claim.request_hash, claim.answer, now)
         await idempotency.answer_again(connection, answered)
+    return True
 
 
 async def follow(connection: Connection, key: str, kind: str, deed: msgspec.Struct, now: datetime) -> UUID | None:

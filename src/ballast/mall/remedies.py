@@ -152,7 +152,7 @@ async def refund(connection: Connection, exception_id: UUID, *, actor: str, now:
 async def note(connection: Connection, exception_id: UUID, *, actor: str, now: datetime, answer: str) -> None:
     """What is no order is settled by saying what was done. Refused: `exception.no_answer`, `exception.is_order`."""
     kept = await exceptions.held(connection, exception_id)
-    if kept.is_order:
+    if kept.is_order or kept.questioned:
         raise Refused("exception.is_order", "Somebody waits for this order or his money.", "Keep it, or pay it back.")
     if not answer.strip():
         raise Refused("exception.no_answer", "Nothing is written about it.", "Write what was done.")

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from ballast.errors import ConfigError, GapError
 from ballast.postgres.lsn import format_lsn
 from ballast.recovery.choice import names_of
-from ballast.recovery.ranking import Proposal, Summary, TableCount, merged, proposed, ranked
+from ballast.recovery.ranking import Proposal, Summary, TableCount, merged, proposed, ranked, to_undo
 from ballast.vault import Vault, read_rows, tenant_known
 from ballast.vault.buckets import bucket_of
 from ballast.vault.moment import show
@@ -29,6 +29,8 @@ from ballast.vault.records import SHARED_BUCKET, Cut, Relation, Segment
 from ballast.vault.tablename import versions_of
 
 _BY_DEFAULT = timedelta(days=1)
+_NAMED = 3
+"""Tenants of a transaction."""
 _OPS = {"I": "inserted", "U": "updated", "P": "updated", "D": "deleted"}
 
 
@@ -61,6 +63,8 @@ class Changes(msgspec.Struct, frozen=True):
     by_table: tuple[TableCount, ...]
     proposal: Proposal | None
     """A moment to go back to; None: nothing was deleted or changed."""
+    undo: tuple[str, ...]
+    """Positions of transactions to undo, of those shown: see `ranking.to_undo`."""
     inexact: tuple[str, ...]
     """Tables whose record has a gap in that time: changes may be missing."""
 
@@ -94,6 +98,7 @@ class _Summing:
         self._transactions = 0
         self._by_actor: defaultdict[str | None, list[TableCount]] = defaultdict(list)
         self._times: Counter[str | None] = Counter()
+        self._tenants: defaultdict[str | None, set[str]] = defaultdict(set)
 
     def run(self, since: Cut, until: Cut) -> Changes:
         """All segments of the stretch."""
@@ -103,7 +108,7 @@ class _Summing:
                 if segment.first_lsn < part.to_lsn and segment.last_lsn > part.from_lsn:
                     self._take(segment, part, dropped)
         by_actor = [
-            Summary("", None, None, actor, None, merged(tables), self._times[actor])
+            Summary("", None, None, actor, None, merged(tables), self._times[actor], *_named(self._tenants[actor]))
             for actor, tables in self._by_actor.items()
         ]
         return Changes(
@@ -115,25 +120,29 @@ class _Summing:
             tuple(ranked(by_actor)),
             merged(table for tables in self._by_actor.values() for table in tables),
             proposed(self._best),
+            tuple(summary.position for summary in to_undo(self._best)),
             self._inexact(),
         )
 
     def _take(self, segment: Segment, part: Stretch, dropped: Mapping[tuple[int, int], set[int]]) -> None:
-        counts = self._counted(segment, part)
+        counts, tenants = self._counted(segment, part)
         whole = self._emptied(segment, part, dropped)
         if not counts.num_rows and not whole:
             return
         lsns = np.unique(np.concatenate([counts["lsn"].to_numpy(), np.array(sorted(whole), np.int64)]))
         known = self._known(segment, lsns)
-        self._add_up(counts, whole, known)
+        self._add_up(counts, tenants, whole, known)
         self._transactions += len(lsns)
-        chosen = set(self._worst(counts, lsns).tolist()) | whole.keys()
+        chosen = set(self._worst(counts, tenants, lsns).tolist()) | whole.keys()
         tables: defaultdict[int, list[TableCount]] = defaultdict(list)
         mine = counts.filter(pc.is_in(counts["lsn"], pa.array(sorted(chosen), pa.int64())))
         for row in mine.to_pylist():
             tables[row["lsn"]].append(self._count(row))
         for lsn, emptied in whole.items():
             tables[lsn] += emptied
+        hit: defaultdict[int, set[str]] = defaultdict(set)
+        for row in tenants.filter(pc.is_in(tenants["lsn"], pa.array(sorted(chosen), pa.int64()))).to_pylist():
+            hit[row["lsn"]].add(row["tenant"])
         for lsn in sorted(chosen):
             told = known.get(lsn, {})
             self._best.append(
@@ -144,12 +153,14 @@ class _Summing:
                     told.get("actor"),
                     told.get("tag"),
                     merged(tables[lsn]),
+                    1,
+                    *_named(hit[lsn]),
                 )
             )
         self._best = ranked(self._best, self._asked.limit)
 
-    def _counted(self, segment: Segment, part: Stretch) -> pa.Table:
-        """Rows by transaction (lsn), relation and op."""
+    def _counted(self, segment: Segment, part: Stretch) -> tuple[pa.Table, pa.Table]:
+        """Rows by transaction (lsn), relation and op; and whose rows each transaction wrote to, shared ones aside."""
         pieces = []
         tenant = self._asked.tenant
         wanted = frozenset(self._relations)
@@ -158,16 +169,22 @@ class _Summing:
             if tenant is not None and not (run.bucket in (None, bucket) and may_hold(run, tenant)):
                 continue
             whose = None if tenant is None else {tenant}
-            for rows in warm(self._vault).open(run).slices(whose, wanted, columns=("relation", "lsn", "op")):
+            for rows in warm(self._vault).open(run).slices(whose, wanted, columns=("relation", "lsn", "op", "tenant")):
                 within = pc.and_(pc.greater_equal(rows["lsn"], part.from_lsn), pc.less(rows["lsn"], part.to_lsn))
-                picked = rows.filter(within).select(["lsn", "relation", "op"])
-                pieces.append(picked.set_column(2, "op", picked["op"].cast(pa.string())))
+                picked = rows.filter(within).select(["lsn", "relation", "op", "tenant"])
+                for place in (2, 3):
+                    name = picked.column_names[place]
+                    picked = picked.set_column(place, name, picked[name].cast(pa.string()))
+                pieces.append(picked.group_by(picked.column_names).aggregate([([], "count_all")]))
         if not pieces:
-            return _NOTHING
-        grouped = pa.concat_tables(pieces).group_by(["lsn", "relation", "op"]).aggregate([([], "count_all")])
-        return grouped.select(["lsn", "relation", "op", "count_all"])
+            return _NOTHING, _NOBODY
+        whole = pa.concat_tables(pieces)
+        grouped = whole.group_by(["lsn", "relation", "op"]).aggregate([("count_all", "sum")])
+        counts = grouped.select(["lsn", "relation", "op", "count_all_sum"]).rename_columns(_NOTHING.column_names)
+        owned = whole.filter(pc.is_valid(whole["tenant"]))
+        return counts, owned.group_by(["lsn", "tenant"]).aggregate([]).select(["lsn", "tenant"])
 
-    def _worst(self, counts: pa.Table, lsns: Any) -> Any:
+    def _worst(self, counts: pa.Table, tenants: pa.Table, lsns: Any) -> Any:
         """Of these transactions those that may be among the shown."""
         limit = self._asked.limit
         if not limit or len(lsns) <= limit:
@@ -178,10 +195,15 @@ class _Summing:
             np.bincount(at[chosen], numbers[chosen], minlength=len(lsns))
             for chosen in (ops == "D", (ops == "U") | (ops == "P"), ops == "I")
         )
-        return lsns[np.lexsort((lsns, -inserted, -updated, -deleted))[:limit]]
+        across = np.bincount(np.searchsorted(lsns, tenants["lsn"].to_numpy()), minlength=len(lsns)) > 1
+        return lsns[np.lexsort((lsns, -inserted, -deleted, -(deleted + updated), ~across))[:limit]]
 
     def _add_up(
-        self, counts: pa.Table, whole: Mapping[int, list[TableCount]], known: Mapping[int, Mapping[str, Any]]
+        self,
+        counts: pa.Table,
+        tenants: pa.Table,
+        whole: Mapping[int, list[TableCount]],
+        known: Mapping[int, Mapping[str, Any]],
     ) -> None:
         actors = {lsn: told["actor"] for lsn, told in known.items() if told["actor"] is not None}
         lsns = counts["lsn"].to_pylist() if actors else [0] * counts.num_rows
@@ -199,6 +221,8 @@ class _Summing:
         named = Counter(actors[lsn] for lsn in concerned if lsn in actors)
         self._times.update(named)
         self._times[None] += len(concerned) - named.total()
+        for lsn, tenant in zip(tenants["lsn"].to_pylist(), tenants["tenant"].to_pylist(), strict=True):
+            self._tenants[actors.get(lsn)].add(tenant)
 
     def _count(self, row: Mapping[str, Any]) -> TableCount:
         return TableCount(self._names[row["relation"]], **{_OPS[row["op"]]: row["count_all"]})
@@ -283,6 +307,13 @@ _NOTHING = pa.table(
         "count_all": pa.array([], pa.int64()),
     }
 )
+
+_NOBODY = pa.table({"lsn": pa.array([], pa.int64()), "tenant": pa.array([], pa.string())})
+
+
+def _named(tenants: Collection[str]) -> tuple[int, tuple[str, ...]]:
+    """How many they are, and the first of them."""
+    return len(tenants), tuple(sorted(tenants)[:_NAMED])
 
 
 def _relations(vault: Vault, chain: Sequence[Stretch], tables: Collection[str] | None) -> dict[int, Relation]:

@@ -133,6 +133,13 @@ class LiveTable:
             found.same,
         )
 
+    def tenant(self, line: bytes) -> str | None:
+        """Whose row this is, where a column of it says so."""
+        if not isinstance(self.places[0].relation.tenant, ByColumn) or not self._leads:
+            return None
+        field = fields_of(line)[self._leads[0]]
+        return None if field == NULL else unescape(field).decode(errors="replace")
+
     def values(self, line: bytes) -> dict[str, str | None]:
         """A line's values by column."""
         return {

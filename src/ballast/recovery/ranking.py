@@ -1,15 +1,23 @@
-"""Which of many transactions did the most damage: those that took most rows away first, and the moment just before the worst.
+"""Which of many transactions did the most damage, the moment just before the worst, and which to undo.
 
-Pure. Rows that a TRUNCATE or a dropped table took count as deleted. A row whose key or tenant changed is one that went
-and one that came: that is how the stream tells it.
+Pure. What a row was is lost when it is deleted, and just as well when it is changed: prices set to nothing delete no row. A
+transaction over several tenants comes before any of a single one: an application that serves tenants hardly ever makes
+one, and somebody with a script does. Rows that a TRUNCATE or a dropped table took count as deleted. A row whose key or
+tenant changed is one that went and one that came: that is how the stream tells it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
+
+UNDOING = "undoing transaction"
+"""So an undo tells of itself as an actor, before the positions in brackets."""
+_POSITIONS = re.compile(r"\((\d+/[0-9A-F]+/[0-9A-F]+)\)")
+_ALL_TENANTS = re.compile(rf"{UNDOING}s? [^:]*\)(:|$)", re.DOTALL)
 
 
 class TableCount(msgspec.Struct, frozen=True):
@@ -48,6 +56,15 @@ class Summary(msgspec.Struct, frozen=True):
     tables: tuple[TableCount, ...]
     """The one that lost most first."""
     transactions: int = 1
+    tenants: int = 0
+    """Whose rows it wrote to; 0: shared ones alone, or not known (TRUNCATE)."""
+    hit: tuple[str, ...] = ()
+    """Some of them."""
+
+    @property
+    def lost(self) -> int:
+        """Rows of which it took the earlier values."""
+        return self.deleted + self.updated
 
     @property
     def deleted(self) -> int:
@@ -65,10 +82,11 @@ class Summary(msgspec.Struct, frozen=True):
         return sum(table.inserted for table in self.tables)
 
     @property
-    def harm(self) -> tuple[bool, int, int, int]:
-        """Sorts by how much can have been lost: an emptied table of unknown size first, deleted rows, changed ones, new ones."""
+    def harm(self) -> tuple[bool, bool, int, int, int]:
+        """Sorts by how much can have been lost: an emptied table of unknown size first, then what went over several tenants, then
+        by rows deleted or changed, of these by the deleted ones; new ones come last."""
         unknown = any(not table.counted for table in self.tables)
-        return unknown, self.deleted, self.updated, self.inserted
+        return unknown, self.tenants > 1, self.lost, self.deleted, self.inserted
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -98,10 +116,10 @@ def merged(tables: Iterable[TableCount]) -> tuple[TableCount, ...]:
 def proposed(summaries: Iterable[Summary]) -> Proposal | None:
     """Just before the most destructive transaction; None where none took or changed a row."""
     worst = next(iter(ranked(summaries, 1)), None)
-    if worst is None or not any(worst.harm[:3]):
+    if worst is None or not (worst.lost or worst.harm[0]):
         return None
     what = worst.tables[0]
-    took, name = (what.deleted, "deleted") if worst.deleted or not what.counted else (what.updated, "changed")
+    took, name = (what.deleted, "deleted") if what.deleted or not what.counted else (what.updated, "changed")
     rows = f"{took:,} rows" if what.counted else "rows"
     who = f" by {worst.actor}" if worst.actor else ""
     how = what.how or name
@@ -110,3 +128,28 @@ def proposed(summaries: Iterable[Summary]) -> Proposal | None:
         worst.committed_at,
         f"just before transaction {worst.xid}{who}, which {how} {rows} of {what.table}",
     )
+
+
+def to_undo(summaries: Iterable[Summary]) -> tuple[Summary, ...]:
+    """Transactions that belong together and are likely to be undone, the oldest first: those over several tenants, and those of
+    the same actors; where there is none over several, the most destructive one.
+
+    Left out are those that undo others, and those that were undone for all tenants."""
+    known = list(summaries)
+    undoing = [s for s in known if s.actor is not None and UNDOING in s.actor]
+    undone = {
+        position
+        for each in undoing
+        if _ALL_TENANTS.search(each.actor or "")
+        for position in _POSITIONS.findall(each.actor or "")
+    }
+    left = [s for s in known if s not in undoing and s.position not in undone and s.lost]
+    across = [s for s in left if s.tenants > 1]
+    actors = {s.actor for s in across if s.actor is not None}
+    chosen = [s for s in left if s.tenants > 1 or s.actor in actors] if across else ranked(left, 1)
+    return tuple(sorted(chosen, key=_order))
+
+
+def _order(summary: Summary) -> tuple[int, int, int]:
+    timeline, high, low = summary.position.split("/")
+    return int(timeline), int(high, 16), int(low, 16)

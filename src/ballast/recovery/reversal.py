@@ -1,24 +1,31 @@
-"""What must be done to live rows so that one transaction has not happened, and where later changes stand in the way.
+"""What must be done to live rows so that some transactions have not happened, and where later changes stand in the way.
 
-Pure. The record says what each row was just before the transaction and just after it. A live row that still is what the
+Pure. The record says what each row was just before a transaction and just after it. A live row that still is what the
 transaction made of it goes back to what it was before. One that already is as before needs nothing. Any other was
-changed since: that is a conflict, and only who asks can say what is to become of it.
+changed since: that is a conflict, and only who asks can say what is to become of it. Of several transactions the newest is
+reversed first, and what that leaves is what the next one finds.
+
+Most conflicts are none to a person: a price was set to nothing, and since then somebody mended the title; stock was edited,
+and since then three pieces were sold. `merged` keeps both: a column that still is as the transaction left it goes back, one
+that it did not touch stays, and a counter goes back by as much as the transaction moved it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 import msgspec
 
-from ballast.recovery.difference import Change, Difference, Standing, difference
+from ballast.postgres.copytext import NULL
+from ballast.recovery.difference import Change, Difference, Standing, difference, fields_of
 from ballast.vault.layout import key_of
 
-OnConflict = Literal["refuse", "skip", "force"]
-"""Rows that later changes touched: nothing is done at all; they stay as they are; they become what they were before the
-transaction all the same."""
+OnConflict = Literal["refuse", "skip", "merge", "force"]
+"""Rows that later changes touched: nothing is done at all; they stay as they are; what both did is kept apart where that is
+possible, and they stay as they are where not; they become what they were before the transaction all the same."""
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -36,11 +43,20 @@ class Effect(msgspec.Struct, frozen=True):
 
 
 class Conflict(msgspec.Struct, frozen=True):
-    """A row that is no longer what the transaction made of it."""
+    """A row that is no longer what the transactions made of it."""
 
-    effect: Effect
+    line: bytes
+    """A row with its key."""
+    before: bytes | None
+    """As it was before the first of them; None: there was none."""
+    made: bytes | None
+    """As the last of them left it; None: it removed it."""
     found: bytes | None
-    """The row as it stands; None: there is none."""
+    """As it stands; None: there is none."""
+    merged: bytes | None
+    """What `merged` makes of it; None: nothing."""
+    becomes: bytes | None
+    """As it will stand."""
 
 
 class Reversal(msgspec.Struct, frozen=True):
@@ -82,37 +98,131 @@ def joined(parts: Iterable[Effect], key: Sequence[int]) -> tuple[Effect, ...]:
 
 
 def reversal(
-    done: Iterable[Effect], standing: Iterable[Standing], key: Sequence[int], on_conflict: OnConflict
+    done: Sequence[Iterable[Effect]],
+    standing: Iterable[Standing],
+    key: Sequence[int],
+    on_conflict: OnConflict,
+    counters: Collection[int] = (),
+    barred: Collection[bytes] = (),
 ) -> Reversal:
-    """How `done` is reversed among the rows that stand (at least those under the keys of `done`).
+    """How transactions are reversed among the rows that stand (at least those under the keys of `done`).
 
-    With "refuse" conflicts are only told; with "skip" their rows are left alone; with "force" they become what they
-    were before. Of a table without a key a row that came and is no longer there is a conflict, too: it may stand there
-    changed, and nothing tells which it is."""
+    Of a table without a key a row that came and is no longer there is a conflict, too: it may stand there changed, and
+    nothing tells which it is.
+
+    Args:
+        done: what each transaction did, the newest first.
+        counters: positions of fields that count, see `merged`.
+        barred: rows that merging must not lead to.
+    """
     rows = _Rows(standing, key)
     back: list[bytes] = []
     changes: list[Change] = []
     gone: list[Standing] = []
     conflicts: list[Conflict] = []
     already = 0
-    for effect in done:
-        found = rows.take(effect)
-        is_after = found.line == effect.after if found is not None else effect.after is None
-        is_before = found.line == effect.before if found is not None else effect.before is None
-        if not is_after:
-            if is_before and key:
-                already += 1
-                continue
-            conflicts.append(Conflict(effect, found.line if found is not None else None))
-            if on_conflict != "force":
-                continue
-        if effect.before is None:
-            gone += [found] if found is not None else []
-        elif found is None:
-            back.append(effect.before)
-        else:
-            changes.append(Change(found, effect.before))
+    for chain in _chains(done, key):
+        before, made, line = chain[-1].before, chain[0].after, chain[0].line
+        found = rows.take(line, made, before)
+        row = found.line if found is not None else None
+        if key and row == before != made and not any(_moves(effect, counters) for effect in chain):
+            already += 1
+            continue
+        becomes, clean = _reversed(chain, row)
+        if not clean:
+            kept, _ = _reversed(chain, row, counters)
+            possible = kept if kept is not None and kept != row and kept not in barred else None
+            becomes = {"refuse": row, "skip": becomes, "merge": possible or becomes, "force": before}[on_conflict]
+            conflicts.append(Conflict(line, before, made, row, possible, becomes))
+        if found is None:
+            back += [becomes] if becomes is not None else []
+        elif becomes is None:
+            gone.append(found)
+        elif becomes != row:
+            changes.append(Change(found, becomes))
     return Reversal(Difference(tuple(back), tuple(changes), tuple(gone)), tuple(conflicts), already)
+
+
+def merged(effect: Effect, row: bytes | None, counters: Collection[int]) -> bytes | None:
+    """The row as it stands without what the transaction did to it, and with what was done to it since. None: the transaction
+    made it or removed it, or the same column was changed since, which is no counter.
+
+    `counters`: positions of fields to which the application adds and from which it subtracts. If somebody has set one since
+    to a number that he counted himself, the outcome is off by what the transaction had added: nothing in the row tells. So
+    such rows are always told as conflicts."""
+    if effect.before is None or effect.after is None or row is None:
+        return None
+    fields = fields_of(row)
+    threes = zip(fields_of(effect.before), fields_of(effect.after), list(fields), strict=True)
+    for position, (before, after, found) in enumerate(threes):
+        if before == after:
+            continue
+        # What counts goes back by the difference even from where it was before: so many may have been sold.
+        if found in (before, after) and not (position in counters and found == before):
+            fields[position] = before
+        elif position in counters and (back := _counted_back(before, after, found)) is not None:
+            fields[position] = back
+        else:
+            return None
+    return b"\t".join(fields) + b"\n"
+
+
+def _moves(effect: Effect, counters: Collection[int]) -> bool:
+    """Whether the transaction changed a counter of the row."""
+    if effect.before is None or effect.after is None:
+        return False
+    before, after = fields_of(effect.before), fields_of(effect.after)
+    return any(before[position] != after[position] for position in counters)
+
+
+def _counted_back(before: bytes, after: bytes, found: bytes) -> bytes | None:
+    if NULL in (before, after, found):
+        return None
+    try:
+        was, made, now = (Decimal(field.decode()) for field in (before, after, found))
+    except (InvalidOperation, UnicodeDecodeError):
+        return None
+    number = now - (made - was)
+    return format(number, "f").encode() if number.is_finite() else None
+
+
+def _reversed(
+    chain: Sequence[Effect], row: bytes | None, counters: Collection[int] | None = None
+) -> tuple[bytes | None, bool]:
+    """The row after the reversal of each effect, and whether each found what it had made. One that did not is left out or,
+    with `counters`, merged if it can be."""
+    clean = True
+    for effect in chain:
+        if row == effect.after:
+            row = effect.before
+            continue
+        clean = False
+        if counters is not None:
+            kept = merged(effect, row, counters)
+            row = row if kept is None else kept
+    return row, clean
+
+
+def _chains(done: Sequence[Iterable[Effect]], key: Sequence[int]) -> Iterator[Sequence[Effect]]:
+    """What was done to each row, the newest first. Without a key each effect is by itself, unless a later transaction has taken
+    back just that: then neither counts."""
+    if key:
+        by_key: defaultdict[bytes, list[Effect]] = defaultdict(list)
+        for effects_of_one in done:
+            for effect in effects_of_one:
+                by_key[key_of(effect.line, key)].append(effect)
+        yield from by_key.values()
+        return
+    left: defaultdict[tuple[bytes | None, bytes | None], int] = defaultdict(int)
+    for effects_of_one in reversed(done):
+        for effect in effects_of_one:
+            opposite = (effect.after, effect.before)
+            if left[opposite]:
+                left[opposite] -= 1
+            else:
+                left[effect.before, effect.after] += 1
+    for (before, after), times in left.items():
+        yield from [(Effect(before, after),)] * times
 
 
 class _Rows:
@@ -124,12 +234,12 @@ class _Rows:
         for row in standing:
             self._rows[key_of(row.line, key)].append(row)
 
-    def take(self, effect: Effect) -> Standing | None:
-        """The row that the effect is about, the one that it made where there are several; None: there is none."""
-        if not self._key and effect.after is None:
+    def take(self, line: bytes, made: bytes | None, before: bytes | None) -> Standing | None:
+        """The row under the key of `line`, the one that was `made` where there are several; None: there is none."""
+        if not self._key and made is None:
             return None  # equal rows of others are not this one
-        rows = self._rows.get(key_of(effect.line, self._key), [])
-        for wanted in (effect.after, effect.before):
+        rows = self._rows.get(key_of(line, self._key), [])
+        for wanted in (made, before):
             for row in rows:
                 if row.line == wanted:
                     rows.remove(row)

@@ -47,6 +47,27 @@ class Left(msgspec.Struct, frozen=True):
     """As the transaction left it; None: it removed it."""
     found: Values | None
     """As it stands; None: there is none."""
+    before: Values | None = None
+    """As it was before the transaction; None: there was none."""
+    becomes: Values | None = None
+    """As it will stand, by what was asked."""
+    tenant: str | None = None
+    """None: shared, or a tenant only through another table's row."""
+    mergeable: bool = False
+    """Undo and later changes can both be kept, at least in part."""
+
+
+class OfTenant(msgspec.Struct, frozen=True):
+    """Of an undo: what becomes of one tenant's rows."""
+
+    tenant: str | None
+    """None: shared rows, and those that are a tenant's only through another table's row."""
+    put_back: int
+    """Rows that are as before."""
+    merged: int
+    """Rows in which later changes are kept beside that, or were overridden (`force`)."""
+    left: int
+    """Rows that stay as they are because of later changes."""
 
 
 class Rewound(msgspec.Struct, frozen=True):
@@ -71,6 +92,8 @@ class Rewound(msgspec.Struct, frozen=True):
     already: int = 0
     """Of an undo: rows that were as before the transaction already."""
     warnings: tuple[str, ...] = ()
+    by_tenant: tuple[OfTenant, ...] = ()
+    """Of an undo."""
 
     @property
     def rows(self) -> int:

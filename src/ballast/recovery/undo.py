@@ -1,6 +1,6 @@
-"""`undo`: what one transaction changed is reversed, for all tenants that it touched, in one transaction.
+"""`undo`: what some transactions changed is reversed, for all tenants that they touched or for some, in one transaction.
 
-The record gives each row as it was just before the transaction and just after it. Deleted rows come back, inserted ones go,
+The record gives each row as it was just before each transaction and just after it. Deleted rows come back, inserted ones go,
 updated ones become what they were. A row that later changes touched is a conflict (`reversal.py`): by default nothing
 is done then. A row that was changed and changed back is none, since only what stands is looked at. Rows are locked and
 changed as in a rewind (`amend.py`), with the same guarantees beside concurrent writes. The structure is not undone.
@@ -9,76 +9,83 @@ changed as in a rewind (`amend.py`), with the same guarantees beside concurrent 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
+import psycopg
 
-from ballast.errors import GapError, RestoreError
+from ballast.errors import ConfigError, RestoreError
 from ballast.recovery import amend, roster
 from ballast.recovery.amend import Attempt, until_done
+from ballast.recovery.checks import broken
 from ballast.recovery.copying import Lines, Step, converse, in_servers_words
+from ballast.recovery.difference import Standing
+from ballast.recovery.done import Done, Found, find
 from ballast.recovery.livetable import LiveTable, standing
-from ballast.recovery.named import as_named_now
+from ballast.recovery.ranking import UNDOING
 from ballast.recovery.restore import Restorer
-from ballast.recovery.reversal import Effect, OnConflict, Reversal, effects, joined, reversal
-from ballast.recovery.rewind import elsewhere, lines_of, position_on
-from ballast.recovery.rewound import Left, Rewound, key_values, told
+from ballast.recovery.reversal import Conflict, OnConflict, Reversal, reversal
+from ballast.recovery.rewind import elsewhere, position_on
+from ballast.recovery.rewound import Left, OfTenant, Rewound, key_values, told
 from ballast.recovery.rights import require_rights
-from ballast.recovery.target import Target
-from ballast.recovery.transaction import Touched, Transaction, find_transaction, touched
-from ballast.vault import Vault, read_rows, tenants
-from ballast.vault.buckets import bucket_of
-from ballast.vault.records import Cut, Relation
+from ballast.vault import Vault
 
-_ONE_BY_ONE = 64
-"""So many tenants are read each for itself; of more, whole buckets."""
 _NAMED = 3
 
 
 class Undoing(msgspec.Struct, frozen=True):
     """What is to be undone, and how."""
 
-    transaction: str
-    """Its number or position."""
+    transactions: tuple[str, ...]
+    """Their numbers or positions."""
     on_conflict: OnConflict = "refuse"
     dry_run: bool = False
     by: str = ""
     """Who asks for it."""
     reason: str = ""
+    tenants: tuple[str, ...] | None = None
+    """Only their rows; None: all that were touched, and the shared ones."""
+    counters: tuple[str, ...] = ()
+    """Columns (`schema.table.column`) that count: see `reversal.merged`."""
 
 
 def undo(vault: Vault, dsn: str, asked: Undoing) -> Rewound:
-    """Reverses a transaction in the database of `dsn`, or (`dry_run`) says what that would do.
+    """Reverses transactions in the database of `dsn`, or (`dry_run`) says what that would do.
 
     RestoreError with nothing changed: conflicts where they are to be refused (a dry run tells them in its answer), tables
-    that the transaction dropped or changed, or that are gone since, missing rights, foreign keys that would not hold.
-    ConfigError, GapError for a transaction that is not there."""
+    that a transaction dropped or changed, or that are gone since, missing rights, foreign keys that would not hold.
+    ConfigError, GapError for a transaction that is not there, a tenant that none touched, a counter that is no column."""
     started = time.monotonic()
-    transaction, segment = find_transaction(vault, asked.transaction)
-    what = touched(vault, transaction, segment)
-    _refuse_inexact(vault, transaction, what)
+    found = find(vault, asked.transactions, asked.tenants)
     with Restorer(vault, dsn) as server, in_servers_words():
         catalog = server.catalog()
-        done = _Done(vault, transaction, what, server)
+        done = Done(vault, found, catalog)
+        counters = _Counters(asked.counters, done.tables)
         roster.refuse_missing(server.connection, done.tenants)
         if not asked.dry_run:
             needs = amend.needs_of(done.target, [table.table.oid for table in done.tables])
             require_rights(server.connection, catalog, needs, create=False)
-        found = until_done(server.connection, lambda how: _try(vault, server, done, asked, how))
+        undone = until_done(server.connection, lambda how: _try(vault, server, done, found, counters, asked, how))
     warnings = elsewhere(vault, catalog)
-    if transaction.tag is not None:
-        warnings.append(f"the transaction also changed the structure ({transaction.tag}): that is not undone")
     return msgspec.structs.replace(
-        found,
-        before=found.before if not elsewhere(vault, catalog) else None,
-        warnings=tuple(warnings),
+        undone,
+        before=undone.before if not warnings else None,
+        warnings=(*warnings, *_structure(found)),
         elapsed_s=time.monotonic() - started,
     )
 
 
-def _try(vault: Vault, server: Restorer, done: _Done, asked: Undoing, how: Attempt) -> Rewound:
+def _try(
+    vault: Vault,
+    server: Restorer,
+    done: Done,
+    undone: Sequence[Found],
+    counters: _Counters,
+    asked: Undoing,
+    how: Attempt,
+) -> Rewound:
     conn = server.connection
     begun = amend.looking() if asked.dry_run else amend.opening(done.tenants)
     looks = [done.looks(table, lock=how.locks and not asked.dry_run) for table in done.tables]
@@ -87,28 +94,21 @@ def _try(vault: Vault, server: Restorer, done: _Done, asked: Undoing, how: Attem
     found: list[tuple[LiveTable, Reversal]] = []
     for table, each in zip(done.tables, looks, strict=True):
         rows = [row for _ in each for row in standing(next(answers))]
-        found.append((table, reversal(done.effects[table.table.oid], rows, table.key, asked.on_conflict)))
-    conflicts = [
-        Left(
-            table.title,
-            key_values(table, conflict.effect.line),
-            table.values(conflict.effect.after) if conflict.effect.after is not None else None,
-            table.values(conflict.found) if conflict.found is not None else None,
-        )
-        for table, each_found in found
-        for conflict in each_found.conflicts
-    ]
+        turned = _turned(conn, done, table, rows, counters, asked.on_conflict)
+        found.append((table, turned))
+    conflicts = [_left(table, conflict) for table, turned in found for conflict in turned.conflicts]
     if conflicts and asked.on_conflict == "refuse" and not asked.dry_run:
-        raise _conflicting(done.transaction, conflicts)
+        raise _conflicting(undone, conflicts)
     parts = [(table, each.difference) for table, each in found if not each.difference.is_nothing]
     rewound = Rewound(
         False,
         tuple(told(table, difference) for table, difference in parts),
-        _actor(asked, done.transaction),
+        _actor(asked, undone),
         0.0,
         tries=how.number,
         conflicts=tuple(conflicts),
         already=sum(each.already for _, each in found),
+        by_tenant=_by_tenant(found),
     )
     if asked.dry_run or not parts:
         amend.roll_back(conn)
@@ -120,107 +120,93 @@ def _try(vault: Vault, server: Restorer, done: _Done, asked: Undoing, how: Attem
     return msgspec.structs.replace(rewound, done=True, xid=amended.xid, before=before)
 
 
-class _Done:
-    """What the transaction did, table by table of the server."""
+def _turned(
+    conn: psycopg.Connection[Any],
+    done: Done,
+    table: LiveTable,
+    rows: Sequence[Standing],
+    counters: _Counters,
+    on_conflict: OnConflict,
+) -> Reversal:
+    """Where merging would lead to a row that the table refuses, that one is not merged."""
+    counted = counters.of(table)
+    turned = reversal(done.of(table), rows, table.key, on_conflict, counted)
+    merged = [conflict.merged for conflict in turned.conflicts if conflict.merged is not None]
+    barred = broken(conn, table, merged) if merged else frozenset[bytes]()
+    return reversal(done.of(table), rows, table.key, on_conflict, counted, barred) if barred else turned
 
-    def __init__(self, vault: Vault, transaction: Transaction, what: Touched, server: Restorer) -> None:
-        self.transaction = transaction
-        self._vault, self._what = vault, what
-        before, after = (vault.relations_at(cut) for cut in (transaction.before, transaction.after))
-        self._refuse_dropped(what, before, after)
-        catalog = server.catalog()
-        now = vault.schema(max(vault.index.schemas))
-        before, after = (as_named_now(relations, now, catalog) for relations in (before, after))
-        chosen = {number: after[number] for number in what.relations if number in after}
-        self.target = Target(catalog, after, chosen)
-        if self.target.missing:
-            names = ", ".join(relation.qualified for relation in self.target.missing[:5])
-            raise RestoreError(
-                f"the database no longer has these tables, to which the transaction wrote: {names}",
-                "Create them again first, or bring single tenants back with `ballast rewind`.",
-            )
-        former = Target(catalog, before, {number: before[number] for number in chosen if number in before})
-        groups: defaultdict[int, list[int]] = defaultdict(list)
-        for number, place in self.target.places.items():
-            groups[place.table.oid].append(number)
-            was = former.places.get(number)
-            if was is not None and was.columns != place.columns:
-                raise RestoreError(
-                    f"the transaction changed the columns of {place.relation.qualified} as well as its rows",
-                    "Change them back by hand and bring the rows back with `ballast rewind`, tenant by tenant.",
+
+class _Counters:
+    """Which columns count, by table."""
+
+    def __init__(self, named: Sequence[str], tables: Sequence[LiveTable]) -> None:
+        self._named: dict[str, set[str]] = {}
+        for name in named:
+            table, _, column = name.rpartition(".")
+            self._named.setdefault(table, set()).add(column)
+        for live in tables:
+            unknown = self._named.get(live.title, set()) - set(live.columns)
+            if unknown:
+                raise ConfigError(
+                    f"{live.title} has no column {min(unknown)}, which is named as a counter.",
+                    "Correct [tenants] counters in ballast.toml, or --counter.",
                 )
-        self.tables = [LiveTable(self.target, [self.target.places[n] for n in group]) for group in groups.values()]
-        self.tenants = self._tenants()
-        self.effects = self._effects(former, groups)
 
-    def looks(self, table: LiveTable, *, lock: bool) -> list[str]:
-        """Statements that give the live rows that count for one table."""
-        done = self.effects[table.table.oid]
-        # Without a key, what went is not looked for: it just comes back.
-        lines = [effect.line for effect in done if table.key or effect.after is not None]
-        return [table.look(condition, lock=lock) for condition in table.about(lines)] if lines else []
+    def of(self, table: LiveTable) -> frozenset[int]:
+        """Positions in the table's lines."""
+        names = self._named.get(table.title, set())
+        return frozenset(position for position, name in enumerate(table.columns) if name in names)
 
-    def _tenants(self) -> Collection[str | None]:
-        if not self._what.truncated:
-            return self._what.by_tenant
-        return {None, *self._what.by_tenant, *tenants(self._vault, self.transaction.before)}
 
-    def _effects(self, former: Target, groups: Mapping[int, Sequence[int]]) -> dict[int, tuple[Effect, ...]]:
-        found: defaultdict[int, list[Effect]] = defaultdict(list)
-        keys = {table.table.oid: table.key for table in self.tables}
-        for scope in self._scopes():
-            before = self._lines(former, self.transaction.before, scope)
-            after = self._lines(self.target, self.transaction.after, scope)
-            for oid in before.keys() | after.keys():
-                found[oid] += effects(before.get(oid, ()), after.get(oid, ()), keys[oid])
-        return {oid: joined(found[oid], keys[oid]) for oid in groups}
+def _left(table: LiveTable, conflict: Conflict) -> Left:
+    before, made, found, becomes = (
+        table.values(line) if line is not None else None
+        for line in (conflict.before, conflict.made, conflict.found, conflict.becomes)
+    )
+    mergeable = conflict.merged is not None
+    return Left(
+        table.title,
+        key_values(table, conflict.line),
+        made,
+        found,
+        before,
+        becomes,
+        table.tenant(conflict.line),
+        mergeable,
+    )
 
-    def _lines(self, target: Target, cut: Cut, scope: Mapping[str, Any]) -> Mapping[int, list[bytes]]:
-        lines: defaultdict[int, list[bytes]] = defaultdict(list)
-        for chunk in read_rows(self._vault, cut, relations=frozenset(target.places), **scope):
-            place = target.places[chunk.relation.number]
-            lines[place.table.oid] += lines_of(place.fit(chunk).buffer)
-        return lines
 
-    def _scopes(self) -> Iterator[Mapping[str, Any]]:
-        """What to read of the record: the tenants, or where they are many, their buckets."""
-        count = self._vault.index.genesis.buckets
-        if not self._what.truncated and len(self._what.by_tenant) <= _ONE_BY_ONE:
-            yield from ({"tenant": tenant} for tenant in self._what.by_tenant)
-        elif self._what.truncated:
-            yield from ({"bucket": bucket} for bucket in range(-1, count))
-        else:
-            yield from ({"bucket": b} for b in sorted({bucket_of(tenant, count) for tenant in self._what.by_tenant}))
+def _by_tenant(found: Iterable[tuple[LiveTable, Reversal]]) -> tuple[OfTenant, ...]:
+    put_back, merged, left = (Counter[str | None]() for _ in "123")
+    for table, turned in found:
+        kept = {conflict.becomes for conflict in turned.conflicts}
+        change = turned.difference
+        for line in (*change.back, *(c.line for c in change.changes), *(row.line for row in change.gone)):
+            if line not in kept:
+                put_back[table.tenant(line)] += 1
+        for conflict in turned.conflicts:
+            (left if conflict.becomes == conflict.found else merged)[table.tenant(conflict.line)] += 1
+    names = sorted(put_back.keys() | merged.keys() | left.keys(), key=lambda name: (name is None, name))
+    return tuple(OfTenant(name, put_back[name], merged[name], left[name]) for name in names)
 
-    @staticmethod
-    def _refuse_dropped(what: Touched, before: Mapping[int, Relation], after: Mapping[int, Relation]) -> None:
-        dropped = sorted(relation.qualified for number, relation in before.items() if number not in after)
-        if dropped:
-            raise RestoreError(
-                f"the transaction dropped {', '.join(dropped)}: a table is not made again by an undo",
-                "Restore it into an empty database (`ballast restore --table …`), create it from there, and bring the rows back.",
+
+def _structure(found: Sequence[Found]) -> Iterator[str]:
+    for each in found:
+        if each.transaction.tag is not None:
+            yield (
+                f"transaction {each.transaction.xid} also changed the structure ({each.transaction.tag}): that is not undone"
             )
 
 
-def _refuse_inexact(vault: Vault, transaction: Transaction, what: Touched) -> None:
-    relations = vault.relations_at(transaction.before)
-    for cut in (transaction.before, transaction.after):
-        for number in sorted(what.relations):
-            if vault.index.gap_at(cut, number):
-                name = relations[number].qualified if number in relations else f"table {number}"
-                raise GapError(
-                    f"The record of {name} is not exact at transaction {transaction.xid} ({transaction.position}).",
-                    "What it changed there is not known for certain: rewind the tenants to a moment outside of the gap.",
-                )
-
-
-def _conflicting(transaction: Transaction, conflicts: Sequence[Left]) -> RestoreError:
+def _conflicting(undone: Sequence[Found], conflicts: Sequence[Left]) -> RestoreError:
     shown = "; ".join(f"{left.table} {_key(left)}" for left in conflicts[:_NAMED])
     more = f" and {len(conflicts) - _NAMED:,} more" if len(conflicts) > _NAMED else ""
+    mergeable = sum(left.mergeable for left in conflicts)
     return RestoreError(
-        f"later changes touched {len(conflicts):,} of the rows that transaction {transaction.xid} changed: {shown}{more}",
-        "Nothing was changed. See what happened to them (`ballast history`), then choose: --on-conflict skip leaves these rows as"
-        " they are, --on-conflict force makes them what they were before the transaction.",
+        f"later changes touched {len(conflicts):,} of the rows that {_names(undone)} changed: {shown}{more}",
+        "Nothing was changed. See what happened to them (--dry-run), then choose: --on-conflict merge undoes what it can and"
+        f" keeps the later changes beside it ({mergeable:,} of these rows), --on-conflict skip leaves these rows as they are,"
+        " --on-conflict force makes them what they were before.",
     )
 
 
@@ -229,6 +215,12 @@ def _key(left: Left) -> str:
     return "(" + ", ".join(f"{name} = {value}" for name, value in values.items()) + ")"
 
 
-def _actor(asked: Undoing, transaction: Transaction) -> str:
-    said = f"{asked.by or 'ballast'}, undoing transaction {transaction.xid} ({transaction.position})"
+def _names(undone: Sequence[Found]) -> str:
+    numbers = [f"{each.transaction.xid} ({each.transaction.position})" for each in reversed(undone)]
+    return f"transaction{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
+
+
+def _actor(asked: Undoing, undone: Sequence[Found]) -> str:
+    whose = f" for {len(asked.tenants):,} tenants" if asked.tenants is not None else ""
+    said = f"{asked.by or 'ballast'}, {UNDOING}{_names(undone).removeprefix('transaction')}{whose}"
     return f"{said}: {asked.reason}" if asked.reason else said

@@ -21,6 +21,7 @@ from ballast.postgres.account import server_account
 from ballast.supervise import look
 from ballast.up import secrets as keys
 from ballast.up.settings import Up, load, read_document
+from ballast.up.tenants import COUNTERS
 from ballast.vault import config
 from ballast.vault.config import Config
 
@@ -68,6 +69,7 @@ class Platform:
         tenants = dict(document.get("tenants", {}))
         tenants.setdefault("column", "shop_id")
         tenants["shared"] = list(dict.fromkeys((*tenants.get("shared", ()), *shared)))
+        tenants["counters"] = list(dict.fromkeys((*tenants.get("counters", ()), *COUNTERS)))
         document["tenants"] = tenants
         return config.convert(document, folder=self.config_path.parent, name=str(self.config_path))
 

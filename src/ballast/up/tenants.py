@@ -1,4 +1,4 @@
-"""Which tables of the mall belong to no shop: the vault keeps them as shared, and they come back first.
+"""Which tables of the mall belong to no shop: the vault keeps them as shared, and they come back first. And which columns count.
 
 Every row of a shop carries `shop_id`; what does not is the platform's. Five tables of the platform name a shop and are not that
 shop's all the same: whether it is open and what it pays does not go back in time when its owner goes back to yesterday.
@@ -17,6 +17,17 @@ NAMING_A_SHOP = (
     "mall.service_extension",
     "mall.account_link",
 )
+COUNTERS = (
+    "mall.stock.on_hand",
+    "mall.stock.reserved",
+    "mall.product.sold",
+    "mall.customer.points",
+    "mall.customer.spent_fen",
+    "mall.coupon.claimed",
+    "mall.coupon.used",
+    "mall.limited_price.sold",
+)
+"""Columns to which the mall adds and from which it subtracts, and which no person sets to a number but by such a difference."""
 _WITHOUT_SHOP = """
 SELECT n.nspname || '.' || c.relname
   FROM pg_catalog.pg_class c

@@ -54,6 +54,8 @@ class Tenants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Table → its tenant column."""
     via: dict[str, str | ViaColumns] = {}
     """Table → the table that its foreign key leads to, or the columns that lead there."""
+    counters: tuple[str, ...] = ()
+    """Columns, `schema.table.column`, to which the application adds and from which it subtracts."""
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,6 +144,11 @@ _KEYS: dict[str, _Key] = {
     "tenants.shared": _Key(
         "Tables whose rows belong to all tenants together; they are restored as a whole.",
         'a list of "schema.table", such as ["public.countries"]',
+    ),
+    "tenants.counters": _Key(
+        "Columns to which the application adds and from which it subtracts, such as stock or points. `ballast undo\n"
+        "--on-conflict merge` takes from them what the undone transaction had added, and keeps what was counted since.",
+        'a list of "schema.table.column", such as ["public.stock.on_hand"]',
     ),
     "tenants.tables": _Key(
         'Tables whose tenant column has another name:  "public.audit" = "shop"',
@@ -381,6 +388,7 @@ def _checks(config: Config) -> dict[str, bool]:
         "key": re.fullmatch(r"([0-9a-f]{64})?", config.key) is not None,
         "tenants.column": bool(tenants.column),
         "tenants.shared": all("." in table for table in tenants.shared),
+        "tenants.counters": all(name.count(".") >= 2 for name in tenants.counters),
         "tenants.tables": all("." in table and column for table, column in tenants.tables.items()),
         "tenants.via": all("." in t for t in tenants.via)
         and all("." in v for v in tenants.via.values() if isinstance(v, str))

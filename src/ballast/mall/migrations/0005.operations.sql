@@ -103,7 +103,7 @@ CREATE TABLE mall.exception (
     kept_at       timestamptz NOT NULL,
     settled_at    timestamptz,
     settled_by    text,
-    remedy        text CHECK (remedy IN ('accept', 'substitute', 'refund', 'note')),
+    remedy        text CHECK (remedy IN ('accept', 'substitute', 'refund', 'note', 'ask', 'address')),
     answer        text NOT NULL DEFAULT '',
     PRIMARY KEY (shop_id, exception_id),
     CHECK ((settled_at IS NULL) = (remedy IS NULL))
@@ -112,7 +112,7 @@ CREATE TABLE mall.exception (
 CREATE UNIQUE INDEX exception_order ON mall.exception (shop_id, order_id) WHERE kind IN ('checkout', 'payment_begun', 'callback');
 CREATE INDEX exception_owner ON mall.exception (shop_id, owner_id);
 CREATE INDEX exception_open ON mall.exception (shop_id, kept_at) WHERE settled_at IS NULL;
-COMMENT ON COLUMN mall.exception.kind IS 'of the deed that could not be done (mall.deed_kinds)';
+COMMENT ON COLUMN mall.exception.kind IS 'of the deed that could not be done (mall.deed_kinds); questioned: an order that stands and is to be looked at';
 COMMENT ON COLUMN mall.exception.reason IS 'the name of a text; params fill it';
 
 -- The deed that could not be done (number 1), and those that came for its order afterwards, in their order.

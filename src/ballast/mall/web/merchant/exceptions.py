@@ -1,4 +1,5 @@
-"""``/merchant/<slug>/exceptions``: what was accepted while the database was away and cannot be kept as it is, and what to do."""
+"""``/merchant/<slug>/exceptions``: what was accepted while the database was away and cannot be kept as it is, orders that came
+about by data that was wrong, and what to do about each."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from ballast.mall import audit, exceptions, remedies
+from ballast.mall import answering, audit, exceptions, remedies
 from ballast.mall.db import Connection, Database
 from ballast.mall.exceptions import UnknownException
 from ballast.mall.rules import masking
@@ -155,6 +156,66 @@ async def note(
     return await _deed(request, exception_id, shop_visit, db, work, "exception_noted")
 
 
+@post("/exceptions/{exception_id:uuid}/stand", opt=needs(Permission.FULFIL_ORDERS))
+async def stand(
+    request: Request[Any, Any, Any],
+    exception_id: FromPath[UUID],
+    shop_visit: NamedDependency[ShopVisit],
+    db: NamedDependency[Database],
+) -> Response[Any]:
+    """An order that came about by what was wrong stays as it is."""
+
+    async def work(connection: Connection) -> None:
+        found = await answering.let_stand(
+            connection, exception_id, actor=actor_of(shop_visit), now=shop_visit.visit.now
+        )
+        await _note(connection, shop_visit, "exception.accepted", found.number)
+
+    return await _deed(request, exception_id, shop_visit, db, work, "exception_stands")
+
+
+@post("/exceptions/{exception_id:uuid}/address", opt=needs(Permission.FULFIL_ORDERS))
+async def address(
+    request: Request[Any, Any, Any],
+    exception_id: FromPath[UUID],
+    shop_visit: NamedDependency[ShopVisit],
+    db: NamedDependency[Database],
+) -> Response[Any]:
+    """It goes where it was to go."""
+
+    async def work(connection: Connection) -> None:
+        found = await answering.put_address_right(
+            connection, exception_id, actor=actor_of(shop_visit), now=shop_visit.visit.now
+        )
+        await _note(connection, shop_visit, "exception.readdressed", found.number)
+
+    return await _deed(request, exception_id, shop_visit, db, work, "exception_readdressed")
+
+
+@post("/exceptions/{exception_id:uuid}/give-back", opt=needs(Permission.DECIDE_REFUNDS))
+async def give_back(
+    request: Request[Any, Any, Any],
+    exception_id: FromPath[UUID],
+    shop_visit: NamedDependency[ShopVisit],
+    db: NamedDependency[Database],
+) -> Response[Any]:
+    """It is cancelled, or its money goes back; with ``remedy=ask`` the shopper is asked to order again at the right price."""
+    sent = await form(request)
+
+    async def work(connection: Connection) -> None:
+        found, amount = await answering.give_back(
+            connection,
+            exception_id,
+            "ask" if sent.text("remedy") == "ask" else "refund",
+            actor=actor_of(shop_visit),
+            now=shop_visit.visit.now,
+            answer=sent.text("answer", 500),
+        )
+        await _note(connection, shop_visit, "exception.refunded", found.number, amount_fen=amount)
+
+    return await _deed(request, exception_id, shop_visit, db, work, "exception_given_back")
+
+
 def _instead(sent: Form) -> dict[int, UUID]:
     """Line → SKU, where one was chosen."""
     lines = [int(one) for one in sent.texts("line") if one.isdecimal() and len(one) < 6]
@@ -224,13 +285,16 @@ async def _page(
         missing=sum(line.missing for line in lines),
         gone=any(line.now is None for line in lines),
         buyer=_buyer(shop_visit),
+        sees_people=sees_people(shop_visit),
         details=_details(kept, shop_visit),
         names=await names_of(db, shop_visit),
         may_accept=is_open and fulfils and kept.order is not None,
         may_refund=is_open and decides and kept.is_order,
-        may_note=is_open and fulfils and not kept.is_order,
-        is_there=kept.remedy in ("accept", "substitute", "refund"),
+        may_note=is_open and fulfils and not (kept.is_order or kept.questioned),
+        may_stand=is_open and fulfils and kept.questioned is not None,
+        may_give_back=is_open and decides and kept.questioned is not None,
+        is_there=kept.questioned is not None or kept.remedy in ("accept", "substitute", "refund"),
     )
 
 
-HANDLERS = [exception_list, exception_page, accept, substitute, refund, note]
+HANDLERS = [exception_list, exception_page, accept, substitute, refund, note, stand, address, give_back]
