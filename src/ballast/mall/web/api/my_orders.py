@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -74,18 +73,11 @@ async def pay_order(
     settings: NamedDependency[Settings],
 ) -> PaymentInfo:
     """Begin a payment, or go on with the one that was begun: the same address then."""
+    provider = providers(settings)[Sandbox.name]
     async with shopper(db, request, slug) as call:
-        owner = call.owner
-    url = await payments.start(
-        db,
-        call.entry.shop_id,
-        order_id,
-        providers(settings)[Sandbox.name],
-        owner=owner,
-        return_url=f"{settings.base_url.rstrip('/')}/s/{slug}/orders/{order_id}/paid",
-        now=datetime.now(UTC),
-    )
-    return PaymentInfo(url)
+        begun = await payments.begin(call.connection, order_id, provider, owner=call.owner, now=call.now)
+    back = f"{settings.base_url.rstrip('/')}/s/{slug}/orders/{order_id}/paid"
+    return PaymentInfo(await payments.ask(db, call.entry.shop_id, begun, provider, return_url=back))
 
 
 @post("/orders/{order_id:uuid}/cancel", security=VISITOR, status_code=200)
