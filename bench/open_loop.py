@@ -66,7 +66,8 @@ class _Line(asyncio.Protocol):
             raise ConnectionError("closed")
         self._answer = asyncio.get_running_loop().create_future()
         self.transport.write(request)
-        return await asyncio.wait_for(self._answer, 30)
+        async with asyncio.timeout(30):
+            return await self._answer
 
 
 class Load:

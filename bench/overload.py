@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import random
 import sys
 import time
+
+import uvloop
 
 from bench.checkout import body
 from bench.mall import Mall, Sizes
@@ -59,7 +60,7 @@ def main() -> int:
     with setting() as here:
         mall = Mall(here, sizes)
         with mall.web(options.workers):
-            best, before, over, after = asyncio.run(measure(mall.port, checkouts(sizes), seconds))
+            best, before, over, after = uvloop.run(measure(mall.port, checkouts(sizes), seconds))
     rate = best.count(201) / best.seconds
     rows = []
     for said, seen, offered in (

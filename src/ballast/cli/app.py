@@ -33,6 +33,7 @@ _COMMANDS = {
     "verify": "verify",
     "drill": "drill",
     "merge": "merge",
+    "demo": "demo",
 }
 """Each command, and the module whose function of that name it is."""
 _GROUPS = {"mall": "mall"}

@@ -9,7 +9,8 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psycopg
@@ -21,10 +22,14 @@ from ballast.errors import BallastError, ServerError
 from ballast.postgres import EmbeddedServer
 from ballast.postgres.account import server_account
 from ballast.recovery import Handler, merge
+from ballast.recovery.aim import has_same_structure
 from ballast.vault import Resolved, Vault
 from ballast.vault.durable import make_folder
 from ballast.vault.logbook import Logbook
+from ballast.vault.records import Cut
 
+_BUILD_EVERY_S = 300.0
+_MOST_INSIDE = 50
 _ROSTER = "SELECT tenant FROM ballast_recovery.tenant ORDER BY back_at NULLS LAST, tenant"
 
 
@@ -40,6 +45,8 @@ class Boats:
         self._next = max((int(p.name) for p in self._folder.iterdir() if p.name.isdigit()), default=0) + 1
         self._spare: tuple[int, Lifeboat] | None = None
         self._making: threading.Thread | None = None
+        self._hurry = threading.Event()
+        self._build_at = 0.0
         self.trouble = ""
         """Why there is no spare one."""
         self.number = 0
@@ -47,8 +54,8 @@ class Boats:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the spare one is started."""
-        return self._spare is not None
+        """Whether the spare one stands with its structure."""
+        return self._spare is not None and self._spare[1].built is not None
 
     def clear(self, *, but: int = 0) -> None:
         """Throw away what earlier processes left, but for one."""
@@ -56,16 +63,23 @@ class Boats:
             EmbeddedServer(left, major=self._major).discard()
             shutil.rmtree(left, ignore_errors=True)
 
-    def prepare(self) -> None:
-        """Have a spare one made in the background, where there is none."""
-        if self._spare is None and (self._making is None or not self._making.is_alive()):
-            # EmbeddedServer ends its server with the process that started it, not with the thread.
-            self._making = threading.Thread(target=self._make_spare, name="spare lifeboat", daemon=True)
-            self._making.start()
+    def prepare(self, vault: Vault, active: Callable[[], Sequence[str]]) -> None:
+        """Have a spare one made in the background where there is none, and now and then made anew. `active`: who is to be in
+        it in case the vault is away."""
+        if self._making is not None and self._making.is_alive():
+            return
+        if self._spare is not None and time.monotonic() < self._build_at and self._is_fit(vault):
+            return
+        # EmbeddedServer ends its server with the process that started it, not with the thread.
+        self._hurry.clear()
+        self._making = threading.Thread(
+            target=self._make_spare, args=(vault, active), name="spare lifeboat", daemon=True
+        )
+        self._making.start()
 
     def launch(self, vault: Vault, resolved: Resolved) -> Lifeboat:
         """The spare one, open as of `resolved`; the one before it still floats. RestoreError, StoreError, ServerError, …"""
-        number, boat = self._take_spare()
+        number, boat = self._take_spare(vault)
         try:
             boat.launch(vault, resolved)
         except BaseException:
@@ -73,6 +87,14 @@ class Boats:
                 boat.sink()
             raise
         return self._board(number, boat)
+
+    def take_as_it_is(self) -> tuple[Lifeboat, Resolved] | None:
+        """The spare one, where the vault is away; None: there is none with anything in it."""
+        self._wait_for_maker()
+        if self._spare is None or self._spare[1].built is None:
+            return None
+        (number, boat), self._spare = self._spare, None
+        return self._board(number, boat), boat.take_as_it_is()
 
     def resume(self, number: int, vault: Vault, resolved: Resolved) -> Lifeboat:
         """The one of that number, with all that is in it."""
@@ -90,8 +112,7 @@ class Boats:
 
     def close(self, *, keep: bool) -> None:
         """The process ends. `keep`: what is afloat will be needed again."""
-        if self._making is not None:
-            self._making.join()
+        self._wait_for_maker()
         if self._spare is not None:
             self._spare[1].sink()
         if self.afloat is not None and keep:
@@ -114,28 +135,56 @@ class Boats:
             with contextlib.suppress(BallastError):
                 former.sink()
 
-    def _take_spare(self) -> tuple[int, Lifeboat]:
-        if self._spare is None:
-            self.prepare()
+    def _is_fit(self, vault: Vault) -> bool:
+        """Whether its structure is still that of the record."""
+        built = self._spare[1].built if self._spare is not None else None
+        newest = vault.index.newest_timeline
+        return built is not None and has_same_structure(
+            vault, built.cut, Cut(newest, vault.index.recorded_until(newest))
+        )
+
+    def _wait_for_maker(self) -> None:
+        self._hurry.set()
         if self._making is not None:
             self._making.join()
+
+    def _take_spare(self, vault: Vault) -> tuple[int, Lifeboat]:
+        self._wait_for_maker()
+        if self._spare is None:
+            self._make_spare(vault, list)
         taken, self._spare = self._spare, None
         if taken is None:
             raise ServerError(f"no lifeboat could be made ready: {self.trouble}", "It is tried again.")
         return taken
 
-    def _make_spare(self) -> None:
-        number, self._next = self._next, self._next + 1
-        boat = Lifeboat(self._folder / str(number), major=self._major)
+    def _make_spare(self, vault: Vault, active: Callable[[], Sequence[str]]) -> None:
+        """A server at least; built, where the vault answers and nobody waits."""
+        self._build_at = time.monotonic() + _BUILD_EVERY_S
         try:
-            boat.make_ready()
-        except (BallastError, OSError) as error:
+            if self._spare is None:
+                number, self._next = self._next, self._next + 1
+                boat = Lifeboat(self._folder / str(number), major=self._major)
+                boat.make_ready()
+                self._spare = (number, boat)
+            boat = self._spare[1]
+            if not self._hurry.is_set():
+                boat.build(vault, vault.resolve(None), self._while_nobody_waits(active()))
+        except (BallastError, psycopg.Error, OSError) as error:
             if str(error) != self.trouble:
-                self._log.alarm("no_lifeboat", reason=error if isinstance(error, BallastError) else str(error))
+                self._log.warning("no_lifeboat", reason=error if isinstance(error, BallastError) else str(error))
             self.trouble = str(error)
+            failed, self._spare = self._spare, None
+            if failed is not None and failed[1].built is None:
+                with contextlib.suppress(BallastError, OSError):
+                    failed[1].sink()
             return
         self.trouble = ""
-        self._spare = (number, boat)
+
+    def _while_nobody_waits(self, tenants: Sequence[str]) -> Iterator[str]:
+        for tenant in tenants[:_MOST_INSIDE]:
+            if self._hurry.is_set():
+                return
+            yield tenant
 
 
 def do_again(boat: Lifeboat, entries: Iterable[Entry], handler: Handler) -> int:

@@ -40,10 +40,10 @@ def main() -> None:
     parser.add_argument("--config", required=True)
     parser.add_argument("--folder", type=Path, required=True)
     options = parser.parse_args()
+    from ballast.vault import recorder  # so that it begins at once when it may
+
     while is_held(options.folder):
         time.sleep(_LOOK_S)
-    from ballast.vault import recorder
-
     sys.argv = [sys.argv[0], "--config", options.config]
     recorder.main()
 

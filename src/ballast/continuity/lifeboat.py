@@ -1,13 +1,15 @@
 """The lifeboat: a server of this machine alone, rebuilt from the vault, where shops are while their database is away.
 
-It is a cache: what must last is in the intake before it is in here, so the server does not sync. Started and empty it waits for
-a loss; launched it is open as soon as structure and shared rows stand, and a tenant is in it when it was first asked for
+It is a cache: what must last is in the intake before it is in here, so the server does not sync. It waits for a loss with the
+structure built, and with some tenants as they were a while ago, for the case that the vault is away as well; launched it is open
+as soon as the shared rows of the moment stand, and a tenant is in it when it was first asked for
 (`SELECT ballast.ensure_tenant('…')` in any session, or `fetch`). At its end it is thrown away.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
@@ -15,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 from ballast.errors import RestoreError
 from ballast.postgres import EmbeddedServer
 from ballast.recovery import Wish, ensure, recover
+from ballast.recovery.aim import aim
 from ballast.recovery.watcher import Silent
 from ballast.vault import Resolved, Vault
 
@@ -35,7 +38,10 @@ class Lifeboat:
 
     def __init__(self, folder: Path, *, major: int = 18, jobs: int = 2, settings: tuple[str, ...] = ()) -> None:
         self._server = EmbeddedServer(folder, major=major, settings=_SETTINGS)
+        self._jobs, self._settings = jobs, settings
         self._wish = Wish(jobs=jobs, settings=settings, asked_only=threading.Event())
+        self.built: Resolved | None = None
+        """As of when structure, and whom else it holds, stand in it ahead of a loss."""
         self._running: threading.Thread | None = None
         self._seen = _Seen()
         self._failure: BaseException | None = None
@@ -45,18 +51,52 @@ class Lifeboat:
         self._server.discard()  # what an earlier process left is of an earlier moment
         self._server.start()
 
+    def build(self, vault: Vault, resolved: Resolved, tenants: Iterable[str] = ()) -> None:
+        """Ahead of a loss: the structure as of `resolved`, and these tenants. What `recover` raises."""
+        if self.built is not None and not aim(vault, resolved, self._server.dsn()):
+            self.built = None
+            self.make_ready()
+        self.built = None
+        self._launch(vault, resolved)
+        for tenant in tenants:
+            self.fetch(tenant)
+        self._pause()
+        self.built = resolved
+
     def launch(self, vault: Vault, resolved: Resolved) -> None:
-        """Rebuild structure and shared rows as of `resolved`; returns when tenants can be fetched. What `recover` raises."""
+        """Structure and shared rows are as of `resolved`; returns when tenants can be fetched. What `recover` raises."""
+        if self.built is not None and not aim(vault, resolved, self._server.dsn()):
+            self.make_ready()
+        self.built = None
+        self._launch(vault, resolved)
+
+    def take_as_it_is(self) -> Resolved:
+        """The vault is away: whoever is in it is served as of the moment that it was built for, which is returned."""
+        if self.built is None:
+            raise RestoreError("this lifeboat was not built ahead", "Launch it.")
+        self._seen.is_open = True
+        return self.built
+
+    def _launch(self, vault: Vault, resolved: Resolved) -> None:
         assert self._running is None
         self._running = threading.Thread(target=self._sail, args=(vault, resolved), name="lifeboat", daemon=True)
         self._running.start()
         self._seen.turned.wait()
         self._refuse_failed()
 
+    def _pause(self) -> None:
+        assert self._wish.asked_only is not None
+        assert self._running is not None
+        self._wish.asked_only.set()
+        self._running.join()
+        self._refuse_failed()
+        self._running, self._seen = None, _Seen()
+        self._wish = Wish(jobs=self._jobs, settings=self._settings, asked_only=threading.Event())
+
     def resume(self, vault: Vault, resolved: Resolved) -> None:
         """Go on with the one that an earlier process launched as of `resolved`, with all that is in it. As `launch` raises."""
         self._server.start()
-        self.launch(vault, resolved)
+        self._launch(vault, resolved)
 
     def dsn(self, role: str = "") -> str:
         """Where it is, as `role`; default: its superuser."""

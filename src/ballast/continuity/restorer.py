@@ -26,7 +26,8 @@ from ballast.continuity.health import RestorerHealth
 from ballast.continuity.incident import Incident
 from ballast.errors import BallastError, RestoreError
 from ballast.recovery import Progress, Protecting, Recovered, Wish, recover, recovery_begun
-from ballast.vault import Vault, config
+from ballast.vault import Vault, arming, config
+from ballast.vault import health as vault_health
 from ballast.vault.config import Config
 from ballast.vault.durable import keep_private
 from ballast.vault.health import now_iso
@@ -60,6 +61,8 @@ class _Told:
 
     def opened(self) -> None:
         is_protected = _is_recorded(self._settings, self.found.identifier)
+        if is_protected and not vault_health.is_held(self._settings.state_dir):
+            arming.begin_anew(self._settings.state_dir)
         self._log.info("opened", protected=is_protected)
         self.tell(opened=True, is_protected=is_protected)
 

@@ -118,7 +118,7 @@ class Sentinel:
         self._roster: list[str] = []
         self._rebuilding: Rebuilding | None = None
         self._coming: HomeComing | None = None
-        self._try_at = self._told_at = 0.0
+        self._try_at = self._told_at = self._renew_at = 0.0
         self._merged = self._refused = 0
         self._rewound: set[str] = set()
         self._waits_for = self._trouble = ""
@@ -327,6 +327,8 @@ class Sentinel:
         with self._reading:
             self._refresh()
             try:
+                if self._vault_away:
+                    return Chosen(self._vault.resolve(None), "")
                 self._wipes.look()
                 return self._wipes.choose(emptied=emptied)
             except (StoreError, OSError) as error:
@@ -349,7 +351,8 @@ class Sentinel:
         elif self._some_are_empty:
             self._lose_some()
         elif self._well:
-            self._boats.prepare()
+            if self._vault is not None and self._wipes is not None:
+                self._boats.prepare(self._vault, lambda: self._wipes.active if self._wipes is not None else ())
             self._merge_leftovers()
 
     def _lose(self, why: Sign) -> None:
@@ -425,18 +428,21 @@ class Sentinel:
             self._try_at = time.monotonic() + _AGAIN_S
             return
         began = time.monotonic()
+        if self._vault_away and self._take_as_it_is():
+            return
         try:
             tail.bring_in(self._vault, self._settings, self._options.config_path, self._said, _SEALING_S)
         except (BallastError, OSError) as error:
             self._log.warning("not_sealed", reason=str(error))
         sealed = time.monotonic()
         resolved = self._boat_moment(under_way)
+        if self._vault_away and self._take_as_it_is():
+            return
         try:
             boat = self._boats.launch(self._vault, resolved)
-        except (BallastError, psycopg.Error, OSError) as error:
-            self._vault_away = self._vault_away or (str(error) if isinstance(error.__cause__, StoreError) else "")
+        except (BallastError, psycopg.Error, OSError):
+            self._refresh()
             self._try_at = time.monotonic() + _AGAIN_S
-            self._boats.prepare()
             raise
         self._note(boat=self._boats.number, boat_at=show(resolved.cut), boot=incident.boot_id())
         reach("sentinel.launched")
@@ -452,6 +458,25 @@ class Sentinel:
             f"the lifeboat is afloat {opened - began:.2f} s after that (the record's tail {sealed - began:.2f} s), as of"
             f" {resolved.committed_at or resolved.how}"
         )
+
+    def _take_as_it_is(self) -> bool:
+        """Where the vault is away: the lifeboat with whom it was built ahead."""
+        if self._boats.afloat is not None:
+            return False
+        taken = self._boats.take_as_it_is()
+        if taken is None:
+            return False
+        boat, resolved = taken
+        self._note(boat=self._boats.number, boat_at=show(resolved.cut), boot=incident.boot_id())
+        self._again_into(began_from=0)
+        self._roster = roster(boat)
+        self._tell(self._course.launched(boat.dsn(), resolved.committed_at, vault_away=True))
+        self._decide(
+            f"the vault is away, too ({self._vault_away}): those shops that are in the lifeboat are served, as of"
+            f" {resolved.committed_at}",
+            bad=True,
+        )
+        return True
 
     def _boat_moment(self, under_way: Incident) -> Resolved:
         assert self._vault is not None
@@ -487,7 +512,11 @@ class Sentinel:
     def _keep_afloat(self) -> None:
         boat, under_way = self._boats.afloat, self._incident
         if boat is not None and boat.is_afloat:
-            if self._course.vault_away != bool(self._vault_away):
+            if boat.built is not None and not self._vault_away and time.monotonic() >= self._renew_at:
+                self._renew_at = time.monotonic() + 10 * _AGAIN_S
+                self._decide("the vault is back: a lifeboat of the newest moment takes the place of this one")
+                self._launch()
+            elif self._course.vault_away != bool(self._vault_away):
                 self._tell(self._course.launched(boat.dsn(), self._course.as_of, vault_away=bool(self._vault_away)))
             return
         assert under_way is not None

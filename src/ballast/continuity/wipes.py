@@ -55,6 +55,12 @@ class Wipes:
         self._vault = vault
         self._seen: set[tuple[int, int]] = set()
         self._suspects: list[Wipe] = []
+        self._active: dict[str, None] = {}
+
+    @property
+    def active(self) -> list[str]:
+        """Tenants of whom something was recorded in the last segments, the latest first."""
+        return list(reversed(self._active))
 
     def look(self) -> None:
         """Take in what was sealed since."""
@@ -96,6 +102,11 @@ class Wipes:
 
     def _suspects_in(self, segment: Segment, known: int) -> Iterable[Wipe]:
         ours = self._of_tenants(Cut(segment.timeline, segment.first_lsn))
+        for run in segment.runs:
+            for tenant in warm(self._vault).tenants(run):
+                if tenant is not None:
+                    self._active.pop(tenant, None)
+                    self._active[tenant] = None
         found: dict[int, set[int]] = {}
         for truncation in segment.truncations:
             found.setdefault(truncation.lsn, set()).update(ours & set(truncation.relations))

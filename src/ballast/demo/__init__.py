@@ -1,6 +1,8 @@
-"""The demonstration: protect a database, destroy it under load, bring it back, and count what was lost.
+"""The replay of 23 February 2020: a platform of shops under live shoppers, its database destroyed, and what became of them.
 
-`python -m ballast.demo` (or `make demo`) works with real parts only: a PostgreSQL server in a folder of its own, pgbench's
-tables (every one has `bid`: branches are the tenants), the commands as a user calls them, client processes that write
-down each commit that was acknowledged to them, SIGKILL, and a data folder that is really removed.
+`ballast demo` runs it, with real parts only: `ballast up` in a folder of its own (`stage`), seeded shops, shoppers and merchants
+over real HTTP (`crowd`, `shopping`, `merchants`), somebody with the rights to do it who deletes every row and removes the
+server's data (`engineer`), and, if wanted, SIGKILL to whoever brings things back (`killer`). What shoppers were promised stands
+in a `ledger`; what they met, in a list of `visits`. Afterwards `proof` looks for every promise in the database, `promises` says
+which were kept, and `report` writes it down. `replay.run` is the whole of it.
 """

@@ -5,13 +5,13 @@ Whoever changes it holds the customer's row: two browsers of a member come one a
 
 from __future__ import annotations
 
-from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from ballast.mall import deeds
 from ballast.mall.db import Connection
+from ballast.mall.deed_kinds import AddressDeleted, AddressSaved
 from ballast.mall.queries import load
 from ballast.mall.quoting import Address
 from ballast.mall.rules.refused import Refused
@@ -31,24 +31,6 @@ class Saved(Address, frozen=True, kw_only=True):
     def plain(self) -> Address:
         """As an order takes it."""
         return Address(self.name, self.phone, self.province, self.city, self.district, self.street)
-
-
-class AddressSaved(msgspec.Struct, frozen=True):
-    """What `save` does, with all that it needs to be done again."""
-
-    customer_id: UUID
-    address_id: UUID
-    address: Address
-    is_default: bool
-    at: datetime
-
-
-class AddressDeleted(msgspec.Struct, frozen=True):
-    """What `delete` does."""
-
-    customer_id: UUID
-    address_id: UUID
-    at: datetime
 
 
 async def all_of(connection: Connection, customer_id: UUID) -> tuple[Saved, ...]:
@@ -108,14 +90,21 @@ async def delete(connection: Connection, deed: AddressDeleted) -> None:
     Raises:
         Refused: `address.unknown`.
     """
+    if not await delete_again(connection, deed):
+        raise _unknown()
+
+
+async def delete_again(connection: Connection, deed: AddressDeleted) -> bool:
+    """The same, where it may be gone already; whether it was there."""
     values = {"customer_id": deed.customer_id, "address_id": deed.address_id}
     await connection.execute(_SQL.hold, {"customer_id": deed.customer_id})
     if await (await connection.execute(_SQL.delete, values)).fetchone() is None:
-        raise _unknown()
+        return False
     left = await all_of(connection, deed.customer_id)
     if left and not left[0].is_default:
         await connection.execute(_SQL.make_default, {**values, "address_id": left[0].address_id})
     deeds.note(connection, "address_deleted", deed)
+    return True
 
 
 def _tidy(address: Address) -> Address:

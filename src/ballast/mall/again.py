@@ -11,10 +11,12 @@ from typing import Any
 
 import msgspec
 
-from ballast.mall import aftersales, cart, checkout, coupons, idempotency, orders, visitors
+from ballast.mall import addresses, aftersales, cart, checkout, coupons, idempotency, membership, orders, visitors
 from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import (
     KINDS,
+    AddressDeleted,
+    AddressSaved,
     Answered,
     Callback,
     Cancelled,
@@ -26,6 +28,8 @@ from ballast.mall.deed_kinds import (
     LoggedIn,
     LoggedOut,
     LoggedOutElsewhere,
+    MemberRenamed,
+    PasswordChanged,
     PaymentBegun,
     PaymentOpened,
     Received,
@@ -102,6 +106,14 @@ async def _goods_sent_back(connection: Connection, deed: GoodsSentBack) -> None:
         await aftersales.send_goods_back(connection, deed.refund_id, carrier=deed.carrier, code=deed.code)
 
 
+async def _address_saved(connection: Connection, deed: AddressSaved) -> None:
+    await addresses.save(connection, deed)
+
+
+async def _address_deleted(connection: Connection, deed: AddressDeleted) -> None:
+    await addresses.delete_again(connection, deed)
+
+
 _DOING: dict[type[msgspec.Struct], Callable[[Connection, Any], Awaitable[None]]] = {
     VisitorOpened: visitors.open_made,
     Registered: visitors.register_made,
@@ -121,4 +133,8 @@ _DOING: dict[type[msgspec.Struct], Callable[[Connection, Any], Awaitable[None]]]
     RefundWithdrawn: _refund_withdrawn,
     GoodsSentBack: _goods_sent_back,
     Answered: idempotency.answer_again,
+    AddressSaved: _address_saved,
+    AddressDeleted: _address_deleted,
+    MemberRenamed: membership.rename,
+    PasswordChanged: membership.change_again,
 }

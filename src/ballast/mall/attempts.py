@@ -127,6 +127,7 @@ async def shopper_resets(db: Database, shop_id: UUID, login: str, address: str, 
     await _of_shopper(
         db,
         {
+            bucket("shoppers", network(address)): MOST_FROM_ONE_ADDRESS_OVER_ALL_SHOPS,
             bucket("reset", shop_id, network(address)): MOST_FROM_ONE_ADDRESS,
             bucket("reset", _of_login(shop_id, login, address)): MOST_FOR_ONE_LOGIN,
         },

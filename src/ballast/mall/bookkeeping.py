@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from ballast.mall import queries
 from ballast.mall.db import Connection
+from ballast.mall.round_trips import later
 from ballast.mall.rules.books import Transaction
 
 _CHINA = ZoneInfo("Asia/Shanghai")
@@ -21,7 +22,8 @@ def day_of(moment: datetime) -> date:
 async def book(connection: Connection, transaction: Transaction, now: datetime) -> None:
     """Write a transaction down; one that moves nothing leaves no line."""
     if transaction.entries:
-        await connection.execute(
+        await later(
+            connection,
             queries.load("payments").book,
             {
                 "transaction_id": transaction.source_id,

@@ -139,12 +139,9 @@ class Database:
             await asyncio.to_thread(self._helm.close)
 
     @asynccontextmanager
-    async def shop(self, shop_id: UUID, *, pipelined: bool = False) -> AsyncIterator[Connection]:
-        """A transaction that sees the rows of one shop. Committed at its end, rolled back where an exception leaves it.
-
-        Args:
-            pipelined: statements travel together until a result is looked at, BEGIN and COMMIT with them; an error is raised
-                where a result is, or at the end. For short writes; COPY is not possible in it.
+    async def shop(self, shop_id: UUID) -> AsyncIterator[Connection]:
+        """A transaction that sees the rows of one shop. Committed at its end, rolled back where an exception leaves it. It begins
+        with the first statement.
 
         Raises:
             Busy: no connection could be had. Recovering: the shop is not back, and did not come in time. Turned: it is elsewhere.
@@ -157,11 +154,6 @@ class Database:
             return
         home = self._home
         async with self._hearing(home, course), home.app.one() as connection:
-            if pipelined and not home.recovering:
-                async with connection.pipeline(), connection.transaction():
-                    await connection.execute(_NAME_SHOP, (str(shop_id),))
-                    yield connection
-                return
             await self._begin(home, connection, shop_id)
             try:
                 yield connection
@@ -341,6 +333,7 @@ class Database:
                 connection.journal = Journal()
                 try:
                     yield connection
+                    await connection.flush()  # what fails is not accepted
                     await self._keep(connection, course, str(shop_id), connection.journal)
                 except BaseException:
                     with suppress(psycopg.Error):

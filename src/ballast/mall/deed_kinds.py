@@ -221,6 +221,49 @@ class Answered(msgspec.Struct, frozen=True):
     at: datetime
 
 
+class AddressSaved(msgspec.Struct, frozen=True):
+    """An address of a member's book is this; `is_default`: the usual one from now on."""
+
+    customer_id: UUID
+    address_id: UUID
+    address: Address
+    is_default: bool
+    at: datetime
+
+
+class AddressDeleted(msgspec.Struct, frozen=True):
+    """An address is in a member's book no longer."""
+
+    customer_id: UUID
+    address_id: UUID
+    at: datetime
+
+
+class MemberRenamed(msgspec.Struct, frozen=True):
+    """A member has another name."""
+
+    customer_id: UUID
+    name: str
+    at: datetime
+
+
+class UsedCode(msgspec.Struct, frozen=True):
+    """By which code of the shop's staff a password was set, in which shop, from where."""
+
+    code_hash: str
+    shop_id: UUID
+    address: str
+
+
+class PasswordChanged(msgspec.Struct, frozen=True):
+    """A member's password is another. `by`: he had forgotten the old one."""
+
+    customer_id: UUID
+    password_hash: str
+    by: UsedCode | None
+    at: datetime
+
+
 KINDS: dict[str, type[msgspec.Struct]] = {
     "visitor_opened": VisitorOpened,
     "registered": Registered,
@@ -240,5 +283,9 @@ KINDS: dict[str, type[msgspec.Struct]] = {
     "refund_withdrawn": RefundWithdrawn,
     "goods_sent_back": GoodsSentBack,
     "answered": Answered,
+    "address_saved": AddressSaved,
+    "address_deleted": AddressDeleted,
+    "member_renamed": MemberRenamed,
+    "password_changed": PasswordChanged,
 }
 """The names under which they are accepted, and for ever: what an older version took in must be done again by a newer one."""

@@ -15,6 +15,7 @@ import msgspec
 from ballast.mall import queries, stock, terms
 from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
+from ballast.mall.round_trips import later
 from ballast.mall.rules import levels
 from ballast.mall.rules.breakdown import Breakdown
 
@@ -156,6 +157,8 @@ async def _count_sold(connection: Connection, lines: tuple[OrderPieces, ...], si
         if line.product_id:
             found[line.product_id] = found.get(line.product_id, 0) + sign * line.quantity
     if found:
-        await connection.execute(
-            queries.load("orders").count_sold, {"products": list(found), "pieces": list(found.values())}
+        await later(
+            connection,
+            queries.load("orders").count_sold,
+            {"products": list(found), "pieces": list(found.values())},
         )

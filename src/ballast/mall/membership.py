@@ -15,6 +15,7 @@ import msgspec
 from ballast.mall import audit, customers, deeds, passwords, visitors
 from ballast.mall.audit import By
 from ballast.mall.db import Connection
+from ballast.mall.deed_kinds import MemberRenamed, PasswordChanged, UsedCode
 from ballast.mall.queries import load
 from ballast.mall.rules.refused import Refused
 from ballast.mall.visitors import Login, Visitor
@@ -42,25 +43,7 @@ class Given(msgspec.Struct, frozen=True):
     code_hash: str
 
 
-class Renamed(msgspec.Struct, frozen=True):
-    """What `rename` does."""
-
-    customer_id: UUID
-    name: str
-    at: datetime
-
-
-class PasswordChanged(msgspec.Struct, frozen=True):
-    """What `change_made` does. `visitor_id`: in which browser. `by_code`: the old one was forgotten."""
-
-    customer_id: UUID
-    visitor_id: UUID
-    password_hash: str
-    by_code: bool
-    at: datetime
-
-
-async def rename(connection: Connection, deed: Renamed) -> None:
+async def rename(connection: Connection, deed: MemberRenamed) -> None:
     """Another name, 60 characters at most; none is possible."""
     await connection.execute(_SQL.rename, {"customer_id": deed.customer_id, "name": deed.name.strip()[:60]})
     deeds.note(connection, "member_renamed", deed)
@@ -96,7 +79,7 @@ async def change_password(connection: Connection, visitor: Visitor, secret: Secr
     values = {"customer_id": secret.customer_id, "password_hash": stored, "before": secret.password_hash}
     if await (await connection.execute(_SQL.change_password, values)).fetchone() is None:
         raise Refused("password.meanwhile", "The password was changed meanwhile.", "Log in with the new one.")
-    await _changed(connection, PasswordChanged(secret.customer_id, visitor.visitor_id, stored, False, now))
+    await _changed(connection, PasswordChanged(secret.customer_id, stored, None, now))
     await visitors.logout_elsewhere(connection, visitor, now)
 
 
@@ -161,25 +144,35 @@ async def reset_password(
     Raises:
         Refused: `reset.wrong` (used a moment ago, or another one was given out since), `login.disabled`.
     """
-    used = await connection.execute(_SQL.use_code, msgspec.structs.asdict(given))
-    if await used.fetchone() is None:
+    by = UsedCode(given.code_hash, shop_id, address)
+    if not await _used(connection, given.customer_id, by, now):
         raise _wrong()
     login = await visitors.login(connection, visitor, given.customer_id, now)
-    await change_made(connection, PasswordChanged(given.customer_id, login.visitor.visitor_id, stored, True, now))
+    await change_again(connection, PasswordChanged(given.customer_id, stored, by, now))
     await visitors.logout_elsewhere(connection, login.visitor, now)
-    by = By(None, f"customer:{given.customer_id}", address)
-    await audit.note_in_shop(
-        connection, by, "customer.password_reset", now, shop_id=shop_id, subject=str(given.customer_id)
-    )
     return login
 
 
-async def change_made(connection: Connection, deed: PasswordChanged) -> None:
-    """The password is this one, whatever it was. Refused: `login.disabled`."""
+async def change_again(connection: Connection, deed: PasswordChanged) -> None:
+    """The password is this one, whatever it was; the code by which it was set is used. Refused: `login.disabled`."""
+    if deed.by is not None:
+        await _used(connection, deed.customer_id, deed.by, deed.at)
     values = {"customer_id": deed.customer_id, "password_hash": deed.password_hash}
     if await (await connection.execute(_SQL.set_password, values)).fetchone() is None:
         raise _closed()
     await _changed(connection, deed)
+
+
+async def _used(connection: Connection, customer_id: UUID, by: UsedCode, now: datetime) -> bool:
+    """The code is used, and that stands in the record; False: it was used already, or another was given out since."""
+    code = {"customer_id": customer_id, "code_hash": by.code_hash}
+    if await (await connection.execute(_SQL.use_code, code)).fetchone() is None:
+        return False
+    who = By(None, f"customer:{customer_id}", by.address)
+    await audit.note_in_shop(
+        connection, who, "customer.password_reset", now, shop_id=by.shop_id, subject=str(customer_id)
+    )
+    return True
 
 
 async def _changed(connection: Connection, deed: PasswordChanged) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -15,6 +16,7 @@ from ballast.mall import effects, queries
 from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
 from ballast.mall.owner import Owner
+from ballast.mall.round_trips import later
 from ballast.mall.rules import states
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Effect, Event, Life, RefundStatus, Status
@@ -77,7 +79,17 @@ async def lock(connection: Connection, order_id: UUID, owner: Owner | None = Non
     Raises:
         Unknown: it is not there, or somebody else's.
     """
-    row = await (await connection.execute(queries.load("orders").lock, {"order_id": order_id})).fetchone()
+    row = await (await connection.execute(*locking(order_id))).fetchone()
+    return locked(row, order_id, owner)
+
+
+def locking(order_id: UUID) -> tuple[str, dict[str, Any]]:
+    """The statement that locks an order, for who asks more on the same way; `locked` reads what it gives."""
+    return queries.load("orders").lock, {"order_id": order_id}
+
+
+def locked(row: dict[str, Any] | None, order_id: UUID, owner: Owner | None = None) -> Locked:
+    """What `locking` gave. Raises as `lock`."""
     if row is None or (owner is not None and row["owner_id"] != owner.id):
         raise Unknown(order_id)
     return msgspec.convert(row, Locked)
@@ -119,7 +131,8 @@ async def step(
     }
     if paid:
         detail = {**(detail or {}), "points_per_100_yuan": order.points_per_yuan * 100}
-    await connection.execute(
+    await later(
+        connection,
         queries.load("orders").step,
         {
             "order_id": order.order_id,

@@ -16,6 +16,7 @@ import msgspec
 from ballast.mall import queries
 from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
+from ballast.mall.round_trips import later
 
 
 class OutEvent(msgspec.Struct, frozen=True):
@@ -34,7 +35,8 @@ Subscriber = Callable[[Connection, OutEvent], Awaitable[None]]
 async def write(connection: Connection, kind: str, body: Mapping[str, object], now: datetime) -> UUID:
     """Something happened in this transaction. Returns the event's id."""
     event_id = new_id()
-    await connection.execute(
+    await later(
+        connection,
         queries.load("outbox").write,
         {"event_id": event_id, "kind": kind, "body": msgspec.json.encode(body).decode(), "now": now},
     )

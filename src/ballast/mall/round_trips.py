@@ -9,7 +9,7 @@ more than the ways it saves; everything else is psycopg's, and whatever goes thr
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 from psycopg import generators
@@ -59,23 +59,33 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         super().__init__(*arguments, **named)
         self._put_off: list[_Statement] = []
         self._idle = False
+        self._ending = self._ended = False
         self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
         self._made = 0
-        self._own: Any = None
+        self._reader: Any = None
 
     def begin(self, *statements: _Statement) -> None:
         """A transaction begins with these, as soon as something is done in it."""
         self._put_off = [("BEGIN", None), *statements]
-        self._idle = True
+        self._idle, self._ending, self._ended = True, False, False
 
     def later(self, statement: str | bytes, parameters: Mapping[str, Any] | None = None) -> None:
         """Do this before whatever comes next, at the latest before the end. That is where its error is raised."""
         self._put_off.append((statement, parameters))
         self._idle = False
 
+    def ending(self) -> None:
+        """The next statement is the last of the transaction: COMMIT goes with it, unless somebody has to hear of it first."""
+        self._ending = self.journal is None
+
     def forget(self) -> None:
         """What was put off is not done."""
-        self._put_off, self._idle = [], False
+        self._put_off, self._idle, self._ending, self._ended = [], False, False, False
+
+    async def flush(self) -> None:
+        """Do now what was put off."""
+        if self._put_off and not self._idle:
+            await self._together()
 
     async def rollback(self) -> None:
         """ROLLBACK; what was put off is not done."""
@@ -84,10 +94,9 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
 
     async def finish(self) -> None:
         """COMMIT, with all that was put off."""
-        if self._idle:
-            self.forget()  # it never began
-            return
-        await self._together(("COMMIT", None))
+        if not self._idle and not self._ended:
+            await self._together(("COMMIT", None))
+        self.forget()
 
     async def execute(
         self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = False
@@ -96,7 +105,13 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         or not."""
         if prepare is False or binary or not isinstance(query, str | bytes) or self._pipeline is not None:
             return await super().execute(query, params, prepare=prepare, binary=binary)
-        return await self._together((query, params))
+        if self._ending:
+            return (await self._together((query, params), ("COMMIT", None)))[0]
+        return (await self._together((query, params)))[0]
+
+    async def gather(self, *statements: _Statement) -> list[Rows]:
+        """What each of these gives, one after the other, on one way. Raises the error of the first that failed."""
+        return await self._together(*statements)
 
     async def wait(self, gen: Any, *arguments: Any, **named: Any) -> Any:
         """Whatever psycopg does with the connection comes by here, and after what was put off."""
@@ -106,33 +121,39 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
 
     def _taken(self) -> list[_Statement]:
         taken = self._put_off
-        self.forget()
+        self._put_off, self._idle = [], False
         return taken
 
-    async def _together(self, last: _Statement) -> Rows:
+    async def _together(self, *asked: _Statement) -> list[Rows]:
+        if self._ended:
+            raise RuntimeError("the transaction has ended with its last statement; this one would be in none")
         async with self.lock:
-            return cast(Rows, await super().wait(self._communicate([*self._taken(), last])))
+            found: list[Rows] = await super().wait(self._communicate([*self._taken(), *asked], len(asked)))
+        self._ended, self._ending = self._ending, False
+        return found
 
-    def _communicate(self, statements: Sequence[_Statement]) -> _Gen:
-        """Send them all, then hear of all; the rows of the last one. Raises the error of the first that failed."""
+    def _communicate(self, statements: Sequence[_Statement], asked: int = 0) -> _Gen:
+        """Send them all, then hear of all; what the last ones gave. Raises the error of the first that failed."""
         pgconn = self.pgconn
-        reader = self._own = self._own or Transformer(self)
+        reader = self._reader = self._reader or Transformer(self)
         sent: list[Callable[[], None] | None] = []
+        heard: list[Any] = []
+        failed = None
         pgconn.enter_pipeline_mode()
         try:
             for text, parameters in statements:
                 self._send(reader, text, parameters, sent)
             pgconn.pipeline_sync()
             yield from generators.send(pgconn)
-            failed, last = None, None
             try:
-                for heard in sent:
+                for known in sent:
                     (result, *_) = yield from generators.fetch_many(pgconn)
                     if result.status == ExecStatus.FATAL_ERROR:
                         failed = failed or result
-                    elif result.status != ExecStatus.PIPELINE_ABORTED and heard:
-                        heard()
-                    last = result
+                    elif result.status != ExecStatus.PIPELINE_ABORTED and known:
+                        known()  # it was prepared
+                    elif not known:
+                        heard.append(result)
                 yield from generators.fetch_many(pgconn)  # the end of them all
             except psycopg.Error:
                 if failed is None:  # else the server said why it goes
@@ -144,13 +165,7 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
             if error.sqlstate in _STALE:
                 self._names.clear()
             raise error
-        assert last is not None
-        columns = [(last.fname(n) or b"").decode() for n in range(last.nfields)]
-        if not columns:
-            return Rows([], [], last.command_tuples or 0)
-        reader.set_pgresult(last)
-        rows = reader.load_rows(0, last.ntuples, lambda values: dict(zip(columns, values, strict=True)))
-        return Rows(rows, columns, last.ntuples)
+        return [_rows(reader, result) for result in heard[len(heard) - asked :]]
 
     def _send(self, reader: Any, text: str | bytes, parameters: Any, sent: list[Callable[[], None] | None]) -> None:
         """Put it into the pipeline; what is to be noted when it is heard of goes to `sent`, one for each result."""
@@ -185,9 +200,31 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         yield from super()._deallocate(name)
 
 
-async def later(connection: Any, statement: str, parameters: Mapping[str, Any]) -> None:
+def _rows(reader: Any, result: Any) -> Rows:
+    columns = [result.fname(n).decode() for n in range(result.nfields)]
+    if not columns:
+        return Rows([], [], result.command_tuples or 0)
+    reader.set_pgresult(result)
+    rows = reader.load_rows(0, result.ntuples, lambda values: dict(zip(columns, values, strict=True)))
+    return Rows(rows, columns, result.ntuples)
+
+
+def ending(connection: Any) -> None:
+    """The next statement is the last of the transaction, where its connection can send COMMIT with it."""
+    if isinstance(connection, ShopConnection):
+        connection.ending()
+
+
+async def later(connection: Any, statement: str, parameters: Mapping[str, Any] | None = None) -> None:
     """Do this at the latest before the transaction ends, where its connection can put something off; else now."""
     if isinstance(connection, ShopConnection):
         connection.later(statement, parameters)
     else:
         await connection.execute(statement, parameters)
+
+
+async def gather(connection: Any, *statements: _Statement) -> list[Any]:
+    """What each of these gives, one after the other; on one way, where the connection can."""
+    if isinstance(connection, ShopConnection):
+        return [*await connection.gather(*statements)]
+    return [await connection.execute(*one) for one in statements]

@@ -30,6 +30,7 @@ import psycopg
 from ballast.errors import BallastError
 from ballast.mall import deeds, queries
 from ballast.mall.db import Database
+from ballast.mall.round_trips import later
 
 _log = logging.getLogger(__name__)
 
@@ -161,11 +162,12 @@ async def counting(traffic: Traffic, db: Database) -> AsyncIterator[None]:
 
 async def _write(db: Database, shop_id: UUID, hours: Iterable[tuple[int, Counts]]) -> None:
     text = queries.load("traffic")
-    async with db.shop(shop_id, pipelined=True) as connection:
+    async with db.shop(shop_id) as connection:
         deeds.of_no_weight(connection)
-        await connection.execute(text.lightly)
+        await later(connection, text.lightly)
         for hour, counts in hours:
-            await connection.execute(
+            await later(
+                connection,
                 text.add,
                 {
                     "hour": datetime.fromtimestamp(hour * 3600, UTC),

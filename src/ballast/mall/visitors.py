@@ -17,6 +17,7 @@ from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import LoggedIn, LoggedOut, LoggedOutElsewhere, Registered, VisitorOpened
 from ballast.mall.ids import new_id, new_token, token_hash
 from ballast.mall.owner import Owner
+from ballast.mall.round_trips import later
 from ballast.mall.rules.refused import Refused
 
 STAYS = timedelta(days=90)
@@ -71,9 +72,8 @@ async def find(connection: Connection, token: str, now: datetime) -> Visitor | N
     if row is None:
         return None
     if now - row["seen_at"] > _NOTED_EVERY:
-        await connection.execute(
-            queries.load("visitors").seen, {"visitor_id": row["visitor_id"], "now": now, "expires_at": now + STAYS}
-        )
+        values = {"visitor_id": row["visitor_id"], "now": now, "expires_at": now + STAYS}
+        await later(connection, queries.load("visitors").seen, values)
         deeds.of_no_weight(connection)
     return Visitor(
         row["visitor_id"], row["customer_id"], row["name"], row["level"], row["points"], row["phone"], row["email"]
@@ -237,7 +237,8 @@ async def _become(connection: Connection, deed: Registered | LoggedIn, *, was_gu
 async def _open(
     connection: Connection, deed: VisitorOpened | Registered | LoggedIn | LoggedOut, customer_id: UUID | None
 ) -> None:
-    await connection.execute(
+    await later(
+        connection,
         queries.load("visitors").open,
         {
             "visitor_id": deed.visitor_id,

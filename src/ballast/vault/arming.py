@@ -123,6 +123,13 @@ def note_disarmed(state_dir: Path, now: Standbys, why: str) -> StandbyRecord:
         return record
 
 
+def begin_anew(state_dir: Path) -> None:
+    """Another server has taken production's place, in whose setting nobody has put anything yet."""
+    with _turn(state_dir):
+        record = read_record(state_dir)
+        _write(state_dir, StandbyRecord(past=record.past))
+
+
 def _exposed(record: StandbyRecord, now: Standbys, why: str) -> StandbyRecord:
     if not record.armed or record.exposed is not None:
         return msgspec.structs.replace(record, armed=False)

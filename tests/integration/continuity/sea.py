@@ -90,7 +90,10 @@ class Sea:
             self.start()
         self.until(lambda: (note := look(self.folder)) is not None and note.all_up, "all parts to be up")
         self.until(lambda: self.course.mode == "home", "everybody to be at home")
-        self.until(lambda: self.health.seen_true and self.health.lifeboat == "ready", "the lifeboat to be ready")
+        self.until(
+            lambda: self.health.seen_true and self.health.lifeboat == "ready" and not self.health.vault_away,
+            "the lifeboat to be ready",
+        )
 
     def stop(self) -> None:
         assert self.process is not None
@@ -167,6 +170,12 @@ class Sea:
         with psycopg.connect(self.dsn, autocommit=True) as conn:
             for table in ("orders", "stock", "shop"):
                 conn.execute(f"DELETE FROM {table}".encode())
+
+    def lose_shop(self, shop: str) -> None:
+        """One shop alone is deleted, at once."""
+        with psycopg.connect(self.dsn) as conn:
+            for table in ("orders", "stock", "shop"):
+                conn.execute(f"DELETE FROM {table} WHERE tenant = %s".encode(), (shop,))
 
     def kill(self, module: str) -> bool:
         """SIGKILL to the process that runs this module; whether there was one."""

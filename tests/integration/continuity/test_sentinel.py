@@ -90,11 +90,7 @@ def test_one_shop_is_hit_and_the_others_stay_where_they_are(sea: Sea) -> None:
     hit = SHOPS[3]
     with Shoppers(sea) as shoppers:
         sea.until(lambda: shoppers.taken("home") > 20, "orders at home")
-        sea.query(
-            f"WITH a AS (DELETE FROM orders WHERE tenant = '{hit}'), b AS (DELETE FROM stock WHERE tenant = '{hit}')"
-            " SELECT 1"
-        )
-        sea.query(f"DELETE FROM shop WHERE tenant = '{hit}' RETURNING 1")
+        sea.lose_shop(hit)
         sea.until(lambda: sea.course.mode != "home", "the loss to be noticed")
         assert sea.course.only == {hit}
         sea.came_home(number)
@@ -152,6 +148,20 @@ def test_home_is_lost_a_second_time_while_everybody_comes_home(sea: Sea) -> None
         sea.until(lambda: shoppers.taken("lifeboat") > 10, "orders in the lifeboat")
         sea.until(lambda: sea.course.mode == "returning" and sea.course.back, "somebody to be home")
         sea.lose_files()
+        sea.came_home(number)
+    nothing_is_lost(sea, shoppers)
+
+
+def test_the_vault_is_away_as_well_and_who_was_in_the_lifeboat_ahead_is_served(sea: Sea) -> None:
+    sea.ensure()
+    number, vault = sea.course.number, sea.folder / "vault"
+    vault.rename(sea.folder / "unmounted")
+    sea.until(lambda: sea.health.vault_away, "it to be noticed that the vault is away")
+    sea.lose_files()
+    with Shoppers(sea) as shoppers:
+        sea.until(lambda: sea.course.vault_away, "the lifeboat that was built ahead")
+        sea.until(lambda: shoppers.taken("lifeboat") > 10, "orders in the lifeboat")
+        (sea.folder / "unmounted").rename(vault)
         sea.came_home(number)
     nothing_is_lost(sea, shoppers)
 

@@ -32,7 +32,7 @@ T = TypeVar("T")
 _names = count(1)
 
 WRITTEN = (
-    "visitor", "customer", "cart_line", "coupon", "coupon_claim", "limited_price", "orders", "order_line", "order_event", "payment",
+    "visitor", "customer", "address", "reset_code", "cart_line", "coupon", "coupon_claim", "limited_price", "orders", "order_line", "order_event", "payment",
     "payment_callback", "refund", "posting", "points_entry", "stock", "stock_movement", "idempotency", "outbox",
 )  # fmt: skip
 """What shoppers' deeds write to."""
@@ -46,7 +46,7 @@ class Journalled(Database):
     deeds: list[tuple[UUID, Deed]]
 
     @contextlib.asynccontextmanager
-    async def shop(self, shop_id: UUID, *, pipelined: bool = False) -> AsyncIterator[Connection]:
+    async def shop(self, shop_id: UUID) -> AsyncIterator[Connection]:
         """As `Database.shop`, where somebody listens."""
         journal = Journal()
         async with super().shop(shop_id) as connection:

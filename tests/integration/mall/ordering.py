@@ -20,14 +20,14 @@ NOW = datetime(2026, 11, 11, 4, tzinfo=UTC)
 HOME = Address("Lin", "13800000000", "广东省", "深圳市", "南山区", "1 Road")
 
 
-def in_shop(shop: Shop, act: Callable[[Connection], Awaitable[T]], *, pipelined: bool = True) -> T:
+def in_shop(shop: Shop, act: Callable[[Connection], Awaitable[T]]) -> T:
     """What `act` gives, in a transaction of the shop."""
 
     async def run() -> T:
         db = Database(shop.database.settings())
         await db.open()
         try:
-            async with db.shop(shop.shop_id, pipelined=pipelined) as connection:
+            async with db.shop(shop.shop_id) as connection:
                 return await act(connection)
         finally:
             await db.close()

@@ -28,12 +28,14 @@ from ballast.continuity.entries import Offered, Taken
 from ballast.continuity.helm import BOARD, INTAKE
 from ballast.continuity.intake import Intake
 from ballast.continuity.signs import Sign
-from ballast.mall import deeds
+from ballast.mall import deeds, links
 from ballast.mall.db import Busy, Database, Turned
+from ballast.mall.ids import new_id
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.app import create_app
 from tests.fix_mall import MallDatabase, OpenShop, Shop
+from tests.fix_people import Visitor
 from tests.integration.mall.shopping import Shopper
 
 LOST = Course().lost(Sign.REFUSED, datetime.now(UTC))
@@ -273,3 +275,30 @@ def test_of_what_is_left_a_machine_sells_its_share_and_divides_it_once(
                 return [row["free"] for row in await cursor.fetchall()]
 
     assert asyncio.run(story()) == [left, left]
+
+
+@pytest.mark.parametrize(
+    ("vault_away", "shoppers", "merchants"),
+    [(False, "order as usual", "read only for now"), (True, "as of a while ago", "this is as of a while ago")],
+)
+def test_the_pages_of_a_shop_that_is_afloat_say_so_and_its_people_change_nothing(
+    sea: tuple[Sea, Shop], vault_away: bool, shoppers: str, merchants: str
+) -> None:
+    boat, shop = sea
+    boat.lose()
+    boat.told.tell(LOST.launched(boat.lifeboat.dsn, datetime.now(UTC), vault_away=vault_away))
+
+    async def invited() -> str:
+        async with opened(boat.settings) as db, db.identity() as connection:
+            return await links.invite(connection, shop.shop_id, "owner", datetime.now(UTC))
+
+    token = asyncio.run(invited())
+    with TestClient(create_app(boat.settings)) as client:
+        assert shoppers in client.get(f"/s/{shop.slug}/?lang=en").text
+        owner = Visitor(client)
+        assert owner.make_account(token, f"owner-{shop.slug}").status_code == 303
+        root = f"/merchant/{shop.slug}"
+        assert merchants in owner.get(f"{root}?lang=en").text
+        refused = owner.post(f"{root}/categories", {"category_id": str(new_id()), "name": "Tea", "name_en": "Tea"})
+        assert (refused.status_code, "everything is read only for now" in refused.text) == (422, True)
+        assert boat.lifeboat.run("SELECT count(*) FROM mall.category WHERE shop_id = %s", shop.shop_id) == [(0,)]

@@ -19,10 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
+from ballast.mall.web.api import examples
+from ballast.mall.web.api.document import built
 from ballast.mall.web.app import create_app
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.integration.mall.calling import Caller, key_of, shopper_of
@@ -72,6 +75,24 @@ def served(mall_database: MallDatabase) -> Iterator[Served]:
         yield Served(url, client)
     loop.call_soon_threadsafe(server.stop)
     thread.join(20)
+
+
+def test_every_body_has_an_example_that_fits() -> None:
+    found = built()
+    schemas = found["components"]["schemas"]
+    for kind, example in examples.by_kind().items():
+        msgspec.convert(msgspec.to_builtins(example), kind)
+    wanted = []
+    for methods in found["paths"].values():
+        for operation in (one for name, one in methods.items() if name in ("get", "post", "put", "patch", "delete")):
+            bodies = [operation.get("requestBody", {})]
+            bodies += [one for status, one in operation["responses"].items() if status.startswith("2")]
+            for body in bodies:
+                schema = body.get("content", {}).get("application/json", {}).get("schema", {})
+                if body.get("content", {}).get("application/json"):
+                    wanted.append(schema["$ref"].rpartition("/")[2])
+    assert len(wanted) > 80
+    assert [name for name in wanted if "examples" not in schemas[name]] == []
 
 
 def _member(served: Served, shop: Shop) -> Caller:

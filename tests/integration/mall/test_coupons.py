@@ -38,7 +38,7 @@ def make(shop: Shop, **changes: object) -> UUID:
         **changes,
     }
     coupon = NewCoupon(**terms)  # type: ignore[arg-type]
-    return in_shop(shop, lambda c: promotions.add_coupon(c, shop.shop_id, coupon, BY, NOW), pipelined=False)
+    return in_shop(shop, lambda c: promotions.add_coupon(c, shop.shop_id, coupon, BY, NOW))
 
 
 def counted(shop: Shop, coupon_id: UUID) -> tuple[int, int]:
@@ -104,7 +104,7 @@ def test_what_is_not_offered_cannot_be_taken_and_what_was_taken_stays_good_when_
     he = guest()
     good = make(shop)
     assert all_take(shop, good, [(he, new_id())]) == [""]
-    in_shop(shop, lambda c: promotions.stop(c, shop.shop_id, "coupon", good, False, BY, NOW), pipelined=False)
+    in_shop(shop, lambda c: promotions.stop(c, shop.shop_id, "coupon", good, False, BY, NOW))
     for coupon_id, key in (
         (good, "coupon.not_offered"),
         (make(shop, starts_at=NOW + timedelta(days=1)), "coupon.not_yet"),
@@ -129,7 +129,7 @@ def test_a_code_is_told_and_not_shown(open_shop: OpenShop) -> None:
         await coupons.take(connection, he, new_id(), NOW, code=" gOLD88 ")
         return await coupons.held(connection, he, NOW)
 
-    assert [one.state(NOW) for one in in_shop(shop, by_code, pipelined=False)] == ["good"]
+    assert [one.state(NOW) for one in in_shop(shop, by_code)] == ["good"]
 
 
 @pytest.fixture(scope="module")

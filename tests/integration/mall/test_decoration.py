@@ -30,7 +30,7 @@ BY = By(None, "tester")
 
 
 def do(shop: Shop, act: Callable[[Connection], Awaitable[T]]) -> T:
-    return in_shop(shop, act, pipelined=False)
+    return in_shop(shop, act)
 
 
 def home_of(shop: Shop) -> UUID:

@@ -13,7 +13,6 @@ from litestar.testing import TestClient
 from ballast.mall import exceptions
 from ballast.mall.ids import token_hash
 from ballast.mall.owner import Owner
-from ballast.mall.web.render import AFLOAT
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.fix_people import NewVisitor
 from tests.integration.mall.calling import shopper_of
@@ -32,7 +31,7 @@ def client(mall_database: MallDatabase) -> Iterator[TestClient[Litestar]]:
 def _excepted(shop: Shop, owner: Owner, *, paid: bool = True) -> UUID:
     """An order of his that waits; its goods are sold out."""
     skus = [goods.sku_ids[0] for goods in shop.goods[:1]]
-    order_id = in_shop(shop, lambda c: kept_apart(c, owner, skus, paid=paid), pipelined=False)
+    order_id = in_shop(shop, lambda c: kept_apart(c, owner, skus, paid=paid))
     shop.database.run("UPDATE mall.stock SET on_hand = 0 WHERE sku_id = %s", skus[0])
     return order_id
 
@@ -163,21 +162,3 @@ def test_a_program_is_told_as_well(client: TestClient[Litestar], open_shop: Open
     order_id = _excepted(shop, Owner(visitor_id=guest_id))
     problem = caller.call("GET", f"/orders/{order_id}", status=409)
     assert problem["code"] == "order.excepted"
-
-
-@pytest.mark.parametrize(("how", "text"), [("fresh", "as usual"), ("vault_away", "as of a while ago")])
-def test_a_shop_that_is_afloat_says_so(
-    mall_database: MallDatabase, open_shop: OpenShop, how: str, text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop = open_shop(products=1)
-    with storefront(mall_database) as client:
-        inner = client.app.asgi_handler
-
-        async def adrift(scope, receive, send):  # type: ignore[no-untyped-def]
-            scope[AFLOAT] = how
-            await inner(scope, receive, send)
-
-        client.app.asgi_handler = adrift
-        assert text in client.get(f"/s/{shop.slug}/?lang=en").text
-        client.app.asgi_handler = inner
-        assert text not in client.get(f"/s/{shop.slug}/?lang=en").text

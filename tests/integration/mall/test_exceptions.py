@@ -90,7 +90,7 @@ def test_a_paid_order_whose_goods_are_gone_waits_with_its_payment_and_is_kept_on
 
         now = in_shop(accepted.home, lambda c: remedies.lines_now(c, kept))
         assert [line.missing for line in now] == [1]
-        in_shop(accepted.home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=LATER), pipelined=False)
+        in_shop(accepted.home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=LATER))
         order = accepted.order()
         assert (order.number, order.total_fen, order.placed_at) == (accepted.placed.number, 2000, NOW)
         assert (order.status, order.paid_fen) == (Status.PAID, 2000)
@@ -112,9 +112,7 @@ def test_an_order_that_is_given_up_is_cancelled_and_its_money_goes_back(
         sold_out(shop, home)
         kept = accepted.comes_home()
         back = in_shop(
-            accepted.home,
-            lambda c: remedies.refund(c, kept.exception_id, actor=BY, now=LATER, answer="Sold out"),
-            pipelined=False,
+            accepted.home, lambda c: remedies.refund(c, kept.exception_id, actor=BY, now=LATER, answer="Sold out")
         )
         assert back == 2000
         order = accepted.order()
@@ -154,7 +152,7 @@ def test_a_payment_that_comes_home_later_waits_with_its_order(mall_database: Mal
         assert at_till(accepted.home, told) == ["kept", "kept"]
         (kept,) = in_shop(accepted.home, lambda c: exceptions.of_shopper(c, accepted.owner))
         assert (kept.paid_fen, len(kept.deeds)) == (2000, 4)
-        in_shop(accepted.home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=LATER), pipelined=False)
+        in_shop(accepted.home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=LATER))
         assert accepted.order().status == Status.PAID
 
 
@@ -165,7 +163,7 @@ def test_an_order_that_is_kept_unpaid_can_still_be_paid(mall_database: MallDatab
         sold_out(shop, home)
         kept = accepted.comes_home()
         late = NOW + timedelta(days=1)
-        in_shop(accepted.home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=late), pipelined=False)
+        in_shop(accepted.home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=late))
         order = accepted.order()
         assert (order.status, order.pay_by > late) == (Status.PENDING_PAYMENT, True)
         payment = accepted.payment
@@ -187,24 +185,20 @@ def test_other_goods_are_sent_and_what_they_cost_less_goes_back(
             home.run(f"DELETE FROM mall.{table} WHERE sku_id = %s", sku)
         kept = accepted.comes_home()
         assert kept.reason == "checkout.not_on_sale"
-        (line,) = in_shop(accepted.home, lambda c: remedies.lines_now(c, kept), pipelined=False)
+        (line,) = in_shop(accepted.home, lambda c: remedies.lines_now(c, kept))
         assert line.now is None
         assert [one.sku_id for one in line.others] == [cheaper]
 
         def instead(sku_id: UUID) -> tuple[checkout.Quote, int]:
             order, back = in_shop(
-                accepted.home,
-                lambda c: remedies.substitute(c, kept.exception_id, {1: sku_id}, actor=BY, now=LATER),
-                pipelined=False,
+                accepted.home, lambda c: remedies.substitute(c, kept.exception_id, {1: sku_id}, actor=BY, now=LATER)
             )
             return order.quote, back
 
         with pytest.raises(Refused, match="cost more"):
             instead(dearer)
         with pytest.raises(Refused, match="does not have some"):
-            in_shop(
-                accepted.home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=LATER), pipelined=False
-            )
+            in_shop(accepted.home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=LATER))
         assert instead(cheaper)[1] == 200
         order = accepted.order()
         assert (order.status, order.total_fen, [one.sku_id for one in order.lines]) == (Status.PAID, 2000, [cheaper])
@@ -226,7 +220,7 @@ def test_the_price_that_was_accepted_holds_also_where_it_is_another_now(
             3000,
             2000,
         )
-        in_shop(accepted.home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=LATER), pipelined=False)
+        in_shop(accepted.home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=LATER))
         order = accepted.order()
         assert (order.status, order.total_fen, order.lines[0].price_fen) == (Status.PAID, 2000, 1000)
 
@@ -275,15 +269,10 @@ def test_money_for_an_order_that_nobody_knows_any_more_can_be_paid_back(
         (kept,) = in_shop(at_home, lambda c: exceptions.page(c, settled=False))
         assert (kept.kind, kept.reason, kept.is_order, kept.paid_fen) == ("payment_begun", "order.unknown", True, 2000)
         with pytest.raises(Refused, match="no order"):
-            in_shop(at_home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=LATER), pipelined=False)
+            in_shop(at_home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=LATER))
         with pytest.raises(Refused, match="waits"):
-            in_shop(
-                at_home, lambda c: remedies.note(c, kept.exception_id, actor=BY, now=LATER, answer="x"), pipelined=False
-            )
-        assert (
-            in_shop(at_home, lambda c: remedies.refund(c, kept.exception_id, actor=BY, now=LATER), pipelined=False)
-            == 2000
-        )
+            in_shop(at_home, lambda c: remedies.note(c, kept.exception_id, actor=BY, now=LATER, answer="x"))
+        assert in_shop(at_home, lambda c: remedies.refund(c, kept.exception_id, actor=BY, now=LATER)) == 2000
         (paid,) = in_shop(at_home, lambda c: payments.of_order(c, placed.order_id))
         assert (paid.status, paid.undue, paid.amount_fen) == ("succeeded", True, 2000)
 
@@ -304,14 +293,8 @@ def test_what_is_no_order_is_settled_by_saying_what_was_done(mall_database: Mall
         (kept,) = in_shop(at_home, lambda c: exceptions.page(c, settled=False))
         assert (kept.kind, kept.is_order) == ("cancelled", False)
         with pytest.raises(Refused, match="Nothing is written"):
-            in_shop(
-                at_home, lambda c: remedies.note(c, kept.exception_id, actor=BY, now=LATER, answer=" "), pipelined=False
-            )
-        in_shop(
-            at_home,
-            lambda c: remedies.note(c, kept.exception_id, actor=BY, now=LATER, answer="Told him"),
-            pipelined=False,
-        )
+            in_shop(at_home, lambda c: remedies.note(c, kept.exception_id, actor=BY, now=LATER, answer=" "))
+        in_shop(at_home, lambda c: remedies.note(c, kept.exception_id, actor=BY, now=LATER, answer="Told him"))
         assert in_shop(at_home, exceptions.counts) == {"open": 0, "settled": 1}
 
 
@@ -332,7 +315,7 @@ def test_a_guest_who_becomes_a_member_keeps_his_order_that_waits(
         guest_id = accepted.owner.visitor_id
         assert guest_id is not None
         in_shop(accepted.home, lambda c: exceptions.adopt(c, guest_id, member))
-        in_shop(accepted.home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=LATER), pipelined=False)
+        in_shop(accepted.home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=LATER))
         order = in_shop(
             accepted.home, lambda c: orders.get(c, accepted.placed.order_id, owner=Owner(customer_id=member))
         )

@@ -38,7 +38,7 @@ def _export(shop: Shop, wanted: Filter, *, masked: bool = False) -> list[tuple[A
     """The rows of the file, without their headings."""
     file = io.BytesIO()
     asked = order_export.Wanted(wanted, "en", masked, lambda name: name)
-    assert isinstance(in_shop(shop, lambda c: order_export.write(c, asked, file), pipelined=False), int)
+    assert isinstance(in_shop(shop, lambda c: order_export.write(c, asked, file)), int)
     sheet = openpyxl.load_workbook(file).worksheets[0]
     return [tuple(row) for row in sheet.iter_rows(min_row=2)]
 

@@ -13,12 +13,16 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from ballast.mall import membership, passwords
+from ballast.mall.audit import By
+from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
 from ballast.mall.payments import signing
 from ballast.mall.web.app import create_app
 from tests.fix_mall import MallDatabase, OpenShop, Shop
-from tests.integration.mall.calling import shopper_of
+from tests.integration.mall.calling import ADDRESS, shopper_of
 from tests.integration.mall.journals import Journalled, come_home, kinds, listening, rows, twin
+from tests.integration.mall.ordering import in_shop
 from tests.integration.mall.paying import Offline
 from tests.integration.mall.shopping import Shopper, checkout_form
 from tests.integration.mall.test_coupons import make
@@ -39,6 +43,16 @@ def storefront(database: MallDatabase) -> Iterator[TestClient[Litestar]]:
     """All faces in one process, with a provider of its own."""
     with TestClient(create_app(database.settings(base_url=f"http://{new_id()}"))) as client:
         yield client
+
+
+PLACE = {
+    "name": "Lin",
+    "phone": "13800000000",
+    "province": "广东省",
+    "city": "深圳市",
+    "district": "",
+    "street": "1 Road",
+}
 
 
 def provider_tells(client: TestClient[Litestar], shop: Shop, kind: str, reference: object, amount_fen: int) -> str:
@@ -93,6 +107,14 @@ def test_a_shopper_s_day_in_the_storefront_is_the_same_at_home(
         browser.see("/me")
         browser.send("/logout")
         browser.send("/login", login="13900001111", password="long enough 1")
+        browser.send("/me/name", name="Lin Xiaoyu")
+        for usual in ("", "yes"):
+            browser.send(f"/me/addresses/{new_id()}", **PLACE, usual=usual)
+        ((kept,),) = shop.database.run(
+            "SELECT address_id FROM mall.address WHERE shop_id = %s AND is_default", shop.shop_id
+        )
+        browser.send(f"/me/addresses/{kept}/delete")
+        browser.send("/me/password", present="long enough 1", password="long enough 2", again="long enough 2")
         asked = {"key": str(new_id()), "what": "all", "reason": "changed my mind"}
         browser.send(f"/orders/{order_id}/refund", **asked)
         browser.send(f"/orders/{order_id}/refund", **asked)
@@ -110,7 +132,8 @@ def test_a_shopper_s_day_in_the_storefront_is_the_same_at_home(
         noted = afloat.all_deeds()
         assert set(kinds(noted)) == {
             "visitor_opened", "cart_set", "cart_removed", "coupon_taken", "checkout", "payment_begun", "payment_opened", "callback",
-            "registered", "logged_out", "logged_in", "refund_asked", "refund_withdrawn", "cancelled",
+            "registered", "logged_out", "logged_in", "member_renamed", "address_saved", "address_deleted", "password_changed",
+            "logged_out_elsewhere", "refund_asked", "refund_withdrawn", "cancelled",
         }  # fmt: skip
         assert kinds(noted).count("checkout") == 2
         report = come_home(home, noted)
@@ -165,3 +188,78 @@ def test_a_program_s_day_by_the_api_is_the_same_at_home(
         report = come_home(home, noted)
         assert (report.refused, report.applied) == ((), len(noted))
         assert rows(home, shop) == rows(mall_database, shop)
+
+
+def test_what_members_change_about_themselves_is_the_same_at_home(
+    afloat: type[Journalled], mall_database: MallDatabase, open_shop: OpenShop
+) -> None:
+    shop = open_shop(products=1)
+    login = {"login": "13900002222", "password": "long enough 1"}
+    with storefront(mall_database) as client:
+        member = shopper_of(client, shop)
+        member.token = member.call("POST", "/sign-up", login, status=201)["token"]
+        customer = UUID(member.call("GET", "/me")["customer_id"])
+        code, now = membership.new_code(), datetime.now(UTC)
+
+        async def give(connection: Connection) -> None:
+            hashed = await passwords.hashed(code)
+            await membership.give_code(connection, shop.shop_id, customer, hashed, By(None, "owner"), now)
+
+        in_shop(shop, give)
+    with twin(mall_database) as home, storefront(mall_database) as client:
+        afloat.all_deeds().clear()
+        member.client = client
+        kept = [member.call("POST", "/me/addresses", ADDRESS, status=201, key=f"{n}") for n in range(3)]
+        assert member.call("POST", "/me/addresses", ADDRESS, status=201, key="2") == kept[2]
+        first, second = (f"/me/addresses/{one['address_id']}" for one in kept[:2])
+        member.call("PUT", second, {**ADDRESS, "street": "9 Road", "is_default": True})
+        member.call("DELETE", first)
+        member.call("PATCH", "/me", {"name": "Lin"})
+        member.call("PUT", "/me/password", {"present": login["password"], "password": "long enough 2"})
+        # The shop had given him a code when its database was lost: a password that was changed has ended it.
+        reset = {"login": login["login"], "code": code, "password": "long enough 3"}
+        member.call("POST", "/reset-password", reset, status=403)
+
+        browser = Shopper(client, shop)
+        browser.send("/login", login=login["login"], password="long enough 2")
+        browser.order(shop, address="new", street="7 Road", remember="1")
+        noted = afloat.all_deeds()
+        assert {"address_saved", "address_deleted", "member_renamed", "password_changed"} <= set(kinds(noted))
+        tables = ("customer", "address", "reset_code", "idempotency")
+        for _ in range(2):
+            assert come_home(home, noted).refused == ()
+            assert {one: rows(home, shop)[one] for one in tables} == {
+                one: rows(mall_database, shop)[one] for one in tables
+            }
+            home.run("DROP SCHEMA ballast_merge CASCADE")
+
+
+def test_a_password_that_was_set_by_a_code_is_so_at_home(
+    afloat: type[Journalled], mall_database: MallDatabase, open_shop: OpenShop
+) -> None:
+    shop = open_shop()
+    login = {"login": "13900003333", "password": "long enough 1"}
+    code, now = membership.new_code(), datetime.now(UTC)
+    with storefront(mall_database) as client:
+        member = shopper_of(client, shop)
+        member.token = member.call("POST", "/sign-up", login, status=201)["token"]
+        customer = UUID(member.call("GET", "/me")["customer_id"])
+
+        async def give(connection: Connection) -> None:
+            hashed = await passwords.hashed(code)
+            await membership.give_code(connection, shop.shop_id, customer, hashed, By(None, "owner"), now)
+
+        in_shop(shop, give)
+    with twin(mall_database) as home, storefront(mall_database) as client:
+        afloat.all_deeds().clear()
+        other = shopper_of(client, shop)
+        other.token = other.call("POST", "/reset-password", {**login, "code": code, "password": "long enough 2"})[
+            "token"
+        ]
+        noted = afloat.all_deeds()
+        for _ in range(2):
+            assert come_home(home, noted).refused == ()
+            assert rows(home, shop) == rows(mall_database, shop)
+            said = "SELECT action, actor, address FROM mall.audit WHERE shop_id = %s ORDER BY audit_id"
+            assert home.run(said, shop.shop_id) == mall_database.run(said, shop.shop_id)
+            home.run("DROP SCHEMA ballast_merge CASCADE")

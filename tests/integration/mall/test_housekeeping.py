@@ -147,7 +147,7 @@ def test_guests_whose_time_is_over_go_with_their_carts_but_no_member_and_nobody_
         )
         return {name: one.visitor_id for name, one in {**came, "as member": logged_in.visitor}.items()}
 
-    came = in_shop(shop, come, pipelined=False)
+    came = in_shop(shop, come)
     tidy(mall_database, batch=1)
     left = {one for (one,) in mall_database.run("SELECT visitor_id FROM mall.visitor WHERE shop_id = %s", shop.shop_id)}
     # Who became a member was a guest before: that token ended when he did.

@@ -58,8 +58,8 @@ def test_the_same_key_for_something_else_is_refused_and_a_failed_deed_frees_it(o
         return await idempotency.once(connection, "s", "k", 1, str, fails, NOW)
 
     with pytest.raises(Refused, match="no"):
-        in_shop(shop, failing, pipelined=False)
-    assert in_shop(shop, other, pipelined=False) == "yes"
+        in_shop(shop, failing)
+    assert in_shop(shop, other) == "yes"
     with pytest.raises(Refused) as refused:
-        in_shop(shop, again, pipelined=False)
+        in_shop(shop, again)
     assert refused.value.key == "idempotency.differs"

@@ -59,7 +59,7 @@ def test_the_templates_open_a_shop_that_sells(office: Office) -> None:
         found = (await orders.list_of(connection))[0]
         return await orders.get(connection, found.order_id)
 
-    order = in_shop(shop, look, pipelined=False)
+    order = in_shop(shop, look)
     assert order.placed_at == datetime(2025, 4, 2, 12, 15, 8, tzinfo=UTC)
     assert (order.items_fen, order.discount_fen, order.shipping_fen, order.total_fen) == (16800, 1000, 800, 16600)
     assert [one.event for one in order.events] == ["place", "pay", "ship", "receive", "close"]
@@ -217,7 +217,7 @@ def test_money_that_went_back_stands_in_the_books_and_on_the_lines(office: Offic
 
     # Nobody here holds that money: it has to go back where it was paid.
     with pytest.raises(Refused, match="not paid through a provider of ours"):
-        in_shop(shop, ask_more_back, pipelined=False)
+        in_shop(shop, ask_more_back)
 
 
 def test_products_come_with_their_options_categories_and_stock(office: Office) -> None:
@@ -256,7 +256,7 @@ def test_products_come_with_their_options_categories_and_stock(office: Office) -
         found = await catalog.products(connection, search="T恤")
         return await catalog.product(connection, found.items[0].product_id, datetime.now(UTC))
 
-    product = in_shop(shop, look, pipelined=False)
+    product = in_shop(shop, look)
     assert product is not None
     assert [(spec.name, [value.value_en for value in spec.values]) for spec in product.specs] == [
         ("颜色", ["Red", "Blue"]),

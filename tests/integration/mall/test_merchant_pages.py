@@ -164,7 +164,7 @@ def _furnish(shop: Shop) -> dict[str, object]:
             ).webhook_id,
         }
 
-    return in_shop(shop, make, pipelined=False)
+    return in_shop(shop, make)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ async def _buyer(db: Database, shop_id: UUID, sku: UUID, key: str) -> bool:
     owner = guest()
     while True:
         try:
-            async with db.shop(shop_id, pipelined=True) as connection:
+            async with db.shop(shop_id) as connection:
                 await buy(connection, owner, sku, 1, key, now=datetime.now(UTC))
             return True
         except stock.OutOfStock:

@@ -154,7 +154,7 @@ def test_told_as_it_was_lived(open_shop: OpenShop, lived: Lived, moments: dict[s
         await tables.Rows(told.rows).write(connection)
         await connection.execute("UPDATE mall.customer SET spent_fen = %s, points = %s", (told.spent_fen, told.points))
 
-    in_shop(there, write, pipelined=False)
+    in_shop(there, write)
     lived_rows, told_rows = _left(here), _left(there)
     for table in _LEFT:
         assert told_rows[table] == lived_rows[table], table

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from ballast.mall import aftersales, deeds, exceptions, outbox, queries
 from ballast.mall.db import Connection, Database
 from ballast.mall.deed_kinds import Callback
-from ballast.mall.order_life import Locked, lock
+from ballast.mall.order_life import Locked, locked, locking
 from ballast.mall.payments import received
 from ballast.mall.payments.provider import Notice, Provider, ProviderRefused
+from ballast.mall.round_trips import gather, later
 from ballast.mall.rules.refunding import RefundState
 from ballast.mall.rules.refused import Refused
 
@@ -57,15 +59,20 @@ async def hear(connection: Connection, notice: Notice, provider: str, body: str,
     row = await (await connection.execute(of, {name: notice.reference, "provider": provider})).fetchone()
     if row is None:
         return await _kept_apart(connection, notice, provider, body, now)
-    # All callbacks of an order wait for each other here: what was seen is seen.
-    order = await lock(connection, row["order_id"])
     this = {"provider": provider, "callback_id": notice.callback_id}
-    if await (await connection.execute(text.seen, this)).fetchone():
+    # All callbacks of an order wait for each other here: what was seen is seen. (A refund's id locks no payment.)
+    held, seen, payment = await gather(
+        connection, locking(row["order_id"]), (text.seen, this), (text.lock, {"payment_id": notice.reference})
+    )
+    order = locked(await held.fetchone(), row["order_id"])
+    if await seen.fetchone():
         deeds.of_no_weight(connection)
         return "repeated"
-    outcome = await _apply(connection, order, notice, provider, now)
-    await connection.execute(
-        text.note_callback, {**this, "kind": notice.kind, "body": body, "outcome": outcome, "now": now}
+    outcome = await _apply(connection, order, await payment.fetchone(), notice, provider, now)
+    await later(
+        connection,
+        text.note_callback,
+        {**this, "kind": notice.kind, "body": body, "outcome": outcome, "now": now},
     )
     deed = _deed(order.order_id, notice, provider, body, now)
     deeds.note(connection, "callback", deed, key=f"{provider}:{notice.callback_id}", urgent=True)
@@ -104,7 +111,14 @@ async def hear_again(connection: Connection, deed: Callback) -> str:
     return await hear(connection, notice, deed.provider, deed.body, deed.at)
 
 
-async def _apply(connection: Connection, order: Locked, notice: Notice, provider: str, now: datetime) -> str:
+async def _apply(
+    connection: Connection,
+    order: Locked,
+    payment: dict[str, Any] | None,
+    notice: Notice,
+    provider: str,
+    now: datetime,
+) -> str:
     if notice.kind.startswith("refund."):
         refund = await aftersales.get(connection, notice.reference)
         if notice.kind == "refund.failed":
@@ -116,7 +130,6 @@ async def _apply(connection: Connection, order: Locked, notice: Notice, provider
             return await _differs(connection, notice, refund.amount_fen, now)
         return await aftersales.succeeded(connection, notice.reference, actor=f"provider:{provider}", now=now)
     text = queries.load("payments")
-    payment = await (await connection.execute(text.lock, {"payment_id": notice.reference})).fetchone()
     if payment is None:
         raise UnknownReference(notice)
     if notice.kind == "payment.failed":

@@ -10,6 +10,7 @@ from ballast.mall import bookkeeping, outbox, queries
 from ballast.mall.db import Connection
 from ballast.mall.ids import derived, new_id
 from ballast.mall.order_life import Locked, lock, step
+from ballast.mall.round_trips import later
 from ballast.mall.rules import books, states
 from ballast.mall.rules.states import Effect, Event
 
@@ -35,7 +36,7 @@ async def succeeded(connection: Connection, order: Locked, payment: dict[str, An
     payment_id: UUID = payment["payment_id"]
     undue = Effect.REFUND_PAYMENT in states.after(order.life, Event.PAY).effects
     text = queries.load("payments")
-    await connection.execute(text.succeeded, {"payment_id": payment_id, "undue": undue, "code": code, "now": now})
+    await later(connection, text.succeeded, {"payment_id": payment_id, "undue": undue, "code": code, "now": now})
     if not undue:
         await _due(connection, order, payment_id, actor=f"provider:{payment['provider']}", now=now)
         return "paid"

@@ -15,6 +15,7 @@ from ballast.mall.ids import new_id
 from ballast.mall.order_life import lock
 from ballast.mall.owner import Owner
 from ballast.mall.payments.provider import Provider
+from ballast.mall.round_trips import later
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Status
 
@@ -96,7 +97,7 @@ async def begin_again(connection: Connection, deed: PaymentBegun) -> None:
 async def open_made(connection: Connection, deed: PaymentOpened) -> None:
     """The provider has taken it up."""
     given = {"payment_id": deed.payment_id, "code": deed.code, "pay_url": deed.pay_url}
-    await connection.execute(queries.load("payments").opened, given)
+    await later(connection, queries.load("payments").opened, given)
     deeds.note(connection, "payment_opened", deed, key=str(deed.payment_id))
 
 

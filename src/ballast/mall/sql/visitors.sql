@@ -20,8 +20,8 @@ UPDATE mall.visitor SET seen_at = :now, expires_at = :expires_at WHERE visitor_i
 UPDATE mall.visitor SET expires_at = :now WHERE visitor_id = :visitor_id;
 
 -- name: end_of_customer!
--- All tokens of a customer, but this one.
-UPDATE mall.visitor SET expires_at = :now WHERE customer_id = :customer_id AND visitor_id <> :but AND expires_at > :now;
+-- All tokens that a customer has at this moment, but this one.
+UPDATE mall.visitor SET expires_at = :now WHERE customer_id = :customer_id AND visitor_id <> :but AND expires_at > :now AND created_at <= :now;
 
 -- name: register
 -- A new customer; nothing where the phone or the address is somebody else's already.

@@ -13,6 +13,7 @@ from ballast.mall import attempts, cart, checkout, exceptions
 from ballast.mall.checkout import Address, Quote, Wanted
 from ballast.mall.db import Database
 from ballast.mall.order_life import Unknown
+from ballast.mall.round_trips import ending
 from ballast.mall.settings import Settings
 from ballast.mall.web.api.calls import VISITOR, Key, ShopCall, shopper
 from ballast.mall.web.api.shapes import (
@@ -113,6 +114,7 @@ async def create_order(
 
 
 async def _cart(call: ShopCall) -> CartInfo:
+    ending(call.connection)
     lines = await cart.lines(call.connection, call.owner)
     return CartInfo(tuple(shaped(one, CartLineInfo) for one in lines), sum(one.quantity for one in lines))
 

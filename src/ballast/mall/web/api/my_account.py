@@ -11,9 +11,8 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from ballast.mall import addresses, attempts, idempotency, membership
-from ballast.mall.addresses import AddressDeleted, AddressSaved
 from ballast.mall.db import Database
-from ballast.mall.membership import Renamed
+from ballast.mall.deed_kinds import AddressDeleted, AddressSaved, MemberRenamed
 from ballast.mall.quoting import Address
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.api.calls import VISITOR, Key, ShopCall, shopper
@@ -38,7 +37,7 @@ async def change_me(
 ) -> VisitorInfo:
     """Another name of the member."""
     async with shopper(db, request, slug) as call:
-        await membership.rename(call.connection, Renamed(_member(call), data.name, call.now))
+        await membership.rename(call.connection, MemberRenamed(_member(call), data.name, call.now))
     async with shopper(db, request, slug) as call:
         return shaped(call.known, VisitorInfo)
 

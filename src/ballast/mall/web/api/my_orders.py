@@ -15,6 +15,7 @@ from ballast.mall.db import Database
 from ballast.mall.order_life import Unknown
 from ballast.mall.payments.providers import providers
 from ballast.mall.payments.sandbox import Sandbox
+from ballast.mall.round_trips import ending
 from ballast.mall.rules.states import Status
 from ballast.mall.settings import Settings
 from ballast.mall.web.api.answers import Moment, cursor_of, cut, next_link, read_cursor
@@ -62,6 +63,7 @@ async def get_my_order(
 ) -> OrderInfo:
     """One of them."""
     async with shopper(db, request, slug) as call:
+        ending(call.connection)
         return await _order(call, order_id)
 
 

@@ -11,8 +11,8 @@ from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
 from ballast.mall import addresses
-from ballast.mall.addresses import AddressDeleted, AddressSaved
 from ballast.mall.db import Database
+from ballast.mall.deed_kinds import AddressDeleted, AddressSaved
 from ballast.mall.ids import new_id
 from ballast.mall.quoting import Address
 from ballast.mall.rules.refused import Refused

@@ -19,9 +19,10 @@ from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 
 from ballast.mall import addresses, attempts, cart, checkout, payments, shopper
-from ballast.mall.addresses import AddressSaved, Saved
+from ballast.mall.addresses import Saved
 from ballast.mall.checkout import Address, Delivery, Quote, Wanted
 from ballast.mall.db import Database
+from ballast.mall.deed_kinds import AddressSaved
 from ballast.mall.ids import new_id
 from ballast.mall.order_life import Unknown
 from ballast.mall.rules.money import plain_yuan

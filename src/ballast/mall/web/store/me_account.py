@@ -13,7 +13,8 @@ from litestar.types import ControllerRouterHandler
 from ballast.mall import attempts, membership
 from ballast.mall.attempts import TooOften
 from ballast.mall.db import Database
-from ballast.mall.membership import CODE_HOLDS, Renamed
+from ballast.mall.deed_kinds import MemberRenamed
+from ballast.mall.membership import CODE_HOLDS
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web.forms import form
 from ballast.mall.web.guard import address_of
@@ -38,7 +39,9 @@ async def rename(request: Request[Any, Any, Any], slug: FromPath[str], db: Named
     async with visiting(db, request, slug) as visit:
         if visit.member is None or visit.member.customer_id is None:
             return go(request, visit, "/login")
-        await membership.rename(visit.connection, Renamed(visit.member.customer_id, sent.text("name", 60), visit.now))
+        await membership.rename(
+            visit.connection, MemberRenamed(visit.member.customer_id, sent.text("name", 60), visit.now)
+        )
         return go(request, visit, "/me/account?said=saved")
 
 

@@ -1,0 +1,52 @@
+"""Somebody with the rights to do it: every row deleted in one transaction, the server killed and its data removed."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from ballast.postgres import EmbeddedServer
+
+SCHEMAS = ("mall", "procrastinate")
+TRIES = 5
+_TABLES = """
+SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1, 2
+"""
+
+
+def delete_rows(dsn: str) -> tuple[int, float]:
+    """Every row of the application, in one transaction, as the owner. How many, and when that was committed."""
+    for left in reversed(range(TRIES)):
+        try:
+            return _delete(dsn)
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable):  # shoppers hold rows, too
+            if not left:
+                raise
+    raise AssertionError
+
+
+def _delete(dsn: str) -> tuple[int, float]:
+    with psycopg.connect(make_conninfo(dsn, application_name="engineer"), connect_timeout=5) as connection:
+        # What stands in the way of a quick hand: foreign keys.
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("SET lock_timeout = '5s'")
+        tables = connection.execute(_TABLES, (list(SCHEMAS),)).fetchall()
+        rows = 0
+        for schema, table in tables:
+            rows += connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(schema, table))).rowcount
+        at = time.time()
+        connection.commit()
+        return rows, at
+
+
+def remove_server(server: EmbeddedServer) -> float:
+    """SIGKILL to the server and all its processes, and its data is gone. When it was killed."""
+    killed_at = time.time()
+    server.kill()
+    shutil.rmtree(server.pgdata, ignore_errors=True)
+    return killed_at

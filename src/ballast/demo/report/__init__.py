@@ -1,0 +1,1 @@
+"""A replay written down: on the terminal, and as a page for a browser that needs nothing beside itself."""

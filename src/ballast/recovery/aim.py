@@ -1,0 +1,84 @@
+"""A recovery on demand that nobody works at (`Wish.asked_only`), made one of another moment: structure stays, all rows go.
+
+So a server can be made ready ahead of the moment that it will be wanted for: what takes longest, the structure, stands by then.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from ballast.postgres import format_lsn
+from ballast.recovery import progress, record, roster
+from ballast.recovery.choice import Request, choose
+from ballast.recovery.copying import Ask, converse, in_servers_words
+from ballast.recovery.sequences import past_record
+from ballast.recovery.target import connect_target, read_target
+from ballast.recovery.unit import SHARED
+from ballast.vault import Resolved, Vault, tenants
+from ballast.vault.records import Cut
+
+_TABLES = """
+SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_'
+   AND n.nspname NOT IN ('information_schema', 'ballast', 'ballast_recovery', 'ballast_restore')
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
+                      AND d.objid = c.oid AND d.deptype = 'e')
+"""
+_QUIET = "SET LOCAL session_replication_role = replica"
+_NOT_DONE = f"DELETE FROM {progress.SCHEMA}.done WHERE unit = %s OR unit LIKE 'tenants %%'"
+_TASK = f"UPDATE {progress.SCHEMA}.task SET identity = %s"
+_ORIGIN = "UPDATE ballast_recovery.origin SET timeline = %s, lsn = %s, begun_at = now()"
+_NOBODY = "TRUNCATE ballast_recovery.tenant"
+
+
+def aim(vault: Vault, resolved: Resolved, dsn: str) -> bool:
+    """The recovery that waits in the database of `dsn` is one as of `resolved` from now on; `recover` goes on with it.
+
+    False, and nothing is changed: there is none, or the structure was another at that moment. As `recover` raises."""
+    with in_servers_words(), connect_target(dsn) as conn, progress.in_charge(conn):
+        task = progress.pending(conn)
+        if task is None or not task.on_demand or task.vault_id != vault.index.genesis.vault_id:
+            return False
+        if not has_same_structure(vault, task.cut, resolved.cut) or "gate" not in progress.done_units(conn):
+            return False
+        everybody = tenants(vault, resolved)
+        with conn.transaction():
+            _empty(conn)
+            conn.execute(_NOBODY)
+            roster.enrol(conn, everybody)
+            conn.execute(_NOT_DONE.encode(), [SHARED])
+            cut = resolved.cut
+            conn.execute(_TASK.encode(), [_moved(task, cut).identity()])
+            conn.execute(_ORIGIN, [cut.timeline, format_lsn(cut.lsn)])
+            _advance_sequences(conn, vault, resolved)
+    return True
+
+
+def has_same_structure(vault: Vault, one: Cut, other: Cut) -> bool:
+    """Whether what is built for the one moment does for the other."""
+    index = vault.index
+    return (index.schema_at(one).version, index.dump_at(one)) == (index.schema_at(other).version, index.dump_at(other))
+
+
+def _moved(task: progress.Task, cut: Cut) -> progress.Task:
+    return progress.Task(task.vault_id, cut.timeline, cut.lsn, task.tenants, task.tables, task.rebuilt, task.on_demand)
+
+
+def _empty(conn: psycopg.Connection[Any]) -> None:
+    """Nothing refers to rows of a table that is not among them, so none is left out."""
+    conn.execute(_QUIET)
+    names = [sql.Identifier(*row) for row in conn.execute(_TABLES.encode()).fetchall()]
+    if names:
+        conn.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(names)))
+
+
+def _advance_sequences(conn: psycopg.Connection[Any], vault: Vault, resolved: Resolved) -> None:
+    """As of the new moment, and beyond, as at the opening."""
+    choice = choose(vault, resolved, Request(inexact=True))
+    target = read_target(conn, choice.relations, choice.chosen)
+    margin = 2 * record.changes_of_late(vault, resolved.cut)
+    advances = past_record(target, record.sequences_at(vault, resolved.cut), margin=margin)
+    converse(conn, [Ask(statement.as_string(None)) for statement in advances])
