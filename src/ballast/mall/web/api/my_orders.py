@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -15,7 +14,6 @@ from ballast.mall.db import Database
 from ballast.mall.order_life import Unknown
 from ballast.mall.payments.providers import providers
 from ballast.mall.payments.sandbox import Sandbox
-from ballast.mall.round_trips import ending
 from ballast.mall.rules.states import Status
 from ballast.mall.settings import Settings
 from ballast.mall.web.api.answers import Moment, cursor_of, cut, next_link, read_cursor
@@ -62,13 +60,8 @@ async def get_my_order(
     request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
 ) -> OrderInfo:
     """One of them."""
-    try:
-        async with shopper(db, request, slug) as call:
-            ending(call.connection)
-            return shaped(await orders.get(call.connection, order_id, owner=call.owner), OrderInfo)
-    except Unknown:  # or the shop has to decide about it
-        async with shopper(db, request, slug) as call:
-            return await _order(call, order_id)
+    async with shopper(db, request, slug) as call:
+        return await _order(call, order_id)
 
 
 @post("/orders/{order_id:uuid}/payments", security=VISITOR)
@@ -80,18 +73,11 @@ async def pay_order(
     settings: NamedDependency[Settings],
 ) -> PaymentInfo:
     """Begin a payment, or go on with the one that was begun: the same address then."""
+    provider = providers(settings)[Sandbox.name]
     async with shopper(db, request, slug) as call:
-        owner = call.owner
-    url = await payments.start(
-        db,
-        call.entry.shop_id,
-        order_id,
-        providers(settings)[Sandbox.name],
-        owner=owner,
-        return_url=f"{settings.base_url.rstrip('/')}/s/{slug}/orders/{order_id}/paid",
-        now=datetime.now(UTC),
-    )
-    return PaymentInfo(url)
+        begun = await payments.begin(call.connection, order_id, provider, owner=call.owner, now=call.now)
+    back = f"{settings.base_url.rstrip('/')}/s/{slug}/orders/{order_id}/paid"
+    return PaymentInfo(await payments.ask(db, call.entry.shop_id, begun, provider, return_url=back))
 
 
 @post("/orders/{order_id:uuid}/cancel", security=VISITOR, status_code=200)
