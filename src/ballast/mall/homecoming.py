@@ -20,9 +20,14 @@ from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import Cancelled
 from ballast.mall.rules.refused import Refused
 
-_BECOME = "SELECT set_config('role', 'mall_app', true), set_config('mall.shop', %s, true)"
+# The last is heard by a database that is still being recovered: it lets nobody read who does not say for whom.
+_BECOME = """
+SELECT set_config('role', 'mall_app', true), set_config('mall.shop', %(shop)s, true),
+    set_config('ballast.tenant', %(shop)s, true)"""
 _ROLE = "SELECT current_setting('role') AS role"
-_BE_AGAIN = "SELECT set_config('role', %s, true), set_config('mall.shop', '', true)"
+_BE_AGAIN = (
+    "SELECT set_config('role', %s, true), set_config('mall.shop', '', true), set_config('ballast.tenant', '', true)"
+)
 
 
 def take_in(conn: psycopg.Connection[Any], item: MergeItem) -> None:
@@ -60,7 +65,7 @@ def _as_shop(conn: psycopg.Connection[Any], shop_id: str) -> Iterator[Connection
     try:
         role = conn.execute(_ROLE).fetchone()
         assert role is not None
-        conn.execute(_BECOME, (shop_id,))
+        conn.execute(_BECOME, {"shop": shop_id})
         yield cast(Connection, AsyncFace(conn))
         conn.execute(_BE_AGAIN, (role["role"],))
     finally:
