@@ -220,8 +220,17 @@ class Sentinel:
         elif what == "visited" and about:
             self._visited[about] = None
         elif what == "recover" and self._incident is not None and not self._incident.ordered:
-            self._note(ordered=True)
-            self._decide("a person has ordered the recovery")
+            self._order(about)
+
+    def _order(self, at: str) -> None:
+        """A person has given the word. `at`: a moment; "": the one that is chosen."""
+        try:
+            position = show(self._vault.resolve(at).cut) if at and self._vault is not None else ""
+        except BallastError as error:
+            self._decide(f"a recovery was ordered to {at!r}, which is no moment of the record: {error}", bad=True)
+            return
+        self._note(ordered=True, at=position)
+        self._decide(f"a person has ordered the recovery{f' to {at}' if at else ''}")
 
     def _see(self, seen: Seen) -> None:
         """Of home. What was lost stays so until everybody is back there."""
@@ -321,7 +330,7 @@ class Sentinel:
                 except (BallastError, OSError) as error:
                     self._log.warning("cannot_read", reason=str(error))
 
-    def _choose(self, *, emptied: bool) -> Chosen:
+    def _choose(self) -> Chosen:
         assert self._vault is not None
         assert self._wipes is not None
         with self._reading:
@@ -330,7 +339,7 @@ class Sentinel:
                 if self._vault_away:
                     return Chosen(self._vault.resolve(None), "")
                 self._wipes.look()
-                return self._wipes.choose(emptied=emptied)
+                return self._wipes.choose()
             except (StoreError, OSError) as error:
                 self._vault_away = str(error)
                 return Chosen(self._vault.resolve(None), "")
@@ -486,7 +495,7 @@ class Sentinel:
             moments = [self._vault.resolve(at) for at in found if at is not None]
             if moments:
                 return min(moments, key=lambda moment: moment.cut.lsn)
-        chosen = self._choose(emptied=under_way.why in (Sign.EMPTY, Sign.MISSING))
+        chosen = self._choose()
         if chosen.why:
             self._decide(f"the record ends in rows that were deleted: {chosen.why}", bad=True)
         return chosen.resolved
@@ -555,10 +564,16 @@ class Sentinel:
                 return
             under_way = self._note(data_lost=True, why_lost=why)
             self._decide(f"home does not come back by itself: {why}", bad=True)
+            if self._is_unexplained() and not under_way.at and not self._choose().why:
+                # It lives, and what the application knows is not there: a person must look what was done to it.
+                under_way = self._note(ordered=False)
+                self._decide(
+                    "the record does not tell when its rows went: a person must say which moment is to come back"
+                )
         if self._home is None:
             self._return_to_another(under_way)
         elif not under_way.ordered:
-            self._waits_for = "the word for the recovery: ballast recover --now"
+            self._waits_for = "the word for the recovery: ballast recover --now (--at MOMENT: not to the newest)"
         else:
             self._rebuild(under_way)
 
@@ -587,6 +602,15 @@ class Sentinel:
         if sign is Sign.GONE and any(words in seen.what for words in ("could not open file", "could not read")):
             return f"files of it are gone: {seen.what.splitlines()[0]}"
         return ""
+
+    def _is_unexplained(self) -> bool:
+        """Whether the server that was home lives with its data, and rows or tables are missing in it: the record must say why."""
+        seen = self._seen
+        if self._home is None or self._data() is not Data.THERE or seen is None:
+            return False
+        if seen.sign is Sign.MISSING and "database" in seen.what:
+            return False  # dropped as a whole, which is no change of any row
+        return self._sign_of(seen) in (Sign.EMPTY, Sign.MISSING)
 
     def _return_to_the_same(self) -> None:
         self._waits_for = "the server that was home, which has its data and is expected back"
@@ -653,7 +677,7 @@ class Sentinel:
         assert self._home is not None
         self._rebuilding = Rebuilding(
             self._options.config_path, self._folder, self._home, self._decide,
-            lambda: self._choose(emptied=self._incident is not None and self._incident.why in (Sign.EMPTY, Sign.MISSING)),
+            self._choose,
         )  # fmt: skip
 
     def _see_to_some(self, under_way: Incident) -> None:
