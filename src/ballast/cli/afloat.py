@@ -35,8 +35,8 @@ def show(found: SentinelHealth | None) -> None:
             out.print(Text(f"{'':<15}{decision.at[11:19]} {decision.what}"))
 
 
-def recover_now(config: Path) -> None:
-    """The word for the recovery that the sentinel waits for. ConfigError where nobody waits for it."""
+def recover_now(config: Path, at: str | None) -> None:
+    """The word for the recovery that the sentinel waits for, to the moment `at`. ConfigError where nobody waits for it."""
     settings = configuration.load(config)
     folder = _folder(config, settings)
     board = Board(folder / BOARD)
@@ -45,7 +45,7 @@ def recover_now(config: Path) -> None:
             "Nothing is lost, as far as the sentinel has noticed: everybody is at home.",
             "See `ballast status`. To put a tenant back: `ballast rewind`; into another server: `ballast recover --into`.",
         )
-    if not board.ring("recover"):
+    if not board.ring(f"recover {at or ''}".strip()):
         raise ConfigError(
             f"No sentinel listens in {folder}: there is nobody to do it.", "Start `ballast up`, then say it again."
         )

@@ -143,7 +143,7 @@ def recover(
       ballast recover --now
     """
     if now:
-        afloat.recover_now(config or options.DEFAULT_CONFIG)
+        afloat.recover_now(config or options.DEFAULT_CONFIG, at)
         return
     if vault_url is None or into is None:
         missing = "--vault (BALLAST_VAULT)" if vault_url is None else "--into"

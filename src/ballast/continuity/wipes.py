@@ -2,14 +2,15 @@
 
 A loss of files leaves nothing in the record: the newest moment is the right one. Who deletes rows is recorded like anybody else,
 so the newest moment is then an empty platform. The last minutes of the record are looked through as they come, a segment once;
-only a transaction that took rows of at least half of the tenants from a table, or truncated or dropped one, is looked at closely:
-whether it left nothing. One such table proves nothing (an application may empty a table of its own); most of them at once do.
+a transaction that took rows of at least half of the tenants from a table, or truncated or dropped one, is a reason to look
+closely. Emptied tables prove nothing: an application empties some of its own, and whoever went back before that for no reason
+would lose what was done since. It takes half of all rows of all tenants, gone within one deed and not there again.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -27,8 +28,8 @@ _BACK = timedelta(minutes=15)
 _TOGETHER = timedelta(seconds=90)
 """Tables that are emptied one after another are one deed while less than this lies between two of them."""
 _SHARE = 0.5
-_LEFT = 0.1
-"""Of an emptied table so much may be there again, by those who went on working."""
+_FEW_ROWS = 100
+"""In a platform that has hardly anything a cart that is emptied may be half of it."""
 
 
 class Wipe(msgspec.Struct, frozen=True):
@@ -81,23 +82,24 @@ class Wipes:
         self._suspects += self._drops(timeline, segments[0].first_lsn)
         self._suspects = [s for s in self._suspects if s.at is None or latest is None or s.at >= latest - _BACK]
 
-    def choose(self, *, emptied: bool) -> Chosen:
-        """The newest moment, or the last before the platform was emptied. `emptied`: the application's data is known to be
-        gone."""
+    def choose(self) -> Chosen:
+        """The newest moment, or the last before the platform was emptied."""
         newest = self._vault.resolve(None)
         deed = last_deed([s for s in self._suspects if s.cut.timeline == newest.cut.timeline])
         if not deed:
             return Chosen(newest, "")
         before = deed[0].cut
-        gone, held = self._emptied({n for wipe in deed for n in wipe.relations}, before, newest.cut)
-        if not gone or (not emptied and len(gone) < _SHARE * held):
+        had, have = self._count(before), self._count(newest.cut)
+        if not is_wiped(had.total(), have.total()):
             return Chosen(newest, "")
         names = self._vault.relations_at(before)
-        shown = sorted(names[n].qualified for n in gone if n in names)
+        shown = sorted(names[n].qualified for wipe in deed for n in wipe.relations if n in names and had[n] > have[n])
+        shown = list(dict.fromkeys(shown))
         more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
         return Chosen(
             self._vault.resolve(show(before)),
-            f"just before {', '.join(shown[:3])}{more} lost all rows, at {deed[0].at}",
+            f"just before {', '.join(shown[:3])}{more} were emptied: of {had.total():,} rows of all tenants {have.total():,}"
+            f" were left, at {deed[0].at}",
         )
 
     def _suspects_in(self, segment: Segment, known: int) -> Iterable[Wipe]:
@@ -144,19 +146,18 @@ class Wipes:
         relations = self._vault.relations_at(cut).values()
         return {r.number for r in relations if not isinstance(r.tenant, Shared)}
 
-    def _emptied(self, suspected: set[int], before: Cut, newest: Cut) -> tuple[set[int], int]:
-        """Which of these tables had rows before and have none now; and how many tables of tenants had any."""
-        had, have = self._count(before), self._count(newest)
-        gone = {n for n in suspected if had.get(n) and have.get(n, 0) <= _LEFT * had[n]}
-        return gone, len(had)
-
-    def _count(self, cut: Cut) -> Mapping[int, int]:
+    def _count(self, cut: Cut) -> Counter[int]:
         counts: Counter[int] = Counter()
         wanted = self._of_tenants(cut)
         for bucket in range(SHARED_BUCKET + 1, self._vault.index.genesis.buckets):
             for chunk in read_rows(self._vault, cut, relations=wanted, bucket=bucket):
                 counts[chunk.relation.number] += chunk.rows
         return counts
+
+
+def is_wiped(had: int, have: int) -> bool:
+    """Whether a platform that had so many rows and has so many now was emptied."""
+    return had - have >= max(_FEW_ROWS, _SHARE * had)
 
 
 def last_deed(suspects: Sequence[Wipe]) -> list[Wipe]:

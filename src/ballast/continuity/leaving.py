@@ -1,0 +1,207 @@
+"""Home is lost: the lifeboat is launched, and another in its place where that is lost as well."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import psycopg
+
+from ballast.continuity import incident, tail
+from ballast.continuity.boats import do_again, roster
+from ballast.continuity.entries import AWAY
+from ballast.continuity.homecoming import note, open_entries
+from ballast.continuity.incident import Incident
+from ballast.continuity.signs import Sign
+from ballast.continuity.watching import Watching
+from ballast.continuity.wipes import before_tenant_was_emptied
+from ballast.errors import BallastError
+from ballast.vault import Resolved
+from ballast.vault.failpoints import reach
+from ballast.vault.moment import show
+
+_SEALING_S = 3.0
+"""The lifeboat does not wait longer for the newest seconds of the record."""
+_AGAIN_S = 1.0
+
+
+class Leaving(Watching):
+    """The way into the lifeboat."""
+
+    def _lose(self, why: Sign) -> None:
+        now = datetime.now(UTC)
+        timeline = self._vault.index.newest_timeline if self._vault is not None and self._vault.index.timelines else 0
+        self._incident = incident.write(
+            self._folder,
+            Incident(now, why, lost=self._recorded(), timeline=timeline, ordered=not self._options.asks),
+        )
+        reach("sentinel.noted")
+        self._process_at = time.monotonic()
+        seen = self._seen.what.splitlines()[-1] if self._seen is not None and self._seen.what else ""
+        self._decide(f"home is lost: {why}" + (f" ({seen})" if seen else ""), bad=True)
+        self._tell(self._course.lost(why, now))
+        reach("sentinel.told")
+        self._launch()
+
+    def _lose_some(self) -> None:
+        """Tenants whose rows are gone while the others are there, as the record confirms."""
+        assert self._vault is not None
+        asked, self._empty = sorted(self._empty), {}
+        tail.bring_in(self._vault, self._settings, self._options.config_path, self._said, _SEALING_S)
+        self._refresh()
+        gone = tuple(t for t in asked if before_tenant_was_emptied(self._vault, t) is not None)
+        for tenant in set(asked) - set(gone):
+            self._log.warning(
+                "not_lost", tenant=tenant, why="the record knows of no rows that were taken from it lately"
+            )
+        if not gone:
+            return
+        now = datetime.now(UTC)
+        only = gone if self._incident is None else (*(self._incident.only or ()), *gone)
+        self._incident = incident.write(
+            self._folder,
+            Incident(
+                now, Sign.EMPTY, lost=self._recorded(), timeline=self._vault.index.newest_timeline,
+                only=tuple(dict.fromkeys(only)), ordered=not self._options.asks,
+            ),
+        )  # fmt: skip
+        self._decide(f"rows of {', '.join(gone)} are gone, and others' are there", bad=True)
+        self._tell(self._course.lost(Sign.EMPTY, now, frozenset(gone)))
+        self._launch()
+
+    def _second_loss(self) -> None:
+        """While everybody was on the way home."""
+        assert self._incident is not None
+        why, now = self._watched.why, datetime.now(UTC)
+        self._refresh()
+        self._decide(f"home is lost again: {why}", bad=True)
+        timeline = self._vault.index.newest_timeline if self._vault is not None else self._incident.timeline
+        self._note(
+            why=why, lost=self._recorded(), timeline=timeline, only=None, data_lost=False, why_lost="", at="", why_at="",
+        )  # fmt: skip
+        if self._rebuilding is not None:
+            self._rebuilding.stop()
+        self._rebuilding = self._coming = None
+        self._process_at = time.monotonic()
+        self._tell(self._course.lost(why, now))
+        self._launch()
+
+    def _launch(self) -> None:
+        """The first of this loss, or one in the place of one that was lost."""
+        under_way = self._incident
+        if self._vault is None:
+            self._open_vault()
+        if self._vault is None or under_way is None:
+            self._try_at = time.monotonic() + _AGAIN_S
+            return
+        began = time.monotonic()
+        if self._vault_away and self._take_as_it_is():
+            return
+        try:
+            tail.bring_in(self._vault, self._settings, self._options.config_path, self._said, _SEALING_S)
+        except (BallastError, OSError) as error:
+            self._log.warning("not_sealed", reason=str(error))
+        sealed = time.monotonic()
+        resolved = self._boat_moment(under_way)
+        if self._vault_away and self._take_as_it_is():
+            return
+        try:
+            boat = self._boats.launch(self._vault, resolved)
+        except (BallastError, psycopg.Error, OSError):
+            self._refresh()
+            self._try_at = time.monotonic() + _AGAIN_S
+            raise
+        self._note(boat=self._boats.number, boat_at=show(resolved.cut), boot=incident.boot_id())
+        reach("sentinel.launched")
+        opened = time.monotonic()
+        self._away_again()
+        self._again_into(began_from=0)
+        self._roster = roster(boat) if self._course.only is None else sorted(self._course.only)
+        last = self._intake.entries()
+        self._tell(self._course.launched(boat.dsn(), resolved.committed_at, vault_away=bool(self._vault_away)))
+        self._boats.sink_former()
+        self._again_into(began_from=last[-1].number if last else 0)
+        self._decide(
+            f"the lifeboat is afloat {opened - began:.2f} s after that (the record's tail {sealed - began:.2f} s), as of"
+            f" {resolved.committed_at or resolved.how}"
+        )
+
+    def _take_as_it_is(self) -> bool:
+        """Where the vault is away: the lifeboat with whom it was built ahead."""
+        if self._boats.afloat is not None:
+            return False
+        taken = self._boats.take_as_it_is()
+        if taken is None:
+            return False
+        boat, resolved = taken
+        self._note(boat=self._boats.number, boat_at=show(resolved.cut), boot=incident.boot_id())
+        self._again_into(began_from=0)
+        self._roster = roster(boat)
+        self._tell(self._course.launched(boat.dsn(), resolved.committed_at, vault_away=True))
+        self._decide(
+            f"the vault is away, too ({self._vault_away}): those shops that are in the lifeboat are served, as of"
+            f" {resolved.committed_at}",
+            bad=True,
+        )
+        return True
+
+    def _boat_moment(self, under_way: Incident) -> Resolved:
+        assert self._vault is not None
+        if under_way.only is not None:
+            found = [before_tenant_was_emptied(self._vault, tenant) for tenant in under_way.only]
+            moments = [self._vault.resolve(at) for at in found if at is not None]
+            if moments:
+                return min(moments, key=lambda moment: moment.cut.lsn)
+        chosen = self._choose()
+        if chosen.why:
+            self._decide(f"the record ends in rows that were deleted: {chosen.why}", bad=True)
+        return chosen.resolved
+
+    def _away_again(self) -> None:
+        """Whoever had gone home is away once more."""
+        away = [t for t in sorted(self._intake.closed()) if self._course.place(t) != "home"]
+        note(self._intake, AWAY, away)
+
+    def _again_into(self, *, began_from: int) -> None:
+        """What was accepted, in the lifeboat that has not seen it."""
+        left = [
+            e for entries in open_entries(self._intake.entries()).values() for e in entries if e.number > began_from
+        ]
+        if not left or self._handler is None or self._boats.afloat is None:
+            return
+        try:
+            count = do_again(self._boats.afloat, sorted(left, key=lambda e: e.number), self._handler)
+        except BallastError as error:
+            self._decide(f"{len(left)} accepted entries could not be done again in the lifeboat: {error}", bad=True)
+        else:
+            self._decide(f"{count} accepted entries are done again in the lifeboat")
+
+    def _keep_afloat(self) -> None:
+        boat, under_way = self._boats.afloat, self._incident
+        if boat is not None and boat.is_afloat:
+            if boat.built is not None and not self._vault_away and time.monotonic() >= self._renew_at:
+                self._renew_at = time.monotonic() + 10 * _AGAIN_S
+                self._decide("the vault is back: a lifeboat of the newest moment takes the place of this one")
+                self._launch()
+            elif self._course.vault_away != bool(self._vault_away):
+                self._tell(self._course.launched(boat.dsn(), self._course.as_of, vault_away=bool(self._vault_away)))
+            return
+        assert under_way is not None
+        self._decide("the lifeboat is lost", bad=True)
+        if not self._raise(under_way):
+            self._launch()
+
+    def _raise(self, under_way: Incident) -> bool:
+        """Start the same lifeboat again, with all that is in it; False: another must be launched."""
+        if not under_way.boat or under_way.boot != incident.boot_id() or self._vault is None:
+            return False
+        try:
+            boat = self._boats.resume(under_way.boat, self._vault, self._vault.resolve(under_way.boat_at))
+            self._roster = roster(boat) if under_way.only is None else sorted(under_way.only)
+        except (BallastError, psycopg.Error, OSError) as error:
+            self._log.warning("not_raised", reason=str(error))
+            return False
+        if self._course.lifeboat != boat.dsn() or self._course.mode == "launching":
+            self._tell(self._course.launched(boat.dsn(), self._course.as_of))
+        self._decide("the lifeboat is started again, with all that was in it")
+        return True

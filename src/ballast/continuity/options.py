@@ -1,0 +1,24 @@
+"""What the sentinel is told at its start."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from ballast.continuity import settings as configured
+from ballast.vault import config
+
+
+class Options:
+    """What it is told at its start."""
+
+    def __init__(self, config_path: Path, server: Path | None, major: int, handler: str, probe: str) -> None:
+        """`handler` and `probe`: where the settings name none. ConfigError."""
+        self.config_path, self.server, self.major = config_path.absolute(), server, major
+        document = tomllib.loads(self.config_path.read_text(encoding="utf-8"))
+        found = configured.load(document, str(config_path))
+        self.settings = config.load(self.config_path)
+        self.folder = configured.folder_of(found, self.settings.state_dir, self.config_path.parent)
+        self.handler = found.continuity.handler or handler
+        self.probe = found.continuity.probe or probe
+        self.asks, self.node = found.asks, found.continuity.node

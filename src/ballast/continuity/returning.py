@@ -1,0 +1,291 @@
+"""Home is waited for, or made anew; then everybody goes back, one after the other."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from ballast.continuity import holding, incident, tail
+from ballast.continuity.home import Data
+from ballast.continuity.homecoming import HomeComing, open_entries, those_back
+from ballast.continuity.incident import Incident
+from ballast.continuity.leaving import Leaving
+from ballast.continuity.rebuilding import Rebuilding
+from ballast.continuity.signs import Sign, Watched
+from ballast.continuity.some import rewind_some
+from ballast.vault import config
+from ballast.vault.failpoints import reach
+
+_WELL_LOOKS = 3
+_DAMAGED_AFTER_S = 45.0
+"""A server with its data that no process has been working on for so long does not start any more."""
+_ROOM_BYTES = 64 << 20
+_VISITED_FIRST, _TOGETHER = 4, 40
+_AGAIN_S = 1.0
+_LAST_S = 0.2
+"""A process that was in the lifeboat when it was sunk has noticed after so long."""
+
+
+class Returning(Leaving):
+    """The way home."""
+
+    def _see_to_home(self) -> None:
+        under_way = self._incident
+        assert under_way is not None
+        if under_way.only is not None:
+            self._see_to_some(under_way)
+            return
+        if not under_way.data_lost:
+            why = self._why_lost_for_good()
+            if not why:
+                self._return_to_the_same()
+                return
+            under_way = self._note(data_lost=True, why_lost=why)
+            self._decide(f"home does not come back by itself: {why}", bad=True)
+            if self._is_unexplained() and not under_way.at and not self._choose().why:
+                # It lives, and what the application knows is not there: a person must look what was done to it.
+                under_way = self._note(ordered=False)
+                self._decide(
+                    "the record does not tell when its rows went: a person must say which moment is to come back"
+                )
+        if self._home is None:
+            self._return_to_another(under_way)
+        elif not under_way.ordered:
+            self._waits_for = "the word for the recovery: ballast recover --now (--at MOMENT: not to the newest)"
+        else:
+            self._rebuild(under_way)
+
+    def _why_lost_for_good(self) -> str:
+        """Why the server that was home cannot come back by itself; "" while it can."""
+        seen = self._seen
+        if self._home is not None:
+            data = self._data()
+            if data is Data.GONE:
+                return f"its data folder {self._home.server.pgdata} is gone"
+            if data is Data.ANOTHER:
+                return "an empty server stands in its place"
+            if self._home.has_process:
+                self._process_at = time.monotonic()
+            elif time.monotonic() - self._process_at > _DAMAGED_AFTER_S:
+                return f"it has not started for {_DAMAGED_AFTER_S:.0f} s; see {self._home.server.log_path}"
+        if seen is None:
+            return ""
+        sign = self._sign_of(seen)
+        if seen.sign is Sign.NONE and sign is Sign.MISSING:
+            return "another server stands in its place"
+        if sign is Sign.MISSING:
+            return f"it lacks what the application knows: {seen.what.splitlines()[0] if seen.what else ''}"
+        if sign is Sign.EMPTY:
+            return "its rows are gone"
+        if sign is Sign.GONE and any(words in seen.what for words in ("could not open file", "could not read")):
+            return f"files of it are gone: {seen.what.splitlines()[0]}"
+        return ""
+
+    def _is_unexplained(self) -> bool:
+        """Whether the server that was home lives with its data, and rows or tables are missing in it: the record must say why."""
+        seen = self._seen
+        if self._home is None or self._data() is not Data.THERE or seen is None:
+            return False
+        if seen.sign is Sign.MISSING and "database" in seen.what:
+            return False  # dropped as a whole, which is no change of any row
+        return self._sign_of(seen) in (Sign.EMPTY, Sign.MISSING)
+
+    def _return_to_the_same(self) -> None:
+        self._waits_for = "the server that was home, which has its data and is expected back"
+        if self._well < _WELL_LOOKS or self._is_full(2 * _ROOM_BYTES):
+            return
+        if not tail.is_recording(self._settings):
+            self._waits_for = "the recorder, which commits at home wait for"
+            return
+        self._decide("home is back with its data: nothing needs to be recovered")
+        self._go_home()
+
+    def _return_to_another(self, under_way: Incident) -> None:
+        """A server that is not ours to make: a person recovers it, and protects it."""
+        self._waits_for = (
+            "a server that a person recovers: ballast recover --into DSN --config"
+            f" {self._options.config_path}, then the recorder"
+        )
+        fresh = config.load(self._options.config_path)
+        if fresh.dsn != self._settings.dsn:
+            self._settings = fresh
+            self._look_from_now()
+        seen = self._seen
+        if seen is None or seen.sign is not Sign.NONE or not tail.is_recording(self._settings):
+            return
+        if self._recorded() == seen.identifier != under_way.lost:
+            self._decide("another server is recovered and recorded")
+            self._go_home()
+
+    def _rebuild(self, under_way: Incident) -> None:
+        assert self._home is not None
+        self._refresh()
+        recorded = self._recorded()
+        now_there = self._home.identifier
+        if recorded != under_way.lost and now_there is not None and now_there != recorded:
+            assert self._vault is not None
+            # It was recorded already, and is lost as well: what it has seen comes back, too.
+            self._decide("the new server is lost, too", bad=True)
+            under_way = self._note(lost=recorded, timeline=self._vault.index.newest_timeline, at="", why_at="")
+            self._new_rebuilding()
+        if self._rebuilding is None:
+            self._new_rebuilding()
+        assert self._rebuilding is not None
+        self._waits_for = "the new server"
+        self._incident = self._rebuilding.step(under_way, self._settings, recorded)
+        if not self._rebuilding.is_open:
+            return
+        self._waits_for = "the recorder, which commits at home wait for"
+        if holding.is_held(self._folder):
+            self._decide("the new server is open and protected; tenants come back")
+            holding.let_go(self._folder)
+        self._refresh()
+        progress = self._rebuilding.progress
+        is_recorded = progress is not None and self._recorded() == progress.identifier
+        # The first of them must be back: else the application's data seems to be gone.
+        if is_recorded and tail.is_recording(self._settings) and (self._well or not self._seen_true):
+            self._go_home()
+        else:
+            self._merge_ahead()
+
+    def _new_rebuilding(self) -> None:
+        if self._rebuilding is not None:
+            self._rebuilding.stop()
+        self._coming = None
+        assert self._home is not None
+        self._rebuilding = Rebuilding(
+            self._options.config_path, self._folder, self._home, self._decide,
+            self._choose,
+        )  # fmt: skip
+
+    def _merge_ahead(self) -> None:
+        """While home is not recorded yet nobody goes there; but what is known by now can be done there already, and is done again
+        should home be lost."""
+        waiting = list(open_entries(self._intake.entries()))
+        if waiting and self._handler is not None:
+            self._home_coming().merge_ahead(those_back(self._settings.dsn, waiting, _TOGETHER))
+
+    def _home_coming(self) -> HomeComing:
+        if self._coming is None:
+            self._coming = HomeComing(self._intake, self._handler, self._settings.dsn)
+        return self._coming
+
+    def _see_to_some(self, under_way: Incident) -> None:
+        assert self._vault is not None
+        if self._watched.lost:
+            self._second_loss()
+            return
+        if self._some_are_empty:
+            self._lose_some()
+            return
+        if not under_way.ordered:
+            self._waits_for = "the word for putting them back: ballast recover --now"
+            return
+        for tenant in under_way.only or ():
+            if tenant not in self._rewound and (told := rewind_some(self._vault, self._settings.dsn, tenant)):
+                self._rewound.add(tenant)
+                self._decide(told)
+        self._go_home()
+
+    def _go_home(self) -> None:
+        self._waits_for = ""
+        self._watched = Watched()
+        self._tell(self._course.home_is_open())
+        reach("sentinel.returning")
+
+    def _bring_home(self) -> None:
+        if self._watched.lost:
+            self._second_loss()
+            return
+        under_way = self._incident
+        assert under_way is not None
+        rebuilding = under_way.data_lost and self._home is not None and under_way.only is None
+        if rebuilding:
+            self._see_to_restorer(under_way)
+        everybody = self._roster + [t for t in open_entries(self._intake.entries()) if t not in set(self._roster)]
+        missing = [tenant for tenant in everybody if tenant not in self._course.back]
+        if not missing:
+            if not rebuilding or (self._rebuilding is not None and self._rebuilding.is_done):
+                self._all_home()
+            return
+        away = set(missing)
+        first = [tenant for tenant in self._visited if tenant in away]
+        if came := self._bring(first, _VISITED_FIRST) or self._bring(missing, _TOGETHER):
+            for tenant in came:
+                self._visited.pop(tenant, None)
+
+    def _bring(self, wanted: list[str], most: int) -> tuple[str, ...]:
+        if not wanted:
+            return ()
+        if self._handler is None:
+            self._load_handler()
+        back = those_back(self._settings.dsn, wanted, most)
+        if not back:
+            return ()
+        came = self._home_coming().bring(back)
+        self._merged, self._refused = self._merged + came.merged, self._refused + came.refused
+        self._trouble = came.trouble
+        if came.trouble:
+            self._try_at = time.monotonic() + _AGAIN_S
+            self._log.error("not_home", reason=came.trouble)
+        if came.home:
+            course = self._course
+            for tenant in came.home:
+                course = course.came_home(tenant)
+            self._tell(course)
+            reach("sentinel.came_home")
+        return came.home
+
+    def _see_to_restorer(self, under_way: Incident) -> None:
+        if self._rebuilding is None:
+            self._new_rebuilding()
+        assert self._rebuilding is not None
+        self._incident = self._rebuilding.step(under_way, self._settings, self._recorded())
+        if self._rebuilding.is_open and holding.is_held(self._folder):
+            holding.let_go(self._folder)
+
+    def _merge_leftovers(self) -> None:
+        """Of somebody who was in the lifeboat for a moment longer than it was told."""
+        entries = self._intake.entries()
+        if not entries:
+            return
+        if left := open_entries(entries):
+            if not tail.is_recording(self._settings):
+                return
+            came = HomeComing(self._intake, self._handler, self._settings.dsn).bring(sorted(left))
+            if came.merged:
+                self._decide(f"{came.merged} entries that had been left in the intake are merged")
+            if came.trouble:
+                self._trouble, self._try_at = came.trouble, time.monotonic() + 10 * _AGAIN_S
+                return
+            entries = self._intake.entries()
+        self._intake.retire(entries[-1].number)
+
+    def _all_home(self) -> None:
+        # Who is in the lifeboat still can do nothing there any more; only then is the intake opened anew for another loss.
+        self._boats.sink()
+        time.sleep(_LAST_S)
+        reach("sentinel.sunk")
+        self._merge_leftovers()
+        under_way = self._incident
+        assert under_way is not None
+        seconds = (datetime.now(UTC) - under_way.since).total_seconds()
+        self._decide(
+            f"all {len(self._course.back)} are home {seconds:.1f} s after the loss; {self._merged} entries merged,"
+            f" {self._refused} refused"
+        )
+        self._tell(self._course.all_home())
+        reach("sentinel.all_home")
+        self._over()
+
+    def _over(self) -> None:
+        if self._rebuilding is not None:
+            self._rebuilding.stop()
+        holding.let_go(self._folder)
+        incident.forget(self._folder)
+        self._incident = self._rebuilding = self._coming = None
+        self._watched, self._roster, self._merged, self._refused = Watched(), [], 0, 0
+        self._visited.clear()
+        self._rewound.clear()
+        self._empty.clear()
+        self._waits_for = self._trouble = ""

@@ -1,0 +1,138 @@
+"""What the sentinel knows, and tells: the course to everybody, its decisions to people, how it stands to `ballast status`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections import deque
+
+from ballast.continuity import health, incident
+from ballast.continuity.board import Told
+from ballast.continuity.boats import Boats
+from ballast.continuity.course import Course
+from ballast.continuity.handler import load as load_handler
+from ballast.continuity.health import Decision, SentinelHealth
+from ballast.continuity.helm import BOARD, INTAKE
+from ballast.continuity.home import Home
+from ballast.continuity.homecoming import HomeComing, open_entries
+from ballast.continuity.incident import Incident
+from ballast.continuity.intake import Intake
+from ballast.continuity.options import Options
+from ballast.continuity.probe import Prober, Seen
+from ballast.continuity.rebuilding import Rebuilding
+from ballast.continuity.signs import Watched
+from ballast.continuity.wipes import Wipes
+from ballast.errors import BallastError, ConfigError
+from ballast.recovery import Handler
+from ballast.vault import Vault
+from ballast.vault.durable import make_folder
+from ballast.vault.health import now_iso
+from ballast.vault.logbook import Logbook
+
+_TELL_EVERY_S = 1.0
+_AGAIN_S = 1.0
+
+
+class Telling:
+    """State, and the word about it."""
+
+    def __init__(self, options: Options, log: Logbook) -> None:
+        self._options, self._log, self._folder = options, log, options.folder
+        self._settings = options.settings
+        make_folder(self._folder)
+        self._stopping = threading.Event()
+        self._events: queue.SimpleQueue[Seen | str] = queue.SimpleQueue()
+        self._home = Home(options.server, major=options.major) if options.server is not None else None
+        self._boats = Boats(self._folder, options.major, log)
+        self._told = Told(self._folder / BOARD)
+        self._course = Course()
+        self._incident: Incident | None = None
+        self._intake = Intake(self._folder / INTAKE)
+        self._handler: Handler | None = None
+        self._vault: Vault | None = None
+        self._wipes: Wipes | None = None
+        self._reading = threading.Lock()
+        self._vault_away = ""
+        former = health.sentinel(self._folder)
+        self._seen_true = former is not None and former.seen_true
+        self._watched, self._well = Watched(), 0
+        self._seen: Seen | None = None
+        self._full_at = 0.0
+        self._process_at = time.monotonic()
+        self._empty: dict[str, int] = {}
+        self._good_looks = 0
+        self._visited: dict[str, None] = {}
+        self._roster: list[str] = []
+        self._rebuilding: Rebuilding | None = None
+        self._coming: HomeComing | None = None
+        self._try_at = self._told_at = self._renew_at = 0.0
+        self._merged = self._refused = 0
+        self._rewound: set[str] = set()
+        self._waits_for = self._trouble = ""
+        self._decisions: deque[Decision] = deque(former.decisions if former is not None else (), maxlen=20)
+        self._copied = 0
+        self._prober: Prober | None = None
+
+    def _tell(self, course: Course) -> None:
+        self._told.tell(course)
+        self._course = course
+        self._tell_health(at_once=True)
+
+    def _note(self, **changed: object) -> Incident:
+        assert self._incident is not None
+        self._incident = incident.write(self._folder, self._incident.with_(**changed))
+        return self._incident
+
+    def _decide(self, what: str, *, bad: bool = False) -> None:
+        self._decisions.append(Decision(now_iso(), what))
+        self._log.write("alarm" if bad else "warning", "decided", what=what)
+
+    def _said(self, line: str) -> None:
+        self._log.info("said", line=line)
+
+    def _in_trouble(self, error: Exception) -> None:
+        if str(error) != self._trouble:
+            self._log.error("trouble", reason=error if isinstance(error, BallastError) else str(error))
+        self._trouble = str(error)
+        self._try_at = max(self._try_at, time.monotonic() + _AGAIN_S / 2)
+
+    def _load_handler(self) -> None:
+        try:
+            self._handler = load_handler(self._options.handler)
+        except ConfigError as error:
+            self._in_trouble(error)
+
+    def _tell_health(self, *, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if not at_once and now - self._told_at < _TELL_EVERY_S:
+            return
+        self._told_at = now
+        away, boat = self._course.mode != "home", self._boats.afloat
+        waiting = open_entries(self._intake.entries()) if away else {}
+        found = SentinelHealth(
+            pid=os.getpid(),
+            written_at=now_iso(),
+            mode=self._course.mode,
+            since=self._course.since.isoformat() if self._course.since is not None else "",
+            why=str(self._course.why) if away else "",
+            lifeboat=(
+                ("afloat" if boat is not None and boat.is_afloat else "launching")
+                if away
+                else ("ready" if self._boats.is_ready else self._boats.trouble or "being made ready")
+            ),
+            vault_away=self._vault_away,
+            seen_true=self._seen_true,
+            tenants=len(self._roster),
+            home=len(self._course.back),
+            accepted=sum(len(entries) for entries in waiting.values()),
+            refused=self._refused,
+            waits_for=self._waits_for,
+            trouble=self._trouble,
+            copied=self._copied,
+            decisions=tuple(self._decisions),
+        )
+        with contextlib.suppress(OSError):
+            health.write(self._folder, health.SENTINEL_FILE, found)
