@@ -10,8 +10,13 @@ from typing import Any
 
 import pytest
 
+from ballast.mall.web.texts import texts
 from ballast.mall.webhooks import reach, schedule, signature
 from ballast.mall.webhooks.endpoints import KINDS
+
+
+def test_each_event_has_a_name_for_people() -> None:
+    assert [kind for kind in KINDS if f"shop.event.{kind}" not in texts()] == []
 
 
 def test_the_signature_is_that_of_the_standards_own_example() -> None:
