@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
+import msgspec
 import pytest
 
 from ballast.errors import BallastError, ConfigError, GapError, RestoreError
@@ -39,9 +41,11 @@ TABLES = (
 SHOPS = Tenants(column="shop", shared=("public.word",), tables={"public.part": "item_shop"})
 
 
-def start(db: Database, new_protected: Callable[..., Protected], **record: object) -> Protected:
+def start(
+    db: Database, new_protected: Callable[..., Protected], counters: tuple[str, ...] = (), **record: object
+) -> Protected:
     db.run(*TABLES)
-    protected = new_protected(db, SHOPS, **record)
+    protected = new_protected(db, msgspec.structs.replace(SHOPS, counters=counters), **record)
     protected.protect()
     protected.start()
     return protected
@@ -174,6 +178,53 @@ def test_later_changes_to_the_same_rows_are_refused_skipped_or_forced(
     }
     pg18.run("DELETE FROM log WHERE said = 'went'")
     assert rows_of(pg18) == before
+
+
+def test_what_was_done_since_is_kept_beside_the_undo(pg18: Database, new_protected: Callable[..., Protected]) -> None:
+    """Two transactions are undone as one; columns and counters that honest ones changed since are kept."""
+    pg18.run(
+        "CREATE TABLE stock (shop int, id int PRIMARY KEY, n int, held int NOT NULL DEFAULT 0, note text, CHECK (held <= n))",
+        "INSERT INTO stock VALUES (1, 1, 40, 0, 'a'), (2, 2, 5, 0, 'b'), (3, 3, 9, 0, 'c'), (4, 4, 9, 0, 'd'), (4, 5, 1, 0, 'e')",
+    )
+    protected = start(pg18, new_protected, counters=("public.stock.n",))
+    raised = together(pg18, "UPDATE stock SET n = n + 500, note = 'x'")
+    noted = together(pg18, "UPDATE stock SET note = 'y' WHERE shop < 3", "DELETE FROM stock WHERE id = 5")
+    pg18.run(
+        "UPDATE stock SET n = n - 3 WHERE id = 1",
+        "UPDATE stock SET n = n - 300, held = 200 WHERE id = 2",  # more than there was
+        "UPDATE stock SET note = 'mine' WHERE id = 3",
+    )
+    protected.sealed(protected.look().cut)
+    both = (str(raised), str(noted))
+
+    def again(**asked: Any) -> Rewound:
+        done = Undoing(both, counters=("public.stock.n",), **asked)
+        return undo(protected.vault(), pg18.dsn, done, state_dir=protected.config.state_dir)
+
+    with pytest.raises(RestoreError, match=r"touched 3 of the rows that transactions .* changed") as told:
+        again()
+    assert "(3 of these rows)" in told.value.do
+    with pytest.raises(ConfigError, match="Nothing of tenant '9'"):
+        again(tenants=("9",))
+    assert counts(again(tenants=("4",))) == {"public.stock": (1, 1, 0)}
+    assert pg18.query("SELECT id, n, note FROM stock WHERE shop = 4 ORDER BY id") == [(4, 9, "d"), (5, 1, "e")]
+    found = again(on_conflict="merge")
+    assert pg18.query("SELECT id, n, held, note FROM stock WHERE shop < 4 ORDER BY id") == [
+        (1, 37, 0, "a"),
+        (2, 205, 200, "b"),  # the note alone: the table would refuse the number
+        (3, 9, 0, "mine"),
+    ]
+    assert [(t.tenant, t.put_back, t.merged, t.left) for t in found.by_tenant] == [(n, 0, 1, 0) for n in "123"]
+    # Once is enough: what counts does not go back again, whatever was done since. Unless that undo is undone.
+    pg18.run("UPDATE stock SET n = n + 1 WHERE id IN (1, 4)")
+    assert not again(on_conflict="merge").done
+    assert found.xid is not None
+    protected.sealed(protected.look().cut)
+    undone(protected, found.xid, "skip")
+    assert pg18.query("SELECT n, note FROM stock WHERE id IN (3, 4) ORDER BY id") == [(509, "mine"), (10, "d")]
+    assert counts(again(on_conflict="merge")) == {"public.stock": (0, 2, 0)}
+    assert pg18.query("SELECT id, n, note FROM stock WHERE id IN (2, 3) ORDER BY id") == [(2, 205, "b"), (3, 9, "mine")]
+    protected.verified()
 
 
 def test_a_truncate_is_undone_for_everybody(pg18: Database, new_protected: Callable[..., Protected]) -> None:

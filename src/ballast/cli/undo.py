@@ -84,7 +84,7 @@ def undo(
         tuple(tenant) if tenant else None,
         (*where.counters, *(counter or ())),
     )
-    found = reverse(where.open(quiet=as_json), where.dsn, asked)
+    found = reverse(where.open(quiet=as_json), where.dsn, asked, state_dir=where.state_dir)
     refused = bool(found.conflicts) and on_conflict == "refuse"
     if as_json:
         show_json({"refused": refused, "undo": found})

@@ -15,9 +15,10 @@ from ballast.recovery.named import as_named_now
 from ballast.recovery.reversal import Effect, effects, joined
 from ballast.recovery.rewind import lines_of
 from ballast.recovery.target import Target
-from ballast.recovery.transaction import Touched, Transaction, find_transaction, touched
+from ballast.recovery.transaction import Touched, Transaction, find_transaction, touched, undoers
 from ballast.vault import Vault, read_rows, tenants
 from ballast.vault.buckets import bucket_of
+from ballast.vault.layout import key_of
 from ballast.vault.records import Cut, Relation
 
 _ONE_BY_ONE = 64
@@ -75,10 +76,12 @@ def find(vault: Vault, named: Sequence[str], wanted: Collection[str] | None = No
 
 
 class Done:
-    """What they did, table by table of the server."""
+    """What they did, table by table of the server. Rows for which that was undone already are left out."""
 
     def __init__(self, vault: Vault, found: Sequence[Found], catalog: Catalog) -> None:
         """`found`: the newest first."""
+        self.undone = 0
+        """So many rows were left out."""
         self._vault, self._catalog, self._now = vault, catalog, vault.schema(max(vault.index.schemas))
         for each in found:
             _refuse_dropped(vault, each)
@@ -98,7 +101,7 @@ class Done:
         self.tables = [LiveTable(self.target, [self.target.places[n] for n in group]) for group in groups.values()]
         self.tenants = set[str | None]().union(*(each.tenants(vault) for each in found))
         self._keys = {table.table.oid: table.key for table in self.tables}
-        self._each = [self._effects(each) for each in found]
+        self._each = [self._not_undone(each) for each in found]
 
     def of(self, table: LiveTable) -> list[tuple[Effect, ...]]:
         """What was done to a table's rows, the newest transaction first."""
@@ -112,6 +115,32 @@ class Done:
 
     def _as_of(self, cut: Cut) -> dict[int, Relation]:
         return as_named_now(self._vault.relations_at(cut), self._now, self._catalog)
+
+    def _not_undone(self, found: Found) -> Mapping[int, tuple[Effect, ...]]:
+        every = self._effects(found)
+        undone = self._undone(found)
+        left = {
+            oid: tuple(effect for effect in effects_of_one if key_of(effect.line, self._keys[oid]) not in undone[oid])
+            for oid, effects_of_one in every.items()
+        }
+        self.undone += sum(map(len, every.values())) - sum(map(len, left.values()))
+        return left
+
+    def _undone(self, found: Found) -> defaultdict[int, set[bytes]]:
+        """Keys of rows, by table, that an undo of this transaction wrote to, and no undo of that one after it."""
+        keys: defaultdict[int, set[bytes]] = defaultdict(set)
+        for position in undoers(self._vault, found.transaction):
+            transaction, segment = find_transaction(self._vault, position)
+            by_tenant = touched(self._vault, transaction, segment).by_tenant
+            mine = {tenant: numbers & found.touched.relations for tenant, numbers in by_tenant.items()}
+            undo = Found(
+                transaction, Touched({tenant: numbers for tenant, numbers in mine.items() if numbers}, frozenset())
+            )
+            again = self._undone(undo)
+            for oid, written in self._effects(undo).items():
+                if self._keys[oid]:
+                    keys[oid] |= {key_of(effect.line, self._keys[oid]) for effect in written} - again[oid]
+        return keys
 
     def _effects(self, found: Found) -> Mapping[int, tuple[Effect, ...]]:
         before, after = found.transaction.before, found.transaction.after

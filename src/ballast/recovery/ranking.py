@@ -130,6 +130,12 @@ def proposed(summaries: Iterable[Summary]) -> Proposal | None:
     )
 
 
+def undone_by(actor: str) -> tuple[str, ...]:
+    """Positions of the transactions that somebody undid, of whom an undo tells as `actor`."""
+    _, said, rest = actor.partition(UNDOING)
+    return tuple(_POSITIONS.findall(rest)) if said else ()
+
+
 def to_undo(summaries: Iterable[Summary]) -> tuple[Summary, ...]:
     """Transactions that belong together and are likely to be undone, the oldest first: those over several tenants, and those of
     the same actors; where there is none over several, the most destructive one.
@@ -141,7 +147,7 @@ def to_undo(summaries: Iterable[Summary]) -> tuple[Summary, ...]:
         position
         for each in undoing
         if _ALL_TENANTS.search(each.actor or "")
-        for position in _POSITIONS.findall(each.actor or "")
+        for position in undone_by(each.actor or "")
     }
     left = [s for s in known if s not in undoing and s.position not in undone and s.lost]
     across = [s for s in left if s.tenants > 1]

@@ -7,7 +7,7 @@ reversed first, and what that leaves is what the next one finds.
 
 Most conflicts are none to a person: a price was set to nothing, and since then somebody mended the title; stock was edited,
 and since then three pieces were sold. `merged` keeps both: a column that still is as the transaction left it goes back, one
-that it did not touch stays, and a counter goes back by as much as the transaction moved it.
+that it did not touch or that was changed since stays, and a counter goes back by as much as the transaction moved it.
 """
 
 from __future__ import annotations
@@ -125,13 +125,12 @@ def reversal(
         before, made, line = chain[-1].before, chain[0].after, chain[0].line
         found = rows.take(line, made, before)
         row = found.line if found is not None else None
-        if key and row == before != made and not any(_moves(effect, counters) for effect in chain):
+        if key and row == before != made:
             already += 1
             continue
         becomes, clean = _reversed(chain, row)
         if not clean:
-            kept, _ = _reversed(chain, row, counters)
-            possible = kept if kept is not None and kept != row and kept not in barred else None
+            possible = _possible(chain, row, counters, barred)
             becomes = {"refuse": row, "skip": becomes, "merge": possible or becomes, "force": before}[on_conflict]
             conflicts.append(Conflict(line, before, made, row, possible, becomes))
         if found is None:
@@ -144,12 +143,11 @@ def reversal(
 
 
 def merged(effect: Effect, row: bytes | None, counters: Collection[int]) -> bytes | None:
-    """The row as it stands without what the transaction did to it, and with what was done to it since. None: the transaction
-    made it or removed it, or the same column was changed since, which is no counter.
+    """The row as it stands without what the transaction did to it, and with what was done to it since: a column that was changed
+    since, and is no counter, stays. None: the transaction made the row or removed it.
 
-    `counters`: positions of fields to which the application adds and from which it subtracts. If somebody has set one since
-    to a number that he counted himself, the outcome is off by what the transaction had added: nothing in the row tells. So
-    such rows are always told as conflicts."""
+    `counters`: positions of fields to which the application adds and from which it subtracts. If somebody has set one since to a
+    number that he counted himself, the outcome is off by what the transaction had added: nothing in the row tells."""
     if effect.before is None or effect.after is None or row is None:
         return None
     fields = fields_of(row)
@@ -157,22 +155,11 @@ def merged(effect: Effect, row: bytes | None, counters: Collection[int]) -> byte
     for position, (before, after, found) in enumerate(threes):
         if before == after:
             continue
-        # What counts goes back by the difference even from where it was before: so many may have been sold.
-        if found in (before, after) and not (position in counters and found == before):
+        if found == after:
             fields[position] = before
-        elif position in counters and (back := _counted_back(before, after, found)) is not None:
-            fields[position] = back
-        else:
-            return None
+        elif position in counters:
+            fields[position] = _counted_back(before, after, found) or found
     return b"\t".join(fields) + b"\n"
-
-
-def _moves(effect: Effect, counters: Collection[int]) -> bool:
-    """Whether the transaction changed a counter of the row."""
-    if effect.before is None or effect.after is None:
-        return False
-    before, after = fields_of(effect.before), fields_of(effect.after)
-    return any(before[position] != after[position] for position in counters)
 
 
 def _counted_back(before: bytes, after: bytes, found: bytes) -> bytes | None:
@@ -184,6 +171,24 @@ def _counted_back(before: bytes, after: bytes, found: bytes) -> bytes | None:
         return None
     number = now - (made - was)
     return format(number, "f").encode() if number.is_finite() else None
+
+
+def _possible(
+    chain: Sequence[Effect], row: bytes | None, counters: Collection[int], barred: Collection[bytes]
+) -> bytes | None:
+    """What merging makes of the row; counters stay where the table would refuse the row else, and those that are what they were
+    before all of it: they have been put right."""
+    first = chain[-1].before
+    if first is None or row is None:
+        return None
+    was, now = fields_of(first), fields_of(row)
+    for counted in ([position for position in counters if was[position] != now[position]], ()):
+        kept, _ = _reversed(chain, row, counted)
+        if kept is None or kept == row:
+            return None
+        if kept not in barred:
+            return kept
+    return None
 
 
 def _reversed(

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from ballast.errors import ConfigError, GapError
 from ballast.postgres.lsn import format_lsn, parse_lsn
+from ballast.recovery.ranking import UNDOING, undone_by
 from ballast.vault import Vault
 from ballast.vault.moment import show
 from ballast.vault.read import warm
@@ -111,6 +112,23 @@ def touched(vault: Vault, transaction: Transaction, segment: Segment) -> Touched
                 by_tenant[tenant].add(relation)
     truncated = {n for t in segment.truncations if t.lsn == transaction.lsn for n in t.relations}
     return Touched({tenant: frozenset(numbers) for tenant, numbers in by_tenant.items()}, frozenset(truncated))
+
+
+def undoers(vault: Vault, transaction: Transaction) -> list[str]:
+    """Positions of the transactions that undid this one, or some tenants' part of it, the oldest first."""
+    newest = vault.index.newest_timeline
+    found: list[str] = []
+    for part in vault.index.chain(Cut(newest, vault.index.recorded_until(newest))):
+        for segment in vault.index.segments_of(part.timeline):
+            if segment.timeline == transaction.timeline and segment.last_lsn <= transaction.lsn:
+                continue
+            table = vault.transactions(segment)
+            if segment.timeline < transaction.timeline or table is None:
+                continue
+            for row in table.filter(pc.match_substring(table["actor"], UNDOING)).to_pylist():
+                if row["lsn"] < part.to_lsn and transaction.position in undone_by(row["actor"]):
+                    found.append(f"{segment.timeline}/{format_lsn(row['lsn'])}")
+    return found
 
 
 def _within(lsn: int, segment: Segment) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from ballast.recovery.difference import Standing
 from ballast.recovery.done import Done, Found, find
 from ballast.recovery.livetable import LiveTable, standing
 from ballast.recovery.ranking import UNDOING
+from ballast.recovery.reached import reached
 from ballast.recovery.restore import Restorer
 from ballast.recovery.reversal import Conflict, OnConflict, Reversal, reversal
 from ballast.recovery.rewind import elsewhere, position_on
@@ -33,6 +35,10 @@ from ballast.recovery.rights import require_rights
 from ballast.vault import Vault
 
 _NAMED = 3
+_AT_ONCE = 20
+"""So many positions find room in what the record tells of an actor."""
+_BY = 100
+"""Characters of a name."""
 
 
 class Undoing(msgspec.Struct, frozen=True):
@@ -51,16 +57,26 @@ class Undoing(msgspec.Struct, frozen=True):
     """Columns (`schema.table.column`) that count: see `reversal.merged`."""
 
 
-def undo(vault: Vault, dsn: str, asked: Undoing) -> Rewound:
+def undo(vault: Vault, dsn: str, asked: Undoing, *, state_dir: Path | None = None) -> Rewound:
     """Reverses transactions in the database of `dsn`, or (`dry_run`) says what that would do.
+
+    Rows for which it was done already are left out, as far as the record tells: counters must not go back twice. So merging
+    waits until the vault has all that was committed before (`state_dir`: the recorder's, if it is on this machine).
 
     RestoreError with nothing changed: conflicts where they are to be refused (a dry run tells them in its answer), tables
     that a transaction dropped or changed, or that are gone since, missing rights, foreign keys that would not hold.
     ConfigError, GapError for a transaction that is not there, a tenant that none touched, a counter that is no column."""
     started = time.monotonic()
-    found = find(vault, asked.transactions, asked.tenants)
+    if len(asked.transactions) > _AT_ONCE:
+        raise ConfigError(
+            f"{len(asked.transactions)} transactions are more than are undone at once: {_AT_ONCE}.",
+            "Undo the newest of them first.",
+        )
     with Restorer(vault, dsn) as server, in_servers_words():
         catalog = server.catalog()
+        if asked.on_conflict == "merge" and not elsewhere(vault, catalog):
+            _until_recorded(vault, server, dsn, state_dir)
+        found = find(vault, asked.transactions, asked.tenants)
         done = Done(vault, found, catalog)
         counters = _Counters(asked.counters, done.tables)
         roster.refuse_missing(server.connection, done.tenants)
@@ -107,7 +123,7 @@ def _try(
         0.0,
         tries=how.number,
         conflicts=tuple(conflicts),
-        already=sum(each.already for _, each in found),
+        already=done.undone + sum(each.already for _, each in found),
         by_tenant=_by_tenant(found),
     )
     if asked.dry_run or not parts:
@@ -120,6 +136,14 @@ def _try(
     return msgspec.structs.replace(rewound, done=True, xid=amended.xid, before=before)
 
 
+def _until_recorded(vault: Vault, server: Restorer, dsn: str, state_dir: Path | None) -> None:
+    """An earlier undo of the same transactions may have been committed a moment ago."""
+    row = server.connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
+    server.connection.rollback()
+    assert row is not None
+    reached(vault, position_on(vault, int(row[0])), dsn=dsn, state_dir=state_dir)
+
+
 def _turned(
     conn: psycopg.Connection[Any],
     done: Done,
@@ -128,12 +152,15 @@ def _turned(
     counters: _Counters,
     on_conflict: OnConflict,
 ) -> Reversal:
-    """Where merging would lead to a row that the table refuses, that one is not merged."""
-    counted = counters.of(table)
-    turned = reversal(done.of(table), rows, table.key, on_conflict, counted)
-    merged = [conflict.merged for conflict in turned.conflicts if conflict.merged is not None]
-    barred = broken(conn, table, merged) if merged else frozenset[bytes]()
-    return reversal(done.of(table), rows, table.key, on_conflict, counted, barred) if barred else turned
+    """Where merging would lead to rows that the table refuses, they are merged less, or not at all."""
+    barred = frozenset[bytes]()
+    while True:
+        turned = reversal(done.of(table), rows, table.key, on_conflict, counters.of(table), barred)
+        merged = [conflict.merged for conflict in turned.conflicts if conflict.merged is not None]
+        refused = broken(conn, table, merged) if merged else frozenset[bytes]()
+        if not refused:
+            return turned
+        barred |= refused
 
 
 class _Counters:
@@ -222,5 +249,5 @@ def _names(undone: Sequence[Found]) -> str:
 
 def _actor(asked: Undoing, undone: Sequence[Found]) -> str:
     whose = f" for {len(asked.tenants):,} tenants" if asked.tenants is not None else ""
-    said = f"{asked.by or 'ballast'}, {UNDOING}{_names(undone).removeprefix('transaction')}{whose}"
+    said = f"{(asked.by or 'ballast')[:_BY]}, {UNDOING}{_names(undone).removeprefix('transaction')}{whose}"
     return f"{said}: {asked.reason}" if asked.reason else said

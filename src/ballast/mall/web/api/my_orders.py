@@ -9,12 +9,11 @@ from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from ballast.mall import aftersales, exceptions, idempotency, orders, payments
+from ballast.mall import aftersales, exceptions, idempotency, orders, payments, remedies
 from ballast.mall.db import Database
 from ballast.mall.order_life import Unknown
 from ballast.mall.payments.providers import providers
 from ballast.mall.payments.sandbox import Sandbox
-from ballast.mall.round_trips import ending
 from ballast.mall.rules.states import Status
 from ballast.mall.settings import Settings
 from ballast.mall.web.api.answers import Moment, cursor_of, cut, next_link, read_cursor
@@ -62,7 +61,6 @@ async def get_my_order(
 ) -> OrderInfo:
     """One of them."""
     async with shopper(db, request, slug) as call:
-        ending(call.connection)
         return await _order(call, order_id)
 
 
@@ -86,10 +84,12 @@ async def pay_order(
 async def cancel_my_order(
     request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
 ) -> OrderInfo:
-    """Cancel an order that is not paid; one that is cancelled stays so."""
+    """Cancel an order that is not paid, or one about which the shop has to decide (`order.excepted`), whose money goes back; one
+    that is cancelled stays so."""
     async with shopper(db, request, slug) as call:
         owner = call.owner
-        await orders.cancel(call.connection, order_id, by="shopper", actor=owner.actor, now=call.now, owner=owner)
+        if not await remedies.give_up(call.connection, owner, order_id, now=call.now):
+            await orders.cancel(call.connection, order_id, by="shopper", actor=owner.actor, now=call.now, owner=owner)
         return await _order(call, order_id)
 
 

@@ -229,7 +229,7 @@ def _buyer(shop_visit: ShopVisit) -> Any:
 
 def _details(kept: exceptions.Kept, shop_visit: ShopVisit) -> list[tuple[str, str]]:
     """What a deed that is no order says of itself, for whom it may concern."""
-    if kept.order is not None:
+    if kept.order is not None or kept.questioned is not None:
         return []
     told = kept.deeds[0].payload
     shown = (*_DETAILS, *_OF_PEOPLE) if sees_people(shop_visit) else _DETAILS
