@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from uuid import UUID
 
@@ -84,6 +85,7 @@ async def shopper_registers(db: Database, shop_id: UUID, address: str, now: date
     await _of_shopper(db, {bucket("register", shop_id, network(address)): MOST_REGISTERED_FROM_ONE_ADDRESS}, now)
 
 
+@lru_cache(10_000)
 def network(address: str) -> str:
     """From where somebody tries. Of an IPv6 address the first 64 bits: the rest is the caller's own to choose anew each time."""
     try:

@@ -68,5 +68,8 @@ class Provider(Protocol):
             ProviderAway, ProviderRefused
         """
 
+    async def close(self) -> None:
+        """Close its connections; the next call opens others."""
+
     def read(self, shop_id: UUID, headers: Mapping[str, str], body: bytes, now: datetime) -> Notice:
         """Verify and read a callback for this shop. Raises Forged."""

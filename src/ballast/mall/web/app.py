@@ -18,6 +18,7 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 
 from ballast.errors import StoreError
 from ballast.mall.db import Busy, Database, Recovering, Turned
+from ballast.mall.payments.providers import providers
 from ballast.mall.picture_store import PictureStore
 from ballast.mall.pictures import Pictures
 from ballast.mall.settings import Settings
@@ -81,6 +82,8 @@ def create_app(settings: Settings, handlers: list[ControllerRouterHandler] | Non
             async with counting(traffic, database):
                 yield
         finally:
+            for provider in providers(settings).values():
+                await provider.close()
             await database.close()
 
     app = Litestar(
