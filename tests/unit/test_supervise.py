@@ -73,7 +73,7 @@ def test_quick_deaths_in_a_row_make_rests_longer_up_to_a_bound_and_a_long_life_e
     assert rests == sorted(rests)
     assert rests[-1] == rules.LONGEST_REST_S
     assert state.deaths >= rules.MANY_DEATHS
-    long_lived = rules.ended(PARTS["web"], rules.started(state, 1, now), 1, now + rules.LIVED_S)
+    long_lived = rules.ended(PARTS["web"], rules.started(state, 1, now), 1, now + PARTS["web"].lived_s)
     assert long_lived.deaths == 1
 
 

@@ -81,7 +81,7 @@ class HomeComing:
         """Bring these home, all of whom are whole there. Those whom something stopped stay where they are."""
         self._merged = self._refused = 0
         try:
-            self._merge_ahead(tenants)
+            self.merge_ahead(tenants)
             self._close(tenants)
             self._merge(tenants)
             self._note(MERGED, tenants)
@@ -102,7 +102,8 @@ class HomeComing:
             next((part.trouble for part in parts if part.trouble), ""),
         )
 
-    def _merge_ahead(self, tenants: Sequence[str]) -> None:
+    def merge_ahead(self, tenants: Sequence[str]) -> None:
+        """What is accepted so far of tenants who are whole there, while they go on where they are. MergeError, ConfigError."""
         for _ in range(_PASSES):
             if len(self._left(tenants)) <= _FEW:
                 return

@@ -363,6 +363,7 @@ class Sentinel:
             Incident(now, why, lost=self._recorded(), timeline=timeline, ordered=not self._options.asks),
         )
         reach("sentinel.noted")
+        self._process_at = time.monotonic()
         seen = self._seen.what.splitlines()[-1] if self._seen is not None and self._seen.what else ""
         self._decide(f"home is lost: {why}" + (f" ({seen})" if seen else ""), bad=True)
         self._tell(self._course.lost(why, now))
@@ -638,12 +639,17 @@ class Sentinel:
             holding.let_go(self._folder)
         self._refresh()
         progress = self._rebuilding.progress
-        if tail.is_recording(self._settings) and progress is not None and self._recorded() == progress.identifier:
+        is_recorded = progress is not None and self._recorded() == progress.identifier
+        # The first of them must be back: else the application's data seems to be gone.
+        if is_recorded and tail.is_recording(self._settings) and (self._well or not self._seen_true):
             self._go_home()
+        else:
+            self._merge_ahead()
 
     def _new_rebuilding(self) -> None:
         if self._rebuilding is not None:
             self._rebuilding.stop()
+        self._coming = None
         assert self._home is not None
         self._rebuilding = Rebuilding(
             self._options.config_path, self._folder, self._home, self._decide,
@@ -669,7 +675,7 @@ class Sentinel:
 
     def _go_home(self) -> None:
         self._waits_for = ""
-        self._watched, self._coming = Watched(), None
+        self._watched = Watched()
         self._tell(self._course.home_is_open())
         reach("sentinel.returning")
 
@@ -702,9 +708,7 @@ class Sentinel:
         back = those_back(self._settings.dsn, wanted, most)
         if not back:
             return ()
-        if self._coming is None:
-            self._coming = HomeComing(self._intake, self._handler, self._settings.dsn)
-        came = self._coming.bring(back)
+        came = self._home_coming().bring(back)
         self._merged, self._refused = self._merged + came.merged, self._refused + came.refused
         self._trouble = came.trouble
         if came.trouble:
@@ -806,6 +810,18 @@ class Sentinel:
         assert self._incident is not None
         self._incident = incident.write(self._folder, self._incident.with_(**changed))
         return self._incident
+
+    def _merge_ahead(self) -> None:
+        """While home is not recorded yet nobody goes there; but what is known by now can be done there already, and is done again
+        should home be lost."""
+        waiting = list(open_entries(self._intake.entries()))
+        if waiting and self._handler is not None:
+            self._home_coming().merge_ahead(those_back(self._settings.dsn, waiting, _TOGETHER))
+
+    def _home_coming(self) -> HomeComing:
+        if self._coming is None:
+            self._coming = HomeComing(self._intake, self._handler, self._settings.dsn)
+        return self._coming
 
     def _load_handler(self) -> None:
         try:

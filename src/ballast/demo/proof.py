@@ -23,7 +23,13 @@ SELECT o.order_id, o.shop_id, o.number, o.note, o.total_fen, o.paid_fen, o.statu
   FROM mall.orders o WHERE o.note LIKE 'replay-%'
 """
 _CODES = "SELECT sku_id, code FROM mall.sku WHERE sku_id = ANY (%s)"
-_EXCEPTIONS = "SELECT kind, key, payload::text FROM ballast_merge.exception"
+# What the merge itself could not do, and what waits for a shop's decision, each with all deeds that wait with it.
+_EXCEPTIONS = """
+SELECT kind, key, payload::text FROM ballast_merge.exception
+UNION ALL
+SELECT e.kind, e.exception_id::text, string_agg(d.payload::text, ' ')
+  FROM mall.exception e JOIN mall.exception_deed d USING (shop_id, exception_id) GROUP BY e.kind, e.exception_id
+"""
 _APPLIED = "SELECT kind, count(*) FROM ballast_merge.applied GROUP BY kind"
 # Goods that are counted down twice, or not at all, do not add up to what came and went.
 _STOCK = """

@@ -160,9 +160,10 @@ async def place(
         at=now,
         pay_by=now + timedelta(seconds=found.pay_within_s),
         quote=found.quote,
+        placed_from=room.placed_from if room else None,
     )
     await order_record.use_promises(connection, order)
-    await order_record.write(connection, order, placed_from=room.placed_from if room else None)
+    await order_record.write(connection, order)
     deeds.note(connection, "checkout", order, key=f"{owner.id}:{key}")
     return Placed(made, order.number, found.quote.total_fen, order.pay_by)
 

@@ -110,6 +110,8 @@ class Checkout(msgspec.Struct, frozen=True):
     at: datetime
     pay_by: datetime
     quote: Quote
+    placed_from: bytes | None = None
+    """See `quoting.Room`."""
 
     @property
     def pieces(self) -> dict[UUID, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -40,6 +41,15 @@ There is no limit for statements: a COMMIT that waits for the recorder is one, a
 unrecorded."""
 _SET = f"""
 SET random_page_cost = 1.1; SET lock_timeout = '{LOCK_S}s'; SET idle_in_transaction_session_timeout = '{IDLE_S}s'"""
+
+
+class _NewestFirst(deque[ShopConnection]):
+    """Idle connections, the one used last on top: few are used, and each finds what it needs in the processor's caches. Taken in
+    turn, as psycopg does, eight cost the server a third more than three."""
+
+    def append(self, connection: ShopConnection) -> None:
+        """Where it is taken from next."""
+        self.appendleft(connection)
 
 
 Connection = psycopg.AsyncConnection[DictRow]
@@ -144,6 +154,7 @@ class Doors:
             connection_class=ShopConnection,
             configure=self._configure,
         )
+        pool._pool = _NewestFirst()  # psycopg has no setting for it
         return Door(pool, most_waiting, self._broken)
 
     async def _configure(self, connection: ShopConnection) -> None:

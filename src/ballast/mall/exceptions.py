@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from ballast.mall import idempotency, order_record, queries
+from ballast.mall import idempotency, order_record, outbox, queries
 from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import KINDS, Answered, Callback, Checkout, PaymentBegun
 from ballast.mall.ids import new_id
@@ -159,6 +159,14 @@ async def keep(
         return False
     await _add(connection, given["exception_id"], key, kind, deed, now)
     if isinstance(deed, Checkout):
+        told = {
+            "order_id": deed.order_id,
+            "number": deed.number,
+            "total_fen": deed.quote.total_fen,
+            "exception_id": given["exception_id"],
+            "reason": error.key,
+        }
+        await outbox.write(connection, "order.excepted", told, now)
         # The same form sent again is this order, not another one.
         claim = order_record.claim_of(deed)
         answered = Answered(claim.scope, claim.key, claim.request_hash, claim.answer, now)

@@ -1,9 +1,9 @@
 """What is deleted by itself: traces of what is over and that nothing asks for any more. All else stays for ever.
 
-Of a shop: keys of writes, events that were handed out and messages that webhooks have, when they are `KEPT` old; guests whose
-time is over, with their carts. Of accounts: sessions and links that ended. Small batches, each a transaction of its own: nobody
-waits long for a lock, and who is killed in between leaves the rest to the next run. What waits cannot be deleted at all: the
-tables' policies say so too (``migrations/0006.isolation.sql``).
+Of a shop: keys of writes, events that were handed out and messages that webhooks have, when they are `KEPT` old; codes for
+another password, and guests whose time is over, with their carts. Of accounts: sessions and links that ended. Small batches,
+each a transaction of its own: nobody waits long for a lock, and who is killed in between leaves the rest to the next run. What
+waits cannot be deleted at all: the tables' policies say so too (``migrations/0006.isolation.sql``).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def tidy(db: Database, now: datetime, *, batch: int = BATCH) -> int:
 
 async def _shop(db: Database, shop_id: UUID, now: datetime, batch: int) -> int:
     # Messages before the events that they are about.
-    statements = (_SQL.keys, _SQL.messages, _SQL.events, _SQL.guests)
+    statements = (_SQL.keys, _SQL.messages, _SQL.events, _SQL.codes, _SQL.guests)
     gone = 0
     for _ in range(_ROUNDS):
         async with db.shop(shop_id) as connection:

@@ -58,18 +58,14 @@ async def use_promises(connection: Connection, order: Checkout) -> None:
             raise Refused("checkout.gone_meanwhile", "Another order has just used the coupon.", "Look again.")
 
 
-async def write(connection: Connection, order: Checkout, *, placed_from: bytes | None = None) -> None:
-    """The order, its goods out of the cart and reserved. Raises stock.OutOfStock: then the transaction has to be left.
-
-    Args:
-        placed_from: see `quoting.Room`.
-    """
+async def write(connection: Connection, order: Checkout) -> None:
+    """The order, its goods out of the cart and reserved. Raises stock.OutOfStock: then the transaction has to be left."""
     cursor = await connection.execute(
         queries.load("checkout").record,
         {
             **row_of(order, order.at, "order.placed", "pending_payment"),
             "pay_by": order.pay_by,
-            "placed_from": placed_from,
+            "placed_from": order.placed_from,
             "skus": list(order.pieces),
             "pieces": list(order.pieces.values()),
             "movements": [new_id() for _ in order.pieces],

@@ -13,9 +13,9 @@ from uuid import UUID
 
 import msgspec
 
-from ballast.mall import aftersales, again, checkout, effects, exceptions, order_record, queries, stock
+from ballast.mall import aftersales, again, checkout, deeds, effects, exceptions, order_record, queries, stock
 from ballast.mall.db import Connection
-from ballast.mall.deed_kinds import Callback, Checkout, PaymentBegun
+from ballast.mall.deed_kinds import Callback, Cancelled, Checkout, PaymentBegun
 from ballast.mall.exceptions import Kept
 from ballast.mall.ids import new_id
 from ballast.mall.owner import Owner
@@ -147,6 +147,20 @@ async def refund(connection: Connection, exception_id: UUID, *, actor: str, now:
             await again.do(connection, one.deed)
     await exceptions.settle(connection, exception_id, "refund", actor=actor, now=now, answer=answer)
     return kept.paid_fen
+
+
+async def give_up(connection: Connection, owner: Owner, order_id: UUID, *, now: datetime) -> bool:
+    """The shopper does not want to wait for the shop's decision: as `refund`. False where no order of his waits.
+
+    Raises:
+        Refused: `exception.settled`.
+    """
+    for kept in await exceptions.of_shopper(connection, owner, order_id):
+        await refund(connection, kept.exception_id, actor=owner.actor, now=now)
+        deed = Cancelled(order_id, "shopper", owner.actor, "", now)
+        deeds.note(connection, "cancelled", deed, key=str(order_id))
+        return True
+    return False
 
 
 async def note(connection: Connection, exception_id: UUID, *, actor: str, now: datetime, answer: str) -> None:

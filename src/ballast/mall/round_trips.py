@@ -60,12 +60,14 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         self._put_off: list[_Statement] = []
         self._idle = False
         self._ending = self._ended = False
+        self._first: tuple[_Statement, ...] = ()
         self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
         self._made = 0
         self._reader: Any = None
 
     def begin(self, *statements: _Statement) -> None:
         """A transaction begins with these, as soon as something is done in it."""
+        self._first = statements
         self._put_off = [("BEGIN", None), *statements]
         self._idle, self._ending, self._ended = True, False, False
 
@@ -75,7 +77,8 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         self._idle = False
 
     def ending(self) -> None:
-        """The next statement is the last of the transaction: COMMIT goes with it, unless somebody has to hear of it first."""
+        """The next statement is the last of the transaction: COMMIT goes with it, unless somebody has to hear of it first.
+        Where another one comes nevertheless, it begins another transaction like this one."""
         self._ending = self.journal is None
 
     def forget(self) -> None:
@@ -115,6 +118,8 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
 
     async def wait(self, gen: Any, *arguments: Any, **named: Any) -> Any:
         """Whatever psycopg does with the connection comes by here, and after what was put off."""
+        if self._ended:
+            self.begin(*self._first)
         if self._put_off:
             await super().wait(self._communicate(self._taken()))
         return await super().wait(gen, *arguments, **named)
@@ -126,7 +131,7 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
 
     async def _together(self, *asked: _Statement) -> list[Rows]:
         if self._ended:
-            raise RuntimeError("the transaction has ended with its last statement; this one would be in none")
+            self.begin(*self._first)
         async with self.lock:
             found: list[Rows] = await super().wait(self._communicate([*self._taken(), *asked], len(asked)))
         self._ended, self._ending = self._ending, False

@@ -23,6 +23,9 @@ class Part:
     """Its turn at the end: those with a lower number have ended before it is told to."""
     start_patience_s: float = 120.0
     """Not ready after so long, it is killed and started again."""
+    lived_s: float = 60.0
+    """One that lived so long and dies has just died, and is started again at once; one that did not will most likely die again,
+    and rests longer each time."""
     stop_patience_s: float = 15.0
     """Killed where it has not ended by itself so long after it was told to (SIGTERM)."""
     hurry: int = signal.SIGKILL

@@ -21,8 +21,6 @@ from ballast.supervise.part import Part
 Phase = Literal["waiting", "starting", "ready", "resting", "stopping", "stopped", "done", "failed"]
 
 FIRST_REST_S, LONGEST_REST_S = 0.5, 30.0
-LIVED_S = 60.0
-"""A part that lived so long and died has just died; one that did not will most likely die again."""
 MANY_DEATHS = 5
 """So many quick deaths in a row are told as what they are."""
 
@@ -91,7 +89,7 @@ def ended(part: Part, state: State, code: int, now: float) -> State:
         return replace(state, phase="stopped", since=now, pid=None, ended=how, signalled=0)
     if part.once:
         return replace(state, phase="done" if code == 0 else "failed", since=now, pid=None, ended=how)
-    deaths = 1 if now - state.started >= LIVED_S else state.deaths + 1
+    deaths = 1 if now - state.started >= part.lived_s else state.deaths + 1
     return replace(state, phase="resting", since=now, pid=None, ended=how, deaths=deaths, again_at=now + rest_s(deaths))
 
 

@@ -179,8 +179,8 @@ class Supervisor:
         self._say(f"{name} {state.ended} {when}; {rest}", bad=True)
         if state.deaths == rules.MANY_DEATHS:
             self._say(
-                f"{name} has died {state.deaths} times in a row within {rules.LIVED_S:.0f} s of its start; it is tried every"
-                f" {rules.LONGEST_REST_S:.0f} s in the end. Its log is {self._logs[name].path}; what it said last:",
+                f"{name} has died {state.deaths} times in a row within {self._parts[name].lived_s:.0f} s of its start; it is"
+                f" tried every {rules.LONGEST_REST_S:.0f} s in the end. Its log is {self._logs[name].path}; what it said last:",
                 bad=True,
             )
             self._tell_last(name, _LAST_LINES)

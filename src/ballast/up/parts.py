@@ -21,6 +21,8 @@ from ballast.vault.health import RecorderHealth
 HANDLER = "ballast.mall.homecoming:take_in"
 PROBE = "SELECT EXISTS (SELECT FROM mall.shop)"
 _OTHERS = ("app_dsn", "identity_dsn", "platform_dsn", "owner_dsn")
+_AT_ONCE_S = 10.0
+"""Shops wait for server, recorder and sentinel: each is started again at once where it lived at least so long."""
 _FIRST, _SECOND, _THIRD, _LAST = range(4)
 _LOCAL = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -56,6 +58,7 @@ def parts_of(platform: Platform) -> list[Part]:
         ready=Records(platform.vault_config(()).state_dir, platform.continuity_dir if sea.enabled else None),
         stops=_THIRD,
         start_patience_s=3600.0,  # it may have much to catch up with, and says itself what it waits for
+        lived_s=_AT_ONCE_S,
         stop_patience_s=330.0,  # it seals what it holds; killed, it would do so at the next start
         env=owner,
     )
@@ -67,6 +70,7 @@ def parts_of(platform: Platform) -> list[Part]:
             tied("ballast.continuity.sentinel", *where, *server_folder, "--handler", HANDLER, "--probe", PROBE),
             needs=("prepare",),
             ready=Watches(platform.continuity_dir),
+            lived_s=_AT_ONCE_S,
             stops=_SECOND,
             env={**every, **owner},
         )
@@ -79,6 +83,7 @@ def parts_of(platform: Platform) -> list[Part]:
             stops=_LAST,
             start_patience_s=600.0,  # after a crash it replays its log
             stop_patience_s=90.0,
+            lived_s=_AT_ONCE_S,
             hurry=signal.SIGQUIT,
             quiet=True,
         )

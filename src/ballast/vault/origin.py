@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ballast.vault.index import VaultIndex
 
 ORIGIN_FILE = "origin.json"
+BEGUN_FILE = "begun.json"
+"""The origin of a history that `protect` has just begun: the recorder that begins to record it need not ask the vault first."""
 
 
 class Answer(msgspec.Struct, frozen=True):

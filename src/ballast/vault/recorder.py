@@ -32,17 +32,19 @@ from ballast.errors import BallastError, ConfigError, FencedError, SpoolFull, St
 from ballast.vault import arming, config, health, origin, watchdog, wish
 from ballast.vault.children import Children
 from ballast.vault.continuation import Fork, Origin
-from ballast.vault.durable import keep_private, make_folder
+from ballast.vault.durable import keep_private, make_folder, remove_file
 from ballast.vault.guardian import Guardian
 from ballast.vault.health import PendingGap, RecorderHealth, now_iso
 from ballast.vault.logbook import Logbook
-from ballast.vault.origin import ORIGIN_FILE
+from ballast.vault.origin import BEGUN_FILE, ORIGIN_FILE
 from ballast.vault.receiver import Receiver
 from ballast.vault.slot import SlotState, read_slot
 from ballast.vault.spool import Spool, usage
 from ballast.vault.standby import Standbys, read_standbys
 
 _TICK_S = 1.0
+_FIRST_TICK_S = 0.2
+"""Until commits wait for it: they may be lost with production until then."""
 _ASK_AGAIN_S = 5.0
 _NEAR_BYTES = 16 << 20
 _WATCHDOG_AGAIN_S = 15.0
@@ -74,6 +76,7 @@ class Recorder:
         self._nonce = secrets.token_hex(8)  # by it our sealer's word is told from that of a former one
         self._watchdog_at = 0.0
         self._passed_over = 0
+        self._has_armed = self._config.record.acknowledge == "off"
         self._counted = (time.monotonic(), 0)
         self._receiver: Receiver | None = None
         self._guardian: Guardian | None = None
@@ -114,7 +117,12 @@ class Recorder:
         """The spool, whole, at the position to go on from; None if told to stop meanwhile."""
         record = self._config.record
         known = health.read_state(self._state_dir, ORIGIN_FILE, Origin)
-        if known is None or _spool(self._config, known).is_empty():
+        begun = health.read_state(self._state_dir, BEGUN_FILE, Origin)
+        if begun is not None and _spool(self._config, begun).is_empty():
+            known = begun
+            health.write_state(self._state_dir, ORIGIN_FILE, begun)
+            self._question = origin.asking(self._config_path)
+        elif known is None or _spool(self._config, known).is_empty():
             known = self._ask_vault()
             if known is None:
                 return None
@@ -136,6 +144,7 @@ class Recorder:
                     message="its header cannot be read: what was recorded in it and not sealed yet is not in the vault",
                 )  # fmt: skip
                 self._alarms[aside.name] = f"the spool file {aside} is damaged; keep a copy of it"
+            remove_file(self._state_dir / BEGUN_FILE)
             self._log.info(
                 "spool_ready", durable_lsn=spool.durable, cut_bytes=spool.cut_bytes, acknowledge=record.acknowledge
             )
@@ -223,7 +232,7 @@ class Recorder:
             )
         try:
             self._guarded(self._see_to_watchdog)
-            while not self._stopping.wait(_TICK_S):
+            while not self._stopping.wait(_TICK_S if self._has_armed else _FIRST_TICK_S):
                 if children is not None:
                     self._guarded(children.look_after)
                 self._guarded(self._see_to_watchdog)
@@ -311,6 +320,7 @@ class Recorder:
             record = arming.note_disarmed(self._state_dir, now, why)
             self._log.alarm(event, setting=now.setting, lsn=now.server_lsn)
         near = now.server_lsn - receiver.acknowledged_lsn < _NEAR_BYTES
+        self._has_armed = self._has_armed or (named and record.armed)
         if (named and record.armed) or not (receiver.caught_up and near):
             return
         try:
@@ -318,9 +328,9 @@ class Recorder:
         except BallastError as error:
             if str(error) != self._not_armed_because:
                 self._log.alarm("not_armed", reason=error)
-            self._not_armed_because = str(error)
+            self._not_armed_because, self._has_armed = str(error), True
             return
-        self._not_armed_because = ""
+        self._not_armed_because, self._has_armed = "", True
         exposed = record.past[-1] if record.past and record.past[-1].until == record.armed_at else None
         self._log.info(
             "armed",

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ballast.errors import BallastError
+from ballast.vault import origin as origins
 from ballast.vault import wish
 from ballast.vault.durable import remove_file, replace_file
 from ballast.vault.failpoints import reach
@@ -19,7 +20,7 @@ from ballast.vault.fingerprint import Baseline, Fingerprint, write_baseline
 from ballast.vault.frames import read_frames, read_header
 from ballast.vault.health import GAP_FILE, SEALER_FILE, SERVER_FILE
 from ballast.vault.index import objects_of
-from ballast.vault.origin import ORIGIN_FILE
+from ballast.vault.origin import BEGUN_FILE, ORIGIN_FILE
 from ballast.vault.records import Body
 from ballast.vault.sealing import OWN_FILE
 from ballast.vault.spoolfiles import listed
@@ -87,6 +88,8 @@ def finish(begun: Undertaking, vault: Vault, state_dir: Path) -> None:
     # Oids of our own tables are learnt from the stream again: another server may have given them to others.
     for name in (ORIGIN_FILE, SERVER_FILE, GAP_FILE, SEALER_FILE, OWN_FILE):
         remove_file(state_dir / name)
+    vault.refresh()
+    replace_file(state_dir / BEGUN_FILE, msgspec.json.encode(origins.of(vault.index)))
     if begun.fingerprint is not None:
         write_baseline(state_dir, Baseline(begun.fingerprint, begun.cut))
     for asked in wish.pending(state_dir):

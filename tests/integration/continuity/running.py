@@ -14,14 +14,14 @@ from ballast.up.parts import Records, Serves, Watches, tied
 def parts(folder: Path) -> list[Part]:
     config, server, sea = str(folder / "ballast.toml"), folder / "server", folder / "continuity"
     return [
-        Part("server", tied("ballast.postgres", str(server)), ready=Serves(server / "pgdata"), stops=3),
+        Part("server", tied("ballast.postgres", str(server)), ready=Serves(server / "pgdata"), stops=3, lived_s=5),
         Part(
             "recorder", tied("ballast.continuity.holding", "--config", config, "--folder", str(sea)),
-            needs=("server",), ready=Records(folder / "state", sea), stops=2, stop_patience_s=60,
+            needs=("server",), ready=Records(folder / "state", sea), stops=2, stop_patience_s=60, lived_s=5,
         ),
         Part(
             "sentinel", tied("ballast.continuity.sentinel", "--config", config, "--server", str(server)),
-            needs=("server",), ready=Watches(sea), stops=1,
+            needs=("server",), ready=Watches(sea), stops=1, lived_s=5,
         ),
     ]  # fmt: skip
 

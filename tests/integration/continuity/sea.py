@@ -187,6 +187,12 @@ class Sea:
                     found = True
         return found
 
+    def kill_lifeboats(self) -> None:
+        """SIGKILL to their servers."""
+        for boat in (self.sea / "lifeboat").iterdir():
+            if (pid := EmbeddedServer(boat).pid) is not None:
+                os.kill(pid, signal.SIGKILL)
+
     def came_home(self, after: int) -> None:
         """Until a loss that was noticed after the course `after` is over."""
         self.until(lambda: self.course.mode == "home" and self.course.number > after, "everybody to be home")
@@ -197,7 +203,7 @@ class Sea:
 class Shoppers:
     """They order in all shops, at home or in the lifeboat, as a process of the application does."""
 
-    def __init__(self, sea: Sea, count: int = 2, shops: tuple[str, ...] = SHOPS) -> None:
+    def __init__(self, sea: Sea, count: int = 1, shops: tuple[str, ...] = SHOPS) -> None:
         self._sea, self._shops = sea, shops
         self._stop = threading.Event()
         self._name = f"{random.getrandbits(40):x}"
@@ -237,7 +243,7 @@ class Shoppers:
                     self.longest_s, self._last = max(self.longest_s, now - self._last), now
                     break
                 time.sleep(0.02)
-            time.sleep(0.02)
+            time.sleep(0.04)
         intake.close()
 
     def _order(self, intake: Intake, shop: str, key: str) -> str:

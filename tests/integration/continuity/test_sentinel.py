@@ -124,22 +124,6 @@ def test_whoever_is_killed_on_the_way_the_end_is_the_same(sea: Sea) -> None:
     nothing_is_lost(sea, shoppers)
 
 
-def test_the_lifeboat_is_killed_and_started_again_with_all_that_was_in_it(sea: Sea) -> None:
-    sea.ensure()
-    number = sea.course.number
-    with Shoppers(sea) as shoppers:
-        sea.lose_files()
-        sea.until(lambda: shoppers.taken("lifeboat") > 10, "orders in the lifeboat")
-        boats = [
-            int((p / "pgdata" / "postmaster.pid").read_text().split()[0]) for p in (sea.sea / "lifeboat").iterdir()
-        ]
-        for pid in boats:
-            os.kill(pid, signal.SIGKILL)
-        sea.came_home(number)
-    nothing_is_lost(sea, shoppers)
-    assert "with all that was in it" in sea.decided
-
-
 def test_home_is_lost_a_second_time_while_everybody_comes_home(sea: Sea) -> None:
     sea.ensure()
     number = sea.course.number
@@ -166,7 +150,9 @@ def test_the_vault_is_away_as_well_and_who_was_in_the_lifeboat_ahead_is_served(s
     nothing_is_lost(sea, shoppers)
 
 
-def test_it_asks_before_it_recovers_where_it_is_to_and_also_where_all_was_lost_while_nothing_ran(sea: Sea) -> None:
+def test_it_asks_where_it_is_to_also_after_a_loss_while_nothing_ran_and_the_lifeboat_is_raised_if_killed(
+    sea: Sea,
+) -> None:
     sea.ensure()
     sea.stop()
     sea.settle('"ask"')
@@ -179,6 +165,10 @@ def test_it_asks_before_it_recovers_where_it_is_to_and_also_where_all_was_lost_w
         sea.start()
         here = shoppers.taken("lifeboat")
         sea.until(lambda: shoppers.taken("lifeboat") > here + 5, "orders in the lifeboat again")
+        sea.kill_lifeboats()
+        here = shoppers.taken("lifeboat")
+        sea.until(lambda: shoppers.taken("lifeboat") > here + 5, "orders in the lifeboat once more")
+        assert "with all that was in it" in sea.decided
         assert sea.course.mode == "afloat"
         told = subprocess.run(
             [sys.executable, "-m", "ballast.cli", "recover", "--now", "--config", str(sea.config_path)],

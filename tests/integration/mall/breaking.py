@@ -137,7 +137,7 @@ def furnish(database: MallDatabase, shop: Shop, account_id: UUID) -> None:
     database.run("UPDATE mall.shop SET name = %s, intro = %s WHERE shop_id = %s", MARK, MARK, this)
     product_id = shop.add_product(MARK, skus=2).product_id
     sku = shop.goods[-1].sku_ids[0]
-    customer, order, payment, coupon, claim, event, hook = (new_id() for _ in range(7))
+    customer, order, payment, coupon, claim, event, hook, apart = (new_id() for _ in range(8))
     rows: list[tuple[str, dict[str, Any]]] = [
         ("staff", {"account_id": account_id, "role": "owner"}),
         ("category", {"category_id": new_id(), "name": MARK}),
@@ -161,6 +161,8 @@ def furnish(database: MallDatabase, shop: Shop, account_id: UUID) -> None:
         ("webhook", {"webhook_id": hook, "url": f"https://example.com/{MARK}", "secret": MARK, "kinds": ["order.paid"]}),
         ("webhook_delivery", {"delivery_id": new_id(), "webhook_id": hook, "event_id": event, "status": "given_up"}),
         ("api_key", {"key_id": new_id(), "name": MARK, "secret_hash": b"2" * 32, "scopes": ["orders.read"]}),
+        ("exception", {"exception_id": apart, "kind": "checkout", "order_id": apart, "owner_id": customer, "customer_id": customer, "reason": "stock.short", "kept_at": "2026-01-01"}),
+        ("exception_deed", {"exception_id": apart, "number": 1, "key": MARK, "kind": "checkout", "payload": "{}", "at": "2026-01-01"}),
         ("audit", {"audit_id": new_id(), "actor": MARK, "action": "shop.opened"}),
     ]  # fmt: skip
     for table, row in rows:

@@ -162,3 +162,22 @@ def test_a_program_is_told_as_well(client: TestClient[Litestar], open_shop: Open
     order_id = _excepted(shop, Owner(visitor_id=guest_id))
     problem = caller.call("GET", f"/orders/{order_id}", status=409)
     assert problem["code"] == "order.excepted"
+    assert caller.call("POST", f"/orders/{order_id}/cancel")["status"] == "cancelled"
+    (refund,) = caller.call("GET", f"/orders/{order_id}/refunds")["items"]
+    assert (refund["status"], refund["amount_fen"]) == ("processing", 2000)
+
+
+def test_a_shopper_need_not_wait(client: TestClient[Litestar], open_shop: OpenShop) -> None:
+    shop = open_shop(products=2)
+    browser = Shopper(client, shop)
+    browser.send("/cart/add", sku=str(shop.goods[1].sku_ids[0]), quantity="1")
+    ((guest_id,),) = shop.database.run("SELECT visitor_id FROM mall.visitor WHERE shop_id = %s", shop.shop_id)
+    order_id = _excepted(shop, Owner(visitor_id=guest_id), paid=False)
+    assert "Cancel order" in browser.see(f"/orders/{order_id}?lang=en")
+    for _ in range(2):
+        browser.send(f"/orders/{order_id}/cancel")
+        assert _status(shop, order_id) == "cancelled"
+    assert "The shop has to look" not in browser.see("/orders?lang=en")
+    assert shop.database.run(
+        "SELECT kind FROM mall.outbox WHERE shop_id = %s ORDER BY created_at, event_id", shop.shop_id
+    ) == [("order.excepted",), ("order.cancelled",)]

@@ -21,7 +21,7 @@ from ballast.mall.rules.refunding import RefundState
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Status
 from tests.fix_mall import MallDatabase, OpenShop, Shop
-from tests.integration.mall.journals import afloat, come_home, listening, twin
+from tests.integration.mall.journals import afloat, come_home, kept_apart, listening, twin
 from tests.integration.mall.ordering import HOME, NOW, buy, guest, in_shop, stock_of
 from tests.integration.mall.paying import Till, at_till, books_of
 
@@ -244,6 +244,22 @@ def test_who_cancels_an_order_that_cannot_be_kept_gets_his_money_back_without_as
         payment = accepted.payment
         assert payment is not None
         assert at_till(accepted.home, lambda till: till.told("payment.succeeded", payment, 2000)) == "sent_back"
+
+
+def test_who_gives_up_elsewhere_what_waits_has_given_it_up_at_home(
+    mall_database: MallDatabase, open_shop: OpenShop
+) -> None:
+    shop, owner, kind = open_shop(products=1), guest(), listening()
+    order_id = in_shop(shop, lambda c: kept_apart(c, owner, shop.goods[0].sku_ids))
+    with twin(mall_database) as home:
+        assert afloat(kind, shop, lambda c: remedies.give_up(c, owner, order_id, now=LATER))
+        assert come_home(home, kind.all_deeds()).refused == ()
+        at_home = Shop(home, shop.shop_id, shop.slug)
+        order = in_shop(at_home, lambda c: orders.get(c, order_id, owner=owner))
+        assert order.status == Status.CANCELLED
+        there, here = (in_shop(one, lambda c: aftersales.list_of(c, order_id=order_id)) for one in (shop, at_home))
+        assert [(one.refund_id, one.amount_fen) for one in here] == [(one.refund_id, one.amount_fen) for one in there]
+        assert len(here) == 1
 
 
 def test_money_for_an_order_that_nobody_knows_any_more_can_be_paid_back(

@@ -126,8 +126,8 @@ def test_a_shopper_s_day_in_the_storefront_is_the_same_at_home(
         browser.send(f"/orders/{other}/cancel")
         browser.send(f"/orders/{other}/cancel")
         assert provider_tells(client, shop, "payment.succeeded", payment, amount) == "sent_back"
-        with client.portal() as portal:  # what was counted has no weight
-            assert portal.call(client.app.state.traffic.flush, client.app.state.db)
+        with client.portal() as portal:  # what was counted has no weight; it may have been written by itself before
+            portal.call(client.app.state.traffic.flush, client.app.state.db)
 
         noted = afloat.all_deeds()
         assert set(kinds(noted)) == {

@@ -185,3 +185,20 @@ def test_sessions_and_links_go_when_they_ended(mall_database: MallDatabase) -> N
         left = {one for (one,) in run(f"SELECT token_hash FROM mall.{table}")}
         assert left == {hashes[name] for name in ("just over", "just revoked", "good")}
     assert run("SELECT login FROM mall.account") == [("lin",)]
+
+
+def test_codes_for_another_password_go_when_their_time_is_over(
+    mall_database: MallDatabase, open_shop: OpenShop
+) -> None:
+    shop = open_shop()
+    for name, ends in (("over", NOW - timedelta(days=2)), ("good", NOW + timedelta(minutes=15))):
+        customer = new_id()
+        run = shop.database.run
+        run("INSERT INTO mall.customer (shop_id, customer_id, name) VALUES (%s, %s, %s)", shop.shop_id, customer, name)
+        run(
+            "INSERT INTO mall.reset_code (shop_id, customer_id, code_hash, expires_at) VALUES (%s, %s, %s, %s)",
+            *(shop.shop_id, customer, name, ends),
+        )
+    tidy(mall_database)
+    left = shop.database.run("SELECT code_hash FROM mall.reset_code WHERE shop_id = %s", shop.shop_id)
+    assert left == [("good",)]

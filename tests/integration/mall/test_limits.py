@@ -19,7 +19,7 @@ from ballast.mall.db import Busy, Database
 from ballast.mall.ids import new_id
 from ballast.mall.web.app import create_app
 from tests.fix_mall import MallDatabase, OpenShop, Shop
-from tests.integration.mall.calling import shopper_of
+from tests.integration.mall.calling import ADDRESS, shopper_of
 from tests.integration.mall.shopping import Shopper, checkout_form
 
 EN = {"Accept-Language": "en"}
@@ -121,10 +121,12 @@ def test_who_waits_for_a_row_that_somebody_holds_is_told_to_come_again(
     ):
         somebody.execute(held, (shop.shop_id,))
         program = shopper_of(client, shop)
-        refused = program.order(shop.goods[0].sku_ids[0], status=503)
-        assert refused["code"] == "busy"
+        wanted = {"lines": [{"sku_id": str(shop.goods[0].sku_ids[0]), "quantity": 1}], "address": ADDRESS}
+        refused = program.ask("POST", "/orders", {**wanted, "agreed_fen": 1000}, status=503, key="k")
+        # As where all connections are taken: the database is there.
+        assert (refused.json()["code"], refused.headers["retry-after"]) == ("busy", "1")
         somebody.rollback()
-        program.order(shop.goods[0].sku_ids[0])
+        program.ask("POST", "/orders", {**wanted, "agreed_fen": 1000}, status=201, key="k")
 
 
 def test_a_transaction_in_which_nothing_happens_is_ended_and_its_request_told_to_come_again(

@@ -358,21 +358,23 @@ def test_a_shop_has_no_more_staff_than_its_plan_allows(
 def test_a_shop_ends_the_sessions_of_its_own_people_alone(
     mall_database: MallDatabase, visitor: NewVisitor, operator: Visitor
 ) -> None:
-    first_id, person = shop_with_owner(operator, visitor, "here")
-    second_id, boss = shop_with_owner(operator, visitor, "there")
+    first_id, person = shop_with_owner(operator, visitor, "ends-one")
+    second_id, boss = shop_with_owner(operator, visitor, "ends-two")
     token = token_in(operator.post(f"/platform/shops/{second_id}/owner").text)
     assert person.post(f"/link/{token}/join").status_code == 303
     ids = dict(mall_database.run("SELECT login, account_id FROM mall.account"))
-    refused = boss.post(f"/merchant/there/staff/{ids['owner-here']}/sessions")
+    refused = boss.post(f"/merchant/ends-two/staff/{ids['owner-ends-one']}/sessions")
     assert (refused.status_code, "used beyond this shop" in refused.text) == (422, True)
-    assert person.get("/merchant/here").url.path == "/merchant/here"
+    assert person.get("/merchant/ends-one").url.path == "/merchant/ends-one"
     # His own he may end; and those of who works for this shop alone.
     mall_database.run(
-        "UPDATE mall.staff SET removed_at = now() WHERE shop_id = %s AND account_id = %s", first_id, ids["owner-here"]
+        "UPDATE mall.staff SET removed_at = now() WHERE shop_id = %s AND account_id = %s",
+        first_id,
+        ids["owner-ends-one"],
     )
-    assert boss.post(f"/merchant/there/staff/{ids['owner-here']}/sessions").status_code == 303
-    assert person.get("/merchant/there").url.path == "/signin"
-    assert boss.post(f"/merchant/there/staff/{ids['owner-there']}/sessions").status_code == 303
+    assert boss.post(f"/merchant/ends-two/staff/{ids['owner-ends-one']}/sessions").status_code == 303
+    assert person.get("/merchant/ends-two").url.path == "/signin"
+    assert boss.post(f"/merchant/ends-two/staff/{ids['owner-ends-two']}/sessions").status_code == 303
 
 
 def test_an_invitation_is_followed_by_an_account_that_is_there_once(

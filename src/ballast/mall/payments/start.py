@@ -12,7 +12,7 @@ from ballast.mall import deeds, queries
 from ballast.mall.db import Connection, Database
 from ballast.mall.deed_kinds import PaymentBegun, PaymentOpened
 from ballast.mall.ids import new_id
-from ballast.mall.order_life import lock
+from ballast.mall.order_life import Locked, lock
 from ballast.mall.owner import Owner
 from ballast.mall.payments.provider import Provider
 from ballast.mall.round_trips import later
@@ -32,6 +32,14 @@ class Payment(msgspec.Struct, frozen=True):
     """It came when nothing was due, and goes back."""
     created_at: datetime
     succeeded_at: datetime | None
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """A payment of an order that has its row; where it is paid, once the provider has said so."""
+
+    payment_id: UUID
+    order: Locked
+    pay_url: str = ""
 
 
 async def start(
@@ -56,34 +64,50 @@ async def start(
     Raises:
         Refused: `payment.not_due` (paid, cancelled, or its time is over); order_life.Unknown; ProviderAway; ProviderRefused.
     """
-    text = queries.load("payments")
     async with db.shop(shop_id) as connection:
-        order = await lock(connection, order_id, owner)
-        if order.status != Status.PENDING_PAYMENT or order.pay_by <= now:
-            raise Refused("payment.not_due", f"Order {order.number} does not wait for a payment.", "Look at the order.")
-        begun_now = PaymentBegun(order_id, order.owner_id, new_id(), provider.name, order.total_fen, now)
-        payment_id = begun_now.payment_id
-        new = await connection.execute(text.begin, _row(begun_now))
-        if await new.fetchone() is not None:
-            deeds.note(connection, "payment_begun", begun_now, key=str(payment_id))
-        else:
-            deeds.of_no_weight(connection)
-            cursor = await connection.execute(text.reusable, {"order_id": order_id, "provider": provider.name})
-            begun = await cursor.fetchone()
-            assert begun is not None
-            if begun["pay_url"]:
-                return str(begun["pay_url"])
-            payment_id = begun["payment_id"]
+        begun = await begin(connection, order_id, provider, owner=owner, now=now)
+    return await ask(db, shop_id, begun, provider, return_url=return_url)
+
+
+async def begin(
+    connection: Connection, order_id: UUID, provider: Provider, *, owner: Owner | None, now: datetime
+) -> Begun:
+    """The first half of `start`, in a transaction of its caller: our row.
+
+    Raises:
+        Refused: `payment.not_due`; order_life.Unknown.
+    """
+    text = queries.load("payments")
+    order = await lock(connection, order_id, owner)
+    if order.status != Status.PENDING_PAYMENT or order.pay_by <= now:
+        raise Refused("payment.not_due", f"Order {order.number} does not wait for a payment.", "Look at the order.")
+    made = PaymentBegun(order_id, order.owner_id, new_id(), provider.name, order.total_fen, now)
+    new = await connection.execute(text.begin, _row(made))
+    if await new.fetchone() is not None:
+        deeds.note(connection, "payment_begun", made, key=str(made.payment_id))
+        return Begun(made.payment_id, order)
+    deeds.of_no_weight(connection)
+    cursor = await connection.execute(text.reusable, {"order_id": order_id, "provider": provider.name})
+    there = await cursor.fetchone()
+    assert there is not None
+    return Begun(there["payment_id"], order, there["pay_url"] or "")
+
+
+async def ask(db: Database, shop_id: UUID, begun: Begun, provider: Provider, *, return_url: str) -> str:
+    """The second half of `start`, after the commit of the first. Returns and raises as it does."""
+    if begun.pay_url:
+        return begun.pay_url
+    order = begun.order
     opened = await provider.create(
         shop_id,
-        payment_id,
+        begun.payment_id,
         amount_fen=order.total_fen,
         title=order.number,
         expires_at=order.pay_by,
         return_url=return_url,
     )
     async with db.shop(shop_id) as connection:
-        await open_made(connection, PaymentOpened(order_id, payment_id, opened.code, opened.pay_url))
+        await open_made(connection, PaymentOpened(order.order_id, begun.payment_id, opened.code, opened.pay_url))
     return opened.pay_url
 
 

@@ -62,16 +62,25 @@ class Delivery:
     async def run(self) -> None:
         """Until it is cancelled."""
         post = Post(5.0)
+        under_way: dict[int, asyncio.Task[None]] = {}
         try:
             while True:
-                due = self._ledger.due(time.time())
-                await asyncio.gather(*(self._send(post, one) for one in due))
-                if not due:
-                    # What is due at once need not wait for the next look.
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._told.wait(), 0.05)
+                # Nobody waits for a merchant who is slow to answer.
+                for one in self._ledger.due(time.time()):
+                    number: int = one["number"]
+                    if number not in under_way:
+                        under_way[number] = asyncio.create_task(self._send(post, one))
+                # What is due at once need not wait for the next look.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await self._told.wait()
                 self._told.clear()
+                for number in [number for number, task in under_way.items() if task.done()]:
+                    under_way.pop(number).result()
         finally:
+            for task in under_way.values():
+                task.cancel()
+            await asyncio.gather(*under_way.values(), return_exceptions=True)
             await post.close()
 
     async def _send(self, post: Post, one: dict[str, Any]) -> None:

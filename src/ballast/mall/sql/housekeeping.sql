@@ -24,6 +24,12 @@ DELETE FROM mall.outbox WHERE (shop_id, event_id) IN (
     LIMIT :most FOR UPDATE SKIP LOCKED
 );
 
+-- name: codes
+-- Codes for another password that nobody used in their time.
+DELETE FROM mall.reset_code WHERE (shop_id, customer_id) IN (
+    SELECT shop_id, customer_id FROM mall.reset_code WHERE expires_at < :ended_before LIMIT :most FOR UPDATE SKIP LOCKED
+);
+
 -- name: guests
 -- Browsers that nobody knows any more, with what lay in their carts. Not those of members, nor those that ordered.
 WITH gone AS (

@@ -34,6 +34,7 @@ KINDS = (
     "order.closed",
     "order.cancelled",
     "order.refunded",
+    "order.excepted",
     "refund.requested",
     "refund.approved",
     "refund.refused",

@@ -28,6 +28,9 @@ DATE_TIME = {"format": "date-time"}
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
+_HEADERS = ((b"cache-control", b"private, no-cache"), (b"vary", b"Authorization, Accept-Language"))
+
+
 class Answers(ASGIMiddleware):
     """Buffers what a GET gives, which is small, to know it by its hash. A handler that knows a version says it as ETag."""
 
@@ -40,12 +43,12 @@ class Answers(ASGIMiddleware):
 
         async def hold(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableScopeHeaders.from_message(message)
-                headers.setdefault("Cache-Control", "private, no-cache")
-                headers.setdefault("Vary", "Authorization, Accept-Language")
+                headers = list(message["headers"])
+                there = {name for name, _ in headers}
+                headers += [one for one in _HEADERS if one[0] not in there]
                 if rate := rate_of(scope):
-                    for name, value in rate.headers().items():
-                        headers[name] = value
+                    headers += [one for one in rate.headers() if one[0] not in there]
+                message["headers"] = headers
                 if scope.get("method") == "GET" and message["status"] == 200:
                     held.append(message)
                     return

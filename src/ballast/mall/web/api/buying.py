@@ -70,6 +70,7 @@ async def quote(
 ) -> QuoteInfo:
     """What these goods would cost now, with all promotions. Nothing is kept."""
     async with shopper(db, request, slug) as call:
+        ending(call.connection)
         found = await checkout.quote(
             call.connection,
             call.owner,

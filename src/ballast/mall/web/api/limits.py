@@ -35,14 +35,14 @@ class Rate(msgspec.Struct, frozen=True):
     reset_s: int
     wait_s: int = 0
 
-    def headers(self) -> dict[str, str]:
+    def headers(self) -> list[tuple[bytes, bytes]]:
         """As the answer says it."""
-        named = {
-            "RateLimit-Limit": str(self.limit),
-            "RateLimit-Remaining": str(self.remaining),
-            "RateLimit-Reset": str(self.reset_s),
-        }
-        return {**named, "Retry-After": str(self.wait_s)} if self.wait_s else named
+        named = [
+            (b"ratelimit-limit", b"%d" % self.limit),
+            (b"ratelimit-remaining", b"%d" % self.remaining),
+            (b"ratelimit-reset", b"%d" % self.reset_s),
+        ]
+        return [*named, (b"retry-after", b"%d" % self.wait_s)] if self.wait_s else named
 
 
 class Buckets:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,12 +9,11 @@ from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from ballast.mall import aftersales, exceptions, idempotency, orders, payments
+from ballast.mall import aftersales, exceptions, idempotency, orders, payments, remedies
 from ballast.mall.db import Database
 from ballast.mall.order_life import Unknown
 from ballast.mall.payments.providers import providers
 from ballast.mall.payments.sandbox import Sandbox
-from ballast.mall.round_trips import ending
 from ballast.mall.rules.states import Status
 from ballast.mall.settings import Settings
 from ballast.mall.web.api.answers import Moment, cursor_of, cut, next_link, read_cursor
@@ -63,7 +61,6 @@ async def get_my_order(
 ) -> OrderInfo:
     """One of them."""
     async with shopper(db, request, slug) as call:
-        ending(call.connection)
         return await _order(call, order_id)
 
 
@@ -76,28 +73,23 @@ async def pay_order(
     settings: NamedDependency[Settings],
 ) -> PaymentInfo:
     """Begin a payment, or go on with the one that was begun: the same address then."""
+    provider = providers(settings)[Sandbox.name]
     async with shopper(db, request, slug) as call:
-        owner = call.owner
-    url = await payments.start(
-        db,
-        call.entry.shop_id,
-        order_id,
-        providers(settings)[Sandbox.name],
-        owner=owner,
-        return_url=f"{settings.base_url.rstrip('/')}/s/{slug}/orders/{order_id}/paid",
-        now=datetime.now(UTC),
-    )
-    return PaymentInfo(url)
+        begun = await payments.begin(call.connection, order_id, provider, owner=call.owner, now=call.now)
+    back = f"{settings.base_url.rstrip('/')}/s/{slug}/orders/{order_id}/paid"
+    return PaymentInfo(await payments.ask(db, call.entry.shop_id, begun, provider, return_url=back))
 
 
 @post("/orders/{order_id:uuid}/cancel", security=VISITOR, status_code=200)
 async def cancel_my_order(
     request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
 ) -> OrderInfo:
-    """Cancel an order that is not paid; one that is cancelled stays so."""
+    """Cancel an order that is not paid, or one about which the shop has to decide (`order.excepted`), whose money goes back; one
+    that is cancelled stays so."""
     async with shopper(db, request, slug) as call:
         owner = call.owner
-        await orders.cancel(call.connection, order_id, by="shopper", actor=owner.actor, now=call.now, owner=owner)
+        if not await remedies.give_up(call.connection, owner, order_id, now=call.now):
+            await orders.cancel(call.connection, order_id, by="shopper", actor=owner.actor, now=call.now, owner=owner)
         return await _order(call, order_id)
 
 

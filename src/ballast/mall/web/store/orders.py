@@ -11,7 +11,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from ballast.mall import aftersales, exceptions, orders
+from ballast.mall import aftersales, exceptions, orders, remedies
 from ballast.mall.db import Database
 from ballast.mall.ids import new_id
 from ballast.mall.order_life import Unknown
@@ -99,10 +99,11 @@ async def order_page(
 async def cancel(
     request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
 ) -> Response[Any]:
-    """An order that is not paid."""
+    """An order that is not paid, or one that the shop could not keep as it was accepted."""
     async with visiting(db, request, slug) as visit:
         owner = await visit.owner()
-        await orders.cancel(visit.connection, order_id, by="shopper", actor=owner.actor, now=visit.now, owner=owner)
+        if not await remedies.give_up(visit.connection, owner, order_id, now=visit.now):
+            await orders.cancel(visit.connection, order_id, by="shopper", actor=owner.actor, now=visit.now, owner=owner)
         return go(request, visit, f"/orders/{order_id}?said=cancelled")
 
 

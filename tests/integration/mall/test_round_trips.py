@@ -1,0 +1,158 @@
+"""What is put off travels with the next statement: in its order, in its transaction, with its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from ballast.mall.db import Database
+from ballast.mall.round_trips import ShopConnection, ending, gather, later
+from tests.fix_mall import OpenShop, Shop
+
+_NOTE = (
+    "INSERT INTO mall.idempotency (shop_id, scope, key, request_hash, created_at)"
+    " VALUES (mall.current_shop(), 'trip', %(key)s, '', now())"
+)
+_COUNT = "SELECT count(*)::integer AS notes FROM mall.idempotency WHERE scope = %(scope)s"
+
+
+def _count(connection: Any) -> Awaitable[int]:
+    async def count() -> int:
+        row = await (await connection.execute(_COUNT, {"scope": "trip"})).fetchone()
+        return int(row["notes"])
+
+    return count()
+
+
+def _with(shop: Shop, story: Callable[[Database], Awaitable[None]]) -> None:
+    async def run() -> None:
+        db = Database(shop.database.settings(pool_size=1))
+        await db.open()
+        try:
+            await asyncio.wait_for(story(db), 60)
+        finally:
+            await db.close()
+
+    asyncio.run(run())
+
+
+def _notes(shop: Shop) -> int:
+    query = "SELECT count(*) FROM mall.idempotency WHERE shop_id = %s AND scope = 'trip'"
+    return int(shop.database.run(query, shop.shop_id)[0][0])
+
+
+def test_what_was_put_off_is_done_before_what_is_read_and_with_the_commit(open_shop: OpenShop) -> None:
+    shop = open_shop()
+
+    async def story(db: Database) -> None:
+        async with db.shop(shop.shop_id) as connection:
+            await later(connection, _NOTE, {"key": "a"})
+            await later(connection, _NOTE, {"key": "b"})
+            assert await _count(connection) == 2
+            await later(connection, _NOTE, {"key": "c"})
+        async with db.shop(shop.shop_id) as connection:
+            first, second = await gather(connection, (_COUNT, {"scope": "trip"}), (_COUNT, {"scope": "none"}))
+            assert [await first.fetchone(), await second.fetchall()] == [{"notes": 3}, [{"notes": 0}]]
+
+    _with(shop, story)
+    assert _notes(shop) == 3
+
+
+def test_an_error_of_what_was_put_off_undoes_all_and_leaves_a_good_connection(open_shop: OpenShop) -> None:
+    shop = open_shop()
+
+    async def story(db: Database) -> None:
+        async def twice(read: bool) -> None:
+            async with db.shop(shop.shop_id) as connection:
+                await later(connection, _NOTE, {"key": "a"})
+                await later(connection, _NOTE, {"key": "a"})
+                if read:
+                    await _count(connection)
+
+        async def given_up() -> None:
+            async with db.shop(shop.shop_id) as connection:
+                await later(connection, _NOTE, {"key": "a"})
+                raise ZeroDivisionError
+
+        for read in (True, False):
+            with pytest.raises(psycopg.errors.UniqueViolation):
+                await twice(read)
+        with pytest.raises(ZeroDivisionError):
+            await given_up()
+        async with db.shop(shop.shop_id) as connection:
+            assert await _count(connection) == 0
+            # psycopg's own ways see what was put off, too.
+            await later(connection, _NOTE, {"key": "a"})
+            with contextlib.suppress(ZeroDivisionError):
+                async with connection.transaction():
+                    await connection.execute(_NOTE, {"key": "b"})
+                    raise ZeroDivisionError
+            assert await _count(connection) == 1
+
+    _with(shop, story)
+    assert _notes(shop) == 1
+
+
+def test_the_last_statement_commits_and_one_more_is_a_transaction_of_the_same_shop(open_shop: OpenShop) -> None:
+    shop = open_shop()
+
+    async def story(db: Database) -> None:
+        async with db.shop(shop.shop_id) as connection:
+            await later(connection, _NOTE, {"key": "a"})
+            ending(connection)
+            assert await _count(connection) == 1
+            assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+            assert _notes(shop) == 1
+            await connection.execute(_NOTE, {"key": "b"})
+            assert _notes(shop) == 1
+            assert await _count(connection) == 2
+
+    _with(shop, story)
+    assert _notes(shop) == 2
+
+
+def test_who_is_cancelled_while_he_waits_leaves_a_good_connection(open_shop: OpenShop) -> None:
+    shop = open_shop()
+
+    async def story(db: Database) -> None:
+        async def wait() -> None:
+            async with db.shop(shop.shop_id) as connection:
+                await later(connection, _NOTE, {"key": "a"})
+                await connection.execute("SELECT pg_sleep(%(s)s)", {"s": 50})
+
+        waiting = asyncio.create_task(wait())
+        await asyncio.sleep(0.5)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        async with db.shop(shop.shop_id) as connection:
+            assert await _count(connection) == 0
+
+    _with(shop, story)
+
+
+def test_a_table_that_has_changed_costs_one_request_its_prepared_statement(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    query = "SELECT i.* FROM mall.idempotency i WHERE scope = %(scope)s"
+
+    async def story(db: Database) -> None:
+        async def read() -> None:
+            async with db.shop(shop.shop_id) as connection:
+                assert isinstance(connection, ShopConnection)
+                await connection.execute(query, {"scope": "trip"})
+
+        await read()
+        shop.database.run("ALTER TABLE mall.idempotency ADD COLUMN tried text")
+        try:
+            with pytest.raises(psycopg.errors.FeatureNotSupported):
+                await read()
+            await read()
+        finally:
+            shop.database.run("ALTER TABLE mall.idempotency DROP COLUMN tried")
+
+    _with(shop, story)
