@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import UTC, datetime
+
+import psycopg
 
 from ballast.continuity import holding, incident, tail
 from ballast.continuity.home import Data
@@ -13,6 +16,8 @@ from ballast.continuity.leaving import Leaving
 from ballast.continuity.rebuilding import Rebuilding
 from ballast.continuity.signs import Sign, Watched
 from ballast.continuity.some import rewind_some
+from ballast.errors import BallastError
+from ballast.recovery import ensure
 from ballast.vault import config
 from ballast.vault.failpoints import reach
 
@@ -21,6 +26,7 @@ _DAMAGED_AFTER_S = 45.0
 """A server with its data that no process has been working on for so long does not start any more."""
 _ROOM_BYTES = 64 << 20
 _VISITED_FIRST, _TOGETHER = 4, 40
+_ASKED_S = 2.0
 _AGAIN_S = 1.0
 _LAST_S = 0.2
 """A process that was in the lifeboat when it was sunk has noticed after so long."""
@@ -146,6 +152,7 @@ class Returning(Leaving):
         if is_recorded and tail.is_recording(self._settings) and (self._well or not self._seen_true):
             self._go_home()
         else:
+            self._ask_for([*self._visited, *self._roster][:1])
             self._merge_ahead()
 
     def _new_rebuilding(self) -> None:
@@ -157,6 +164,12 @@ class Returning(Leaving):
             self._options.config_path, self._folder, self._home, self._decide,
             self._choose,
         )  # fmt: skip
+
+    def _ask_for(self, tenants: list[str]) -> None:
+        """Have the restorer bring these back at once."""
+        for tenant in tenants:
+            with contextlib.suppress(BallastError, psycopg.Error):  # it comes in its turn, or tells why it cannot
+                ensure(self._settings.dsn, tenant, timeout_s=_ASKED_S)
 
     def _merge_ahead(self) -> None:
         """While home is not recorded yet nobody goes there; but what is known by now can be done there already, and is done again
@@ -209,7 +222,8 @@ class Returning(Leaving):
                 self._all_home()
             return
         away = set(missing)
-        first = [tenant for tenant in self._visited if tenant in away]
+        first = [tenant for tenant in self._visited if tenant in away][:_VISITED_FIRST]
+        self._ask_for(first)
         if came := self._bring(first, _VISITED_FIRST) or self._bring(missing, _TOGETHER):
             for tenant in came:
                 self._visited.pop(tenant, None)
