@@ -36,8 +36,9 @@ _ROSTER = "SELECT tenant FROM ballast_recovery.tenant ORDER BY back_at NULLS LAS
 class Boats:
     """Of one sentinel."""
 
-    def __init__(self, folder: Path, major: int, log: Logbook) -> None:
+    def __init__(self, folder: Path, major: int, log: Logbook, *, nodes: int = 1, node: int = 0) -> None:
         self._folder, self._major, self._log = folder / "lifeboat", major, log
+        self._nodes, self._node = nodes, node
         make_folder(self._folder)
         if server_account().uid != os.geteuid():  # the server runs under another account, and must pass
             for part in (folder, self._folder):
@@ -100,7 +101,7 @@ class Boats:
         """The one of that number, with all that is in it."""
         if not (self._folder / str(number) / "pgdata").exists():
             raise ServerError(f"the lifeboat {number} is not there any more", "Launch another.")
-        boat = Lifeboat(self._folder / str(number), major=self._major)
+        boat = Lifeboat(self._folder / str(number), major=self._major, nodes=self._nodes, node=self._node)
         boat.resume(vault, resolved)
         return self._board(number, boat)
 
@@ -163,7 +164,7 @@ class Boats:
         try:
             if self._spare is None:
                 number, self._next = self._next, self._next + 1
-                boat = Lifeboat(self._folder / str(number), major=self._major)
+                boat = Lifeboat(self._folder / str(number), major=self._major, nodes=self._nodes, node=self._node)
                 boat.make_ready()
                 self._spare = (number, boat)
             boat = self._spare[1]

@@ -7,7 +7,8 @@ taken out unnoticed; the first of a file names the last of the file before it (`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -107,3 +108,14 @@ def read_chain(data: bytes, number: int, before: str, where: str) -> Iterator[En
 def _digest(number: int, tenant: str, key: str, kind: str, payload: Any, made_at: datetime, before: str) -> str:
     said = msgspec.json.encode((number, tenant, key, kind, payload, made_at, before), order="deterministic")
     return hashlib.sha256(said).hexdigest()
+
+
+def open_entries(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """What was accepted and is not merged at home, by tenant, in order. Pure."""
+    found: defaultdict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.kind == MERGED:
+            found.pop(entry.tenant, None)
+        elif entry.kind not in (HOME, AWAY):
+            found[entry.tenant].append(entry)
+    return dict(found)

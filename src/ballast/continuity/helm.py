@@ -15,7 +15,7 @@ import psycopg
 
 from ballast.continuity.board import Board
 from ballast.continuity.course import Course
-from ballast.continuity.entries import Entry, Offered, Taken
+from ballast.continuity.entries import Entry, Offered, Taken, open_entries
 from ballast.continuity.intake import Intake
 from ballast.continuity.signs import Failure, Sign, sign_of
 from ballast.continuity.writer import Writer
@@ -88,11 +88,11 @@ class Helm:
             self._writer = Writer(self._folder / INTAKE)
         return await asyncio.wrap_future(self._writer.take(offers))
 
-    def entries(self, tenant: str) -> list[Entry]:
-        """What the intake holds of a tenant, in order. Reads the file: not in the event loop's thread."""
+    def open_entries(self, tenant: str) -> list[Entry]:
+        """What was accepted of a tenant and is not at home yet, in order. Reads the file: not in the event loop's thread."""
         intake = Intake(self._folder / INTAKE, reserve_bytes=0)
         try:
-            return [entry for entry in intake.entries() if entry.tenant == tenant]
+            return open_entries(intake.entries()).get(tenant, [])
         finally:
             intake.close()
 

@@ -11,14 +11,13 @@ Interrupted anywhere the same begins anew: an item is applied once (`recovery.me
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 import psycopg
 
-from ballast.continuity.entries import AWAY, HOME, MERGED, Entry, Offered
+from ballast.continuity.entries import AWAY, HOME, MERGED, Entry, Offered, open_entries
 from ballast.continuity.intake import Intake
 from ballast.errors import BallastError, ConfigError
 from ballast.recovery import Handler, MergeError, MergeItem, merge
@@ -40,17 +39,6 @@ class Came(msgspec.Struct, frozen=True):
     refused: int = 0
     trouble: str = ""
     """Why the others are not home yet."""
-
-
-def open_entries(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """What was accepted and is not merged at home, by tenant, in order. Pure."""
-    found: defaultdict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        if entry.kind == MERGED:
-            found.pop(entry.tenant, None)
-        elif entry.kind not in (HOME, AWAY):
-            found[entry.tenant].append(entry)
-    return dict(found)
 
 
 def items_of(entries: Iterable[Entry]) -> list[MergeItem]:

@@ -9,8 +9,8 @@ import psycopg
 
 from ballast.continuity import incident, tail
 from ballast.continuity.boats import do_again, roster
-from ballast.continuity.entries import AWAY
-from ballast.continuity.homecoming import note, open_entries
+from ballast.continuity.entries import AWAY, open_entries
+from ballast.continuity.homecoming import note
 from ballast.continuity.incident import Incident
 from ballast.continuity.signs import Sign
 from ballast.continuity.watching import Watching

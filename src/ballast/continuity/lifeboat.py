@@ -36,8 +36,20 @@ _SETTINGS = {
 class Lifeboat:
     """One server, launched once."""
 
-    def __init__(self, folder: Path, *, major: int = 18, jobs: int = 2, settings: tuple[str, ...] = ()) -> None:
-        self._server = EmbeddedServer(folder, major=major, settings=_SETTINGS)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        major: int = 18,
+        jobs: int = 2,
+        settings: tuple[str, ...] = (),
+        nodes: int = 1,
+        node: int = 0,
+    ) -> None:
+        """`nodes`, `node`: how many machines have one, and which of them this is; the application asks for the server's settings
+        `ballast.nodes` and `ballast.node`."""
+        of_several = {"ballast.nodes": str(nodes), "ballast.node": str(node)} if nodes > 1 else {}
+        self._server = EmbeddedServer(folder, major=major, settings={**_SETTINGS, **of_several})
         self._jobs, self._settings = jobs, settings
         self._wish = Wish(jobs=jobs, settings=settings, asked_only=threading.Event())
         self.built: Resolved | None = None

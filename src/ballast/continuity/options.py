@@ -21,4 +21,5 @@ class Options:
         self.folder = configured.folder_of(found, self.settings.state_dir, self.config_path.parent)
         self.handler = found.continuity.handler or handler
         self.probe = found.continuity.probe or probe
-        self.asks, self.node = found.asks, found.continuity.node
+        self.asks = found.asks
+        self.nodes, self.node = found.continuity.nodes, found.continuity.node

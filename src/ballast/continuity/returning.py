@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 import psycopg
 
 from ballast.continuity import holding, incident, tail
+from ballast.continuity.entries import open_entries
 from ballast.continuity.home import Data
-from ballast.continuity.homecoming import HomeComing, open_entries, those_back
+from ballast.continuity.homecoming import HomeComing, those_back
 from ballast.continuity.incident import Incident
 from ballast.continuity.leaving import Leaving
 from ballast.continuity.rebuilding import Rebuilding

@@ -13,11 +13,12 @@ from ballast.continuity import health, incident
 from ballast.continuity.board import Told
 from ballast.continuity.boats import Boats
 from ballast.continuity.course import Course
+from ballast.continuity.entries import open_entries
 from ballast.continuity.handler import load as load_handler
 from ballast.continuity.health import Decision, SentinelHealth
 from ballast.continuity.helm import BOARD, INTAKE
 from ballast.continuity.home import Home
-from ballast.continuity.homecoming import HomeComing, open_entries
+from ballast.continuity.homecoming import HomeComing
 from ballast.continuity.incident import Incident
 from ballast.continuity.intake import Intake
 from ballast.continuity.options import Options
@@ -46,7 +47,7 @@ class Telling:
         self._stopping = threading.Event()
         self._events: queue.SimpleQueue[Seen | str] = queue.SimpleQueue()
         self._home = Home(options.server, major=options.major) if options.server is not None else None
-        self._boats = Boats(self._folder, options.major, log)
+        self._boats = Boats(self._folder, options.major, log, nodes=options.nodes, node=options.node)
         self._told = Told(self._folder / BOARD)
         self._course = Course()
         self._incident: Incident | None = None

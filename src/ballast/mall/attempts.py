@@ -76,7 +76,7 @@ async def shopper_signs_in(db: Database, shop_id: UUID, login: str, address: str
 
 async def shopper_signed_in(db: Database, shop_id: UUID, login: str, address: str) -> None:
     """It was the right password."""
-    async with db.identity() as connection:
+    async with db.identity(passing=True) as connection:
         await forget(connection, _of_login(shop_id, login, address))
 
 
@@ -120,7 +120,7 @@ async def shopper_changes_password(db: Database, shop_id: UUID, customer_id: UUI
 
 async def shopper_changed_password(db: Database, shop_id: UUID, customer_id: UUID, address: str) -> None:
     """It was the right one."""
-    async with db.identity() as connection:
+    async with db.identity(passing=True) as connection:
         await forget(connection, bucket("password", shop_id, customer_id, network(address)))
 
 
@@ -148,7 +148,7 @@ def bucket(*what: object) -> bytes:
 
 
 async def _of_shopper(db: Database, buckets: dict[bytes, int], now: datetime) -> None:
-    async with db.identity() as connection:
+    async with db.identity(passing=True) as connection:
         wait_s = await count(connection, buckets, now)
     if wait_s is not None:
         raise TooOften(wait_s)

@@ -22,7 +22,7 @@ import msgspec
 from ballast.mall import cart, deeds, order_record, queries, stock
 from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import Checkout
-from ballast.mall.ids import new_id
+from ballast.mall.ids import derived
 from ballast.mall.order_life import Unknown
 from ballast.mall.owner import Owner
 from ballast.mall.quoting import Address, Claim, Delivery, Quote, QuotedLine, Read, Room, Used, Wanted, read
@@ -124,7 +124,8 @@ async def place(
             another order at this moment: quote again),
             `idempotency.differs` (the key was used for something else).
     """
-    made = order_id or new_id()
+    # Of the key: where the end of the first try was not heard of, the second makes the same order, wherever it is made.
+    made = order_id or derived(_day_of(now), owner.id, key, "order")
     _check(address, delivery)
     asked = _hash(owner, lines, address, delivery, claim_id, note, order_id)
     numbers = order_record.numbers_of(made, now)
@@ -258,6 +259,10 @@ async def _order_of(connection: Connection, claim: Claim) -> UUID:
     if row is None or row["request_hash"] != claim.request_hash:
         raise Refused("idempotency.differs", "This key was used for another request.", "Take a new key.")
     return UUID(msgspec.json.decode(row["answer"])["order_id"])
+
+
+def _day_of(now: datetime) -> datetime:
+    return now.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _hash(*asked: object) -> bytes:

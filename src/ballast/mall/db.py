@@ -98,6 +98,11 @@ class Database:
         """Whether shops are still coming back, as far as this process has heard."""
         return self._home.recovering or (self._boat is not None and not self._boat.closed)
 
+    @property
+    def away(self) -> bool:
+        """Whether the sentinel has found that somebody's database is lost."""
+        return self._helm is not None and self._helm.course.mode != "home"
+
     def afloat(self, shop_id: UUID) -> Afloat:
         """How this shop is served without its own database; "": it is at home."""
         if self._helm is None:
@@ -173,18 +178,21 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def identity(self, shop_id: UUID | None = None) -> AsyncIterator[Connection]:
-        """A transaction over accounts, their sessions, and who works in which shop. What is written while they are away is
-        good until they are back.
+    async def identity(self, shop_id: UUID | None = None, *, passing: bool = False) -> AsyncIterator[Connection]:
+        """A transaction over accounts, their sessions, and who works in which shop.
 
         Args:
             shop_id: the only shop that it is about; without it, it is about all, and must wait for all.
+            passing: what is written (a session, a count of tries) may be gone when the database is back; anything else is
+                refused while it is away (Refused, `afloat.read_only`).
         """
         course = self._course()
         doors = await self._doors(course, shop_id)
         async with self._hearing(doors, course), doors.identity.one() as connection, connection.transaction():
             await self._wait_for(doors, connection, shop_id)
             yield connection
+            if doors.lifeboat and not passing and await _has_written(connection):
+                raise _read_only()
 
     @asynccontextmanager
     async def platform(self, shop_id: UUID | None = None) -> AsyncIterator[Connection]:
@@ -378,10 +386,12 @@ class Database:
         from ballast.mall import homecoming
 
         assert self._helm is not None
-        for entry in self._helm.entries(tenant):
-            with psycopg.connect(course.lifeboat) as connection:
-                item = MergeItem(entry.tenant, entry.key, entry.kind, entry.payload, entry.made_at)
-                homecoming.take_in(connection, item)
+        with psycopg.connect(course.lifeboat, autocommit=True) as connection:
+            for entry in self._helm.open_entries(tenant):
+                with connection.transaction():
+                    homecoming.take_in(
+                        connection, MergeItem(entry.tenant, entry.key, entry.kind, entry.payload, entry.made_at)
+                    )
 
 
 async def _has_written(connection: Connection) -> bool:

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from ballast.continuity.merging import AsyncFace, CannotApply, MergeItem, run_through
-from ballast.mall import again, exceptions, remedies
+from ballast.mall import again, exceptions, remedies, share
 from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import Cancelled
 from ballast.mall.rules.refused import Refused
@@ -24,7 +24,7 @@ from ballast.mall.rules.refused import Refused
 _BECOME = """
 SELECT set_config('role', 'mall_app', true), set_config('mall.shop', %(shop)s, true),
     set_config('ballast.tenant', %(shop)s, true)"""
-_ROLE = "SELECT current_setting('role') AS role"
+_ROLE = f"SELECT current_setting('role') AS role, {share.NODES} AS nodes"
 _BE_AGAIN = (
     "SELECT set_config('role', %s, true), set_config('mall.shop', '', true), set_config('ballast.tenant', '', true)"
 )
@@ -63,10 +63,13 @@ def _as_shop(conn: psycopg.Connection[Any], shop_id: str) -> Iterator[Connection
     rows = conn.row_factory
     conn.row_factory = dict_row
     try:
-        role = conn.execute(_ROLE).fetchone()
+        role = conn.execute(_ROLE.encode()).fetchone()
         assert role is not None
         conn.execute(_BECOME, {"shop": shop_id})
-        yield cast(Connection, AsyncFace(conn))
+        connection = cast(Connection, AsyncFace(conn))
+        if role["nodes"] > 1:  # another lifeboat: what was left is divided before it is sold from
+            run_through(share.divide(connection))
+        yield connection
         conn.execute(_BE_AGAIN, (role["role"],))
     finally:
         conn.row_factory = rows

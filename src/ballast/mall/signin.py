@@ -62,7 +62,7 @@ async def sign_in(db: Database, safe: Safe, attempt: Attempt, now: datetime) -> 
     login = attempt.login.strip().lower()[:100]
     with suppress(Refused):  # one that nobody can have is answered as any that is wrong
         login = accounts.login_from(attempt.login)
-    async with db.identity() as connection:
+    async with db.identity(passing=True) as connection:
         wait_s = await _count(connection, login, attempt.address, now)
         account = await accounts.by_login(connection, login) if wait_s is None else None
     if wait_s is not None:
@@ -73,7 +73,7 @@ async def sign_in(db: Database, safe: Safe, attempt: Attempt, now: datetime) -> 
         if account and right and passwords.needs_rehash(account.password_hash)
         else None
     )
-    async with db.identity() as connection:
+    async with db.identity(passing=True) as connection:
         token = await _enter(connection, safe, account, attempt, rehashed, now) if account and right else None
         if account and token is None:
             await audit.note(
@@ -117,14 +117,14 @@ async def confirm(db: Database, login: str, password: str, address: str, now: da
         TooOften: too many attempts.
         Refused: `password.present`.
     """
-    async with db.identity() as connection:
+    async with db.identity(passing=True) as connection:
         wait_s = await _count(connection, login, address, now)
         account = await accounts.by_login(connection, login) if wait_s is None else None
     if wait_s is not None:
         raise TooOften(wait_s)
     if not await accounts.matches(account, password):
         raise Refused("password.present", "That is not the present password.", "Type it again.")
-    async with db.identity() as connection:
+    async with db.identity(passing=True) as connection:
         await attempts.forget(connection, _bucket(login, address))
 
 

@@ -17,6 +17,8 @@ from ballast.mall.db import Database, Turned
 
 LONGEST_S = 8.0
 """After so long the answer is given as it is."""
+UNHEARD_S = 2.5
+"""… and after so long where nobody else finds that anything is lost: then it is this request that is wrong."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 0.5
 _KEY = "ballast.again"
 _HARMLESS = ("/s/", "/pay/callback/")
@@ -40,9 +42,10 @@ class Again:
         if scope["type"] != ScopeType.HTTP or scope["path"] == "/healthz":
             return await self._app(scope, receive, send)
         sent = _Sent(receive)
-        until, wait_s = time.monotonic() + LONGEST_S, _FIRST_WAIT_S
+        began, wait_s = time.monotonic(), _FIRST_WAIT_S
         while True:
-            attempt = _Attempt(send, may_hold=time.monotonic() < until)
+            patience_s = LONGEST_S if self._db.away else UNHEARD_S
+            attempt = _Attempt(send, may_hold=time.monotonic() < began + patience_s)
             await self._app(_copy(scope, attempt), sent.from_beginning(), attempt.hear)
             turned = attempt.turned
             if turned is None or attempt.began or not attempt.may_hold:

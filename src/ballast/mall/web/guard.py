@@ -89,7 +89,7 @@ async def works_there(connection: _Connection, handler: BaseRouteHandler) -> Non
     visit = await _visit(connection)
     slug = str(connection.path_params.get("slug", ""))
     db: Database = connection.app.state.db
-    async with db.identity(await _to_wait_for(db, slug)) as database:
+    async with db.identity(await _to_wait_for(db, slug), passing=True) as database:
         shop = await staff.membership(database, visit.session.account_id, slug)
     if shop is None:
         raise NotFoundException
@@ -134,7 +134,7 @@ async def _visit(connection: _Connection) -> Visit:
     if not token:
         raise SignInNeeded
     now = datetime.now(UTC)
-    async with connection.app.state.db.identity() as database:
+    async with connection.app.state.db.identity(passing=True) as database:
         session = await sessions.look_up(database, token, now)
     if session is None:
         raise SignInNeeded

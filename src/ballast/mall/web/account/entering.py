@@ -73,7 +73,7 @@ async def enter(
 async def leave(request: Request[Any, Any, Any], db: NamedDependency[Database]) -> Response[Any]:
     """The session ends, here and in the database."""
     token, now = request.cookies.get(guard.COOKIE, ""), datetime.now(UTC)
-    async with db.identity() as connection:
+    async with db.identity(passing=True) as connection:
         session = await sessions.look_up(connection, token, now)
         if session is not None:
             await sessions.revoke(connection, session.account_id, token_hash(token), now)
