@@ -45,11 +45,12 @@ class Course(msgspec.Struct, frozen=True):
 
     def lost(self, why: Sign, now: datetime, only: frozenset[str] | None = None) -> Course:
         """The loss is noticed. While tenants come home it is another loss: those that are back are concerned as well."""
+        # Whom the loss before this one did not concern has been at home since.
+        wider = None if only is None or self.only is None else self.only | only
         if self.mode in ("launching", "afloat"):
-            wider = None if only is None or self.only is None else self.only | only
             return self._next(only=wider)
         if self.mode == "returning":
-            return self._next(mode="afloat", why=why, back=frozenset())
+            return self._next(mode="afloat", why=why, only=wider, back=frozenset())
         return self._next(mode="launching", since=now, why=why, only=only)
 
     def launched(self, lifeboat: str, as_of: datetime | None, *, vault_away: bool = False) -> Course:

@@ -11,6 +11,8 @@ from ballast.continuity.signs import Sign
 from ballast.vault.durable import remove_file, replace_file
 
 _FILE = "incident.json"
+WELL_LOOKS = 3
+"""So many good looks in a row make a server that is well."""
 
 
 class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,6 +40,11 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """Position that it is built as of."""
     boot: str = ""
     """Of the machine when the lifeboat was launched: its data does not outlive a power cut."""
+
+    def is_taken_back(self, well: int, begun: bool) -> bool:
+        """Whether its data was taken for lost by mistake: it has answered well `well` times in a row, nothing has been put aside
+        or stopped for a rebuild (`begun`), and the record shows no rows taken from everybody."""
+        return self.data_lost and well >= WELL_LOOKS and not begun and not self.why_at
 
     def with_(self, **changed: object) -> Incident:
         """The same with other fields."""

@@ -22,7 +22,6 @@ from ballast.recovery import ensure
 from ballast.vault import config
 from ballast.vault.failpoints import reach
 
-_WELL_LOOKS = 3
 _DAMAGED_AFTER_S = 45.0
 """A server with its data that no process has been working on for so long does not start any more."""
 _ROOM_BYTES = 64 << 20
@@ -42,6 +41,9 @@ class Returning(Leaving):
         if under_way.only is not None:
             self._see_to_some(under_way)
             return
+        if under_way.is_taken_back(self._well, self._is_begun()):
+            under_way = self._note(data_lost=False, why_lost="", ordered=not self._options.asks)
+            self._decide("home is well again, and nothing of it was touched: its data is not lost")
         if not under_way.data_lost:
             why = self._why_lost_for_good()
             if not why:
@@ -61,6 +63,13 @@ class Returning(Leaving):
             self._waits_for = "the word for the recovery: ballast recover --now (--at MOMENT: not to the newest)"
         else:
             self._rebuild(under_way)
+
+    def _is_begun(self) -> bool:
+        """Whether anything was done about the server that was home: then it is not what it was."""
+        seen, under_way = self._seen, self._incident
+        if seen is None or under_way is None or (under_way.lost and seen.identifier != under_way.lost):
+            return True
+        return holding.is_held(self._folder) or (self._home is not None and self._data() is not Data.THERE)
 
     def _why_lost_for_good(self) -> str:
         """Why the server that was home cannot come back by itself; "" while it can."""
@@ -99,7 +108,7 @@ class Returning(Leaving):
 
     def _return_to_the_same(self) -> None:
         self._waits_for = "the server that was home, which has its data and is expected back"
-        if self._well < _WELL_LOOKS or self._is_full(2 * _ROOM_BYTES):
+        if self._well < incident.WELL_LOOKS or self._is_full(2 * _ROOM_BYTES):
             return
         if not tail.is_recording(self._settings):
             self._waits_for = "the recorder, which commits at home wait for"

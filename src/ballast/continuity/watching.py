@@ -91,6 +91,8 @@ class Watching(Reading):
     def _sign_of(self, seen: Seen) -> Sign:
         if seen.sign is not Sign.NONE:
             return seen.sign
+        if seen.what:
+            return Sign.SLOW  # it refused to say, for a reason of its own: nothing is known of the data
         if seen.identifier and seen.identifier != self._recorded():
             return Sign.MISSING  # another server, in which nothing is that was recorded
         if seen.answer:

@@ -36,6 +36,13 @@ def test_a_loss_in_the_middle_of_the_return_takes_those_who_were_back_out_again(
     assert (course.mode, course.place("lin")) == ("afloat", "lifeboat")
 
 
+def test_a_loss_of_all_while_some_come_home_concerns_all() -> None:
+    course = Course().lost(Sign.EMPTY, NOON, frozenset({"lin"})).launched("host=/boat", NOON).home_is_open()
+    assert course.lost(Sign.GONE, NOON).place("wang") == "lifeboat"
+    more = course.lost(Sign.EMPTY, NOON, frozenset({"wang"}))
+    assert (more.place("lin"), more.place("wang"), more.place("zhao")) == ("lifeboat", "lifeboat", "home")
+
+
 def test_a_lifeboat_in_anothers_place_changes_the_address_alone() -> None:
     course = Course().lost(Sign.GONE, NOON).launched("host=/boat", NOON).home_is_open().came_home("lin")
     other = course.launched("host=/boat2", NOON, vault_away=True)
