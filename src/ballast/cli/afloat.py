@@ -67,6 +67,9 @@ def _line(found: SentinelHealth) -> str:
             f"{found.mode.upper()} since {found.since[:19]} ({found.why.replace('_', ' ')}); lifeboat {found.lifeboat},"
             f" {found.home:,} of {found.tenants:,} tenants home, {found.accepted:,} entries to be merged"
         )
-    for name, text in (("waits for", found.waits_for), ("vault away", found.vault_away), ("trouble", found.trouble)):
+    told = (
+        ("waits for", found.waits_for), ("vault away", found.vault_away), ("trouble", found.trouble), ("ALARM", found.alarm),
+    )  # fmt: skip
+    for name, text in told:
         state += f"; {name}: {text}" if text else ""
     return state

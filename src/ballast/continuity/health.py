@@ -44,6 +44,8 @@ class SentinelHealth(msgspec.Struct, frozen=True):
     waits_for: str = ""
     """What must happen before it goes on, and what to do."""
     trouble: str = ""
+    alarm: str = ""
+    """What a person must look at: the last of it, until another loss."""
     copied: int = 0
     """Number of the last entry that is in the vault's store as well."""
     decisions: tuple[Decision, ...] = ()

@@ -34,6 +34,9 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     at: str = ""
     """Position to recover to; "": not chosen yet."""
     why_at: str = ""
+    """Of rows that were taken, as the record shows, or by a person's word."""
+    moments: dict[str, str] = {}
+    """Of `only`: the position to which each goes back."""
     boat: int = 0
     """Number of the lifeboat's folder."""
     boat_at: str = ""

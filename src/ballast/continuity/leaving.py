@@ -9,12 +9,12 @@ import psycopg
 
 from ballast.continuity import incident, tail
 from ballast.continuity.boats import do_again, roster
+from ballast.continuity.emptied import tenant_emptied
 from ballast.continuity.entries import AWAY, open_entries
 from ballast.continuity.homecoming import note
 from ballast.continuity.incident import Incident
 from ballast.continuity.signs import Sign
 from ballast.continuity.watching import Watching
-from ballast.continuity.wipes import before_tenant_was_emptied
 from ballast.errors import BallastError
 from ballast.vault import Resolved
 from ballast.vault.failpoints import reach
@@ -29,7 +29,7 @@ class Leaving(Watching):
     """The way into the lifeboat."""
 
     def _lose(self, why: Sign) -> None:
-        now = datetime.now(UTC)
+        now, self._alarmed = datetime.now(UTC), ""
         timeline = self._vault.index.newest_timeline if self._vault is not None and self._vault.index.timelines else 0
         self._incident = incident.write(
             self._folder,
@@ -49,35 +49,62 @@ class Leaving(Watching):
         asked, self._empty = sorted(self._empty), {}
         tail.bring_in(self._vault, self._settings, self._options.config_path, self._said, _SEALING_S)
         self._refresh()
-        gone = tuple(t for t in asked if before_tenant_was_emptied(self._vault, t) is not None)
-        for tenant in set(asked) - set(gone):
-            self._log.warning(
-                "not_lost", tenant=tenant, why="the record knows of no rows that were taken from it lately"
-            )
-        if not gone:
+        moments = {tenant: at for tenant in asked if (at := self._moment_of(tenant))}
+        if not moments:
             return
+        gone = tuple(moments)
         now = datetime.now(UTC)
         only = gone if self._incident is None else (*(self._incident.only or ()), *gone)
+        if self._incident is not None:
+            moments = self._incident.moments | moments
         self._incident = incident.write(
             self._folder,
             Incident(
                 now, Sign.EMPTY, lost=self._recorded(), timeline=self._vault.index.newest_timeline,
-                only=tuple(dict.fromkeys(only)), ordered=not self._options.asks,
+                only=tuple(dict.fromkeys(only)), ordered=not self._options.asks, moments=moments,
             ),
         )  # fmt: skip
         self._decide(f"rows of {', '.join(gone)} are gone, and others' are there", bad=True)
         self._tell(self._course.lost(Sign.EMPTY, now, frozenset(gone)))
         self._launch()
 
+    def _moment_of(self, tenant: str) -> str:
+        """The position to which this one alone goes back; "": nothing is missing, or a person must say it, who is told."""
+        assert self._vault is not None
+        found = tenant_emptied(self._vault, tenant)
+        if found is None:
+            why = "the record knows of no rows that were taken from it lately"
+            self._log.warning("not_lost", tenant=tenant, why=why)
+            return ""
+        if not found.at:
+            self._unclear[tenant] = time.monotonic()
+            self._alarm(
+                f"rows of {tenant} are missing at home, and the record shows no moment at which all of them went"
+                f" ({found.had:,} then, {found.left:,} now): a person must look (ballast changes --tenant {tenant}) and put it"
+                " back (ballast rewind)"
+            )
+        elif found.beyond:
+            self._alarm(
+                f"{found.beyond:,} transactions of {tenant} that were committed from {found.at} on, while its rows were"
+                f" deleted, are not in what comes back: ballast changes --tenant {tenant} --from {found.at}"
+            )
+        return found.at
+
     def _second_loss(self) -> None:
         """While everybody was on the way home."""
         assert self._incident is not None
         why, now = self._watched.why, datetime.now(UTC)
+        for tenant, at in self._incident.moments.items():
+            if tenant not in self._rewound:
+                self._alarm(
+                    f"{tenant} was not put back yet when home was lost: ballast rewind --tenant {tenant} --at {at}"
+                )
         self._refresh()
         self._decide(f"home is lost again: {why}", bad=True)
         timeline = self._vault.index.newest_timeline if self._vault is not None else self._incident.timeline
         self._note(
             why=why, lost=self._recorded(), timeline=timeline, only=None, data_lost=False, why_lost="", at="", why_at="",
+            moments={},
         )  # fmt: skip
         if self._rebuilding is not None:
             self._rebuilding.stop()
@@ -147,13 +174,15 @@ class Leaving(Watching):
 
     def _boat_moment(self, under_way: Incident) -> Resolved:
         assert self._vault is not None
-        if under_way.only is not None:
-            found = [before_tenant_was_emptied(self._vault, tenant) for tenant in under_way.only]
-            moments = [self._vault.resolve(at) for at in found if at is not None]
-            if moments:
-                return min(moments, key=lambda moment: moment.cut.lsn)
+        if under_way.moments:
+            moments = [self._vault.resolve(at) for at in under_way.moments.values()]
+            return min(moments, key=lambda moment: moment.cut.lsn)
+        if under_way.at:
+            return self._vault.resolve(under_way.at)
         chosen = self._choose()
         if chosen.why:
+            # Written down: when it is recovered, the record may have gone on for hours.
+            self._note(at=show(chosen.resolved.cut), why_at=chosen.why)
             self._decide(f"the record ends in rows that were deleted: {chosen.why}", bad=True)
         return chosen.resolved
 

@@ -11,6 +11,7 @@ from ballast.continuity.telling import Telling
 from ballast.continuity.wipes import Chosen, Wipes
 from ballast.errors import BallastError, StoreError
 from ballast.vault import Vault
+from ballast.vault.moment import show
 from ballast.vault.store import open_store
 
 _READ_EVERY_S = 2.0
@@ -67,10 +68,17 @@ class Reading(Telling):
                 if self._vault_away:
                     return Chosen(self._vault.resolve(None), "")
                 self._wipes.look()
-                return self._wipes.choose()
+                chosen = self._wipes.choose()
             except (StoreError, OSError) as error:
                 self._vault_away = str(error)
                 return Chosen(self._vault.resolve(None), "")
+        if chosen.beyond:
+            self._alarm(
+                f"{chosen.beyond:,} transactions that added or changed rows were committed from {show(chosen.resolved.cut)} on,"
+                " before the deletion was noticed, and do not come back by themselves:"
+                f" ballast changes --from {show(chosen.resolved.cut)}"
+            )
+        return chosen
 
     def _keep_copying(self) -> None:
         copy = Duplicate(open_store(self._settings.vault), self._folder / INTAKE, self._options.node)

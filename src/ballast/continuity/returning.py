@@ -204,10 +204,15 @@ class Returning(Leaving):
         if not under_way.ordered:
             self._waits_for = "the word for putting them back: ballast recover --now"
             return
-        for tenant in under_way.only or ():
-            if tenant not in self._rewound and (told := rewind_some(self._vault, self._settings.dsn, tenant)):
+        for tenant, at in under_way.moments.items():
+            if tenant not in self._rewound:
+                told = rewind_some(self._vault, self._settings.dsn, tenant, at)
                 self._rewound.add(tenant)
                 self._decide(told)
+        if still := set(under_way.only or ()) - self._rewound:
+            # Home it must not go as it is: what it accepted meanwhile would be merged into nothing.
+            self._waits_for = f"a moment for {', '.join(sorted(still))}: ballast recover --now --at MOMENT"
+            return
         self._go_home()
 
     def _go_home(self) -> None:

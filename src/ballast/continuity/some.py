@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from ballast.continuity.wipes import before_tenant_was_emptied
 from ballast.recovery.rewind import Rewinding, rewind
 from ballast.vault import Vault
 
 
-def rewind_some(vault: Vault, dsn: str, tenant: str) -> str:
-    """What was done, for people; "" where nothing is missing. BallastError: nothing was changed, try again."""
-    at = before_tenant_was_emptied(vault, tenant)
-    if at is None:
-        return ""
+def rewind_some(vault: Vault, dsn: str, tenant: str, at: str) -> str:
+    """To the position `at`. What was done, for people. BallastError: nothing was changed, try again."""
     asked = Rewinding(tenant, by="ballast sentinel", reason="its rows were gone")
     done = rewind(vault, vault.resolve(at), dsn, asked)
     rows = sum(table.comes_back + table.changes for table in done.tables)

@@ -72,7 +72,9 @@ class Telling:
         self._try_at = self._told_at = self._renew_at = 0.0
         self._merged = self._refused = 0
         self._rewound: set[str] = set()
+        self._unclear: dict[str, float] = {}
         self._waits_for = self._trouble = ""
+        self._alarmed = former.alarm if former is not None else ""
         self._decisions: deque[Decision] = deque(former.decisions if former is not None else (), maxlen=20)
         self._copied = 0
         self._prober: Prober | None = None
@@ -90,6 +92,12 @@ class Telling:
     def _decide(self, what: str, *, bad: bool = False) -> None:
         self._decisions.append(Decision(now_iso(), what))
         self._log.write("alarm" if bad else "warning", "decided", what=what)
+
+    def _alarm(self, what: str) -> None:
+        """A person must look at it. Told once."""
+        if what not in self._alarmed:
+            self._alarmed = f"{self._alarmed} {what}.".lstrip()
+            self._decide(what, bad=True)
 
     def _said(self, line: str) -> None:
         self._log.info("said", line=line)
@@ -132,6 +140,7 @@ class Telling:
             refused=self._refused,
             waits_for=self._waits_for,
             trouble=self._trouble,
+            alarm=self._alarmed,
             copied=self._copied,
             decisions=tuple(self._decisions),
         )

@@ -16,6 +16,8 @@ from ballast.errors import BallastError
 from ballast.vault.moment import show
 
 _TICK_S = 0.1
+_LOOK_AGAIN_S = 30.0
+"""Into the record, of a tenant whose rows went in a way that it does not show."""
 _ROOM_BYTES = 64 << 20
 
 
@@ -51,6 +53,8 @@ class Watching(Reading):
             if self._prober is not None:
                 self._prober.look_now()
         elif what == "empty" and about:
+            if time.monotonic() - self._unclear.get(about, -_LOOK_AGAIN_S) < _LOOK_AGAIN_S:
+                return
             if self._course.mode == "home" or (self._course.only is not None and about not in self._course.only):
                 self._empty.setdefault(about, self._good_looks)
         elif what == "visited" and about:
@@ -65,7 +69,12 @@ class Watching(Reading):
         except BallastError as error:
             self._decide(f"a recovery was ordered to {at!r}, which is no moment of the record: {error}", bad=True)
             return
-        self._note(ordered=True, at=position)
+        assert self._incident is not None
+        changed: dict[str, object] = {"ordered": True}
+        if position:
+            changed |= {"at": position, "why_at": "a person has chosen it"}
+            changed |= {"moments": dict.fromkeys(self._incident.only or (), position)}
+        self._note(**changed)
         self._decide(f"a person has ordered the recovery{f' to {at}' if at else ''}")
 
     def _see(self, seen: Seen) -> None:

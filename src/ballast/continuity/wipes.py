@@ -15,9 +15,9 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 import msgspec
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from ballast.errors import BallastError
 from ballast.vault import Resolved, Vault, read_rows, tenants
 from ballast.vault.moment import show
 from ballast.vault.read import warm
@@ -25,7 +25,7 @@ from ballast.vault.records import SHARED_BUCKET, Cut, Segment, Shared
 from ballast.vault.tablename import versions_of
 
 _BACK = timedelta(minutes=15)
-_TOGETHER = timedelta(seconds=90)
+TOGETHER = timedelta(seconds=90)
 """Tables that are emptied one after another are one deed while less than this lies between two of them."""
 _SHARE = 0.5
 _FEW_ROWS = 100
@@ -47,6 +47,8 @@ class Chosen(msgspec.Struct, frozen=True):
     resolved: Resolved
     why: str
     """For people: of a wipe; "" for the newest moment."""
+    beyond: int = 0
+    """Transactions after it that added or changed rows and are not of the wipe: they do not come back with it."""
 
 
 class Wipes:
@@ -100,7 +102,18 @@ class Wipes:
             self._vault.resolve(show(before)),
             f"just before {', '.join(shown[:3])}{more} were emptied: of {had.total():,} rows of all tenants {have.total():,}"
             f" were left, at {deed[0].at}",
+            self._beyond(before, newest.cut, {wipe.cut.lsn for wipe in deed}),
         )
+
+    def _beyond(self, before: Cut, newest: Cut, deed: set[int]) -> int:
+        found: set[int] = set()
+        for segment in self._vault.index.segments_of(newest.timeline):
+            if segment.last_lsn <= before.lsn or segment.first_lsn >= newest.lsn:
+                continue
+            for run in segment.runs:
+                for rows in warm(self._vault).open(run).slices(None, None, columns=("lsn", "op")):
+                    found.update(made_after(rows["lsn"], rows["op"], before.lsn))
+        return len({lsn for lsn in found if lsn < newest.lsn} - deed)
 
     def _suspects_in(self, segment: Segment, known: int) -> Iterable[Wipe]:
         ours = self._of_tenants(Cut(segment.timeline, segment.first_lsn))
@@ -155,6 +168,12 @@ class Wipes:
         return counts
 
 
+def made_after(lsns: pa.ChunkedArray, ops: pa.ChunkedArray, lsn: int) -> set[int]:
+    """Of changes (position of the commit, kind) from `lsn` on: commits that added or changed rows."""
+    made = pc.and_(pc.greater_equal(lsns, lsn), pc.not_equal(ops.cast("string"), "D"))
+    return set(lsns.filter(made).unique().to_pylist())
+
+
 def is_wiped(had: int, have: int) -> bool:
     """Whether a platform that had so many rows and has so many now was emptied."""
     return had - have >= max(_FEW_ROWS, _SHARE * had)
@@ -164,7 +183,7 @@ def last_deed(suspects: Sequence[Wipe]) -> list[Wipe]:
     """The last of them, and those that came shortly before it, the first one first."""
     deed: list[Wipe] = []
     for wipe in sorted(suspects, key=lambda wipe: wipe.cut.lsn, reverse=True):
-        if deed and None not in (wipe.at, deed[-1].at) and _apart(wipe, deed[-1]) > _TOGETHER:
+        if deed and None not in (wipe.at, deed[-1].at) and _apart(wipe, deed[-1]) > TOGETHER:
             break
         deed.append(wipe)
     return deed[::-1]
@@ -178,18 +197,3 @@ def _apart(earlier: Wipe, later: Wipe) -> timedelta:
 
 def _time(segment: Segment) -> datetime | None:
     return None if segment.last_committed_at is None else datetime.fromisoformat(segment.last_committed_at)
-
-
-def before_tenant_was_emptied(vault: Vault, tenant: str) -> str | None:
-    """The position just before the transaction that took most from this tenant lately; None: nothing was taken."""
-    from ballast.recovery.changes import Asked, changes
-
-    newest = vault.resolve(None)
-    since = None if newest.committed_at is None else (newest.committed_at - _BACK).isoformat()
-    try:
-        found = changes(vault, Asked(tenant=tenant, since=since))
-    except BallastError:
-        found = changes(vault, Asked(tenant=tenant))
-    # The first may have changed many rows and taken none.
-    worst = max(found.transactions, key=lambda each: each.deleted, default=None)
-    return worst.position if worst is not None and worst.deleted else None

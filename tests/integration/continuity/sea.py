@@ -166,10 +166,15 @@ class Sea:
         subprocess.run(["rm", "-rf", str(self.server.pgdata)], check=True)
 
     def lose_rows(self) -> None:
-        """Everything is deleted, table by table."""
+        """Everything is deleted, table by table; somebody else adds a row in between."""
         with psycopg.connect(self.dsn, autocommit=True) as conn:
-            for table in ("orders", "stock", "shop"):
-                conn.execute(f"DELETE FROM {table}".encode())
+            for statement in (
+                "DELETE FROM orders",
+                "INSERT INTO country VALUES ('FR') ON CONFLICT DO NOTHING",
+                "DELETE FROM stock",
+                "DELETE FROM shop",
+            ):
+                conn.execute(statement.encode())
 
     def lose_shop(self, shop: str) -> None:
         """One shop alone is deleted, at once."""

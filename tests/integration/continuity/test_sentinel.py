@@ -65,6 +65,7 @@ def test_rows_are_deleted_table_by_table_and_all_come_back_as_they_were_before(s
     nothing_is_lost(sea, later)
     assert sea.kept, "the data of the emptied server is kept"
     assert "were emptied: of" in sea.decided
+    assert "1 transactions that added or changed rows" in sea.health.alarm, "what was added in between is told"
 
 
 def test_a_server_that_is_restarted_is_waited_for_and_nothing_is_recovered(sea: Sea) -> None:

@@ -1,0 +1,54 @@
+"""To which moment a tenant whose rows are gone goes back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from ballast.continuity.emptied import emptied
+from ballast.recovery.ranking import Summary, TableCount
+
+NOON = datetime(2020, 2, 23, 12, tzinfo=UTC)
+
+
+def did(number: int, seconds: float, **tables: int) -> Summary:
+    """A transaction that added so many rows to each table, or (below 0) took them."""
+    counts = tuple(TableCount(name, inserted=max(0, n), deleted=max(0, -n)) for name, n in tables.items())
+    return Summary(f"1/0/{number:X}", number, NOON + timedelta(seconds=seconds), None, None, counts)
+
+
+def test_housekeeping_a_quarter_of_an_hour_before_is_no_reason_to_take_back_what_was_ordered_since() -> None:
+    orders = [did(n, 10 * n, orders=1) for n in range(2, 80)]
+    found = emptied([did(1, 0, log=-500), *orders, did(90, 800, orders=-178, stock=-20, shop=-1)], {})
+    assert found is not None
+    assert (found.at, found.had, found.left, found.beyond) == ("1/0/5A", 199, 0, 0)
+
+
+def test_tables_that_go_one_by_one_all_come_back_and_what_was_ordered_in_between_is_counted() -> None:
+    deed = [
+        did(1, -60, cart=-1),
+        did(2, -50, cart=1),
+        did(3, 0, address=-3),
+        did(4, 1, orders=1),
+        did(5, 2, cart=-1, orders=1),
+        did(6, 3, orders=-500),
+        did(7, 4, orders=-300),
+        did(8, 40, stock=-20),
+        did(9, 41, shop=-1),
+    ]
+    found = emptied(deed, {"orders": 2})
+    assert found is not None
+    assert (found.at, found.beyond) == ("1/0/3", 2)
+
+
+def test_a_shop_whose_directory_row_alone_was_taken_is_a_persons_to_judge() -> None:
+    found = emptied([did(1, 0, log=-200), did(2, 840, shop=-1)], {"orders": 200, "stock": 20})
+    assert found is not None
+    assert (found.at, found.left) == ("", 220)
+
+
+def test_a_table_of_which_nobody_knows_how_much_it_held_is_a_persons_to_judge_and_additions_are_none() -> None:
+    cut = Summary("1/0/1", 1, NOON, None, None, (TableCount("orders", how="truncated", counted=False),))
+    found = emptied([cut, did(2, 5, shop=-1)], {})
+    assert found is not None
+    assert found.at == ""
+    assert emptied([did(1, 0, orders=3)], {"orders": 3}) is None
