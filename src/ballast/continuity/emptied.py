@@ -19,6 +19,7 @@ from ballast.errors import BallastError
 from ballast.recovery.changes import Asked, changes
 from ballast.recovery.ranking import Summary, TableCount
 from ballast.vault import Vault, read_rows, tenant_known
+from ballast.vault.tables import MERGE_SCHEMA
 
 _BACK = timedelta(minutes=15)
 _NEARLY_NOTHING = 0.1
@@ -44,7 +45,7 @@ class _Fall(msgspec.Struct, frozen=True):
 
 
 def tenant_emptied(vault: Vault, tenant: str) -> Emptied | None:
-    """As the record of the last minutes has it; None: nothing was taken from it. BallastError."""
+    """As the record of the last minutes has it; None: no table of it was emptied. BallastError."""
     if not tenant_known(vault, tenant):
         return None
     newest = vault.resolve(None)
@@ -56,19 +57,25 @@ def tenant_emptied(vault: Vault, tenant: str) -> Emptied | None:
     left: Counter[str] = Counter()
     for chunk in read_rows(vault, newest.cut, tenant=tenant):
         left[f"{chunk.relation.root_schema}.{chunk.relation.root_name}"] += chunk.rows
-    return emptied(sorted(found.transactions, key=_place), left)
+    own = f"{MERGE_SCHEMA}."  # nobody who empties a shop empties the register of what was merged
+    transactions = [
+        msgspec.structs.replace(one, tables=tuple(t for t in one.tables if not t.table.startswith(own)))
+        for one in sorted(found.transactions, key=_place)
+    ]
+    return emptied(transactions, {name: rows for name, rows in left.items() if not name.startswith(own)})
 
 
 def emptied(transactions: Sequence[Summary], left: Mapping[str, int]) -> Emptied | None:
     """The same, of one tenant's transactions, the first one first, after which so many rows of each table are `left`. Pure."""
-    if not any(table.deleted or not table.counted for one in transactions for table in one.tables):
+    falls = _falls(transactions, left)
+    known = all(table.counted for one in transactions for table in one.tables)
+    if known and not falls:
         return None
     total = sum(left.values())
     before = [total] * (len(transactions) + 1)
     for place in range(len(transactions) - 1, -1, -1):
         before[place] = before[place + 1] - sum(map(_grown, transactions[place].tables))
-    deed = _deed(transactions, _falls(transactions, left))
-    known = all(table.counted for one in transactions for table in one.tables)
+    deed = _deed(transactions, falls)
     if not deed or not known or total > _NEARLY_NOTHING * before[min(deed)]:
         return Emptied("", before[0], total, 0)
     first = min(deed)

@@ -23,6 +23,7 @@ from ballast.vault.moment import show
 from ballast.vault.read import warm
 from ballast.vault.records import SHARED_BUCKET, Cut, Segment, Shared
 from ballast.vault.tablename import versions_of
+from ballast.vault.tables import MERGE_SCHEMA
 
 _BACK = timedelta(minutes=15)
 TOGETHER = timedelta(seconds=90)
@@ -157,7 +158,7 @@ class Wipes:
 
     def _of_tenants(self, cut: Cut) -> set[int]:
         relations = self._vault.relations_at(cut).values()
-        return {r.number for r in relations if not isinstance(r.tenant, Shared)}
+        return {r.number for r in relations if not isinstance(r.tenant, Shared) and r.root_schema != MERGE_SCHEMA}
 
     def _count(self, cut: Cut) -> Counter[int]:
         counts: Counter[int] = Counter()

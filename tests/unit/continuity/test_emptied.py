@@ -52,3 +52,7 @@ def test_a_table_of_which_nobody_knows_how_much_it_held_is_a_persons_to_judge_an
     assert found is not None
     assert found.at == ""
     assert emptied([did(1, 0, orders=3)], {"orders": 3}) is None
+
+
+def test_a_shop_that_was_put_back_misses_nothing() -> None:
+    assert emptied([did(1, 0, orders=-50, shop=-1), did(2, 2, orders=50, shop=1)], {"orders": 50, "shop": 1}) is None
