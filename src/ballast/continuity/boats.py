@@ -105,6 +105,14 @@ class Boats:
         boat.resume(vault, resolved)
         return self._board(number, boat)
 
+    def resume_as_it_is(self, number: int) -> Lifeboat:
+        """The same where the vault is away: whoever is in it is served."""
+        if not (self._folder / str(number) / "pgdata").exists():
+            raise ServerError(f"the lifeboat {number} is not there any more", "Launch another, when the vault is back.")
+        boat = Lifeboat(self._folder / str(number), major=self._major, nodes=self._nodes, node=self._node)
+        boat.resume_as_it_is()
+        return self._board(number, boat)
+
     def sink(self) -> None:
         """All are home: the one that was afloat is thrown away."""
         if self.afloat is not None:

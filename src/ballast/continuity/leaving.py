@@ -208,6 +208,9 @@ class Leaving(Watching):
     def _keep_afloat(self) -> None:
         boat, under_way = self._boats.afloat, self._incident
         if boat is not None and boat.is_afloat:
+            if boat.is_alone and self._vault is not None and under_way is not None and not self._vault_away:
+                boat.go_on(self._vault, self._vault.resolve(under_way.boat_at))
+                self._decide("the vault is back: whoever is not in the lifeboat yet can come into it again")
             if boat.built is not None and not self._vault_away and time.monotonic() >= self._renew_at:
                 self._renew_at = time.monotonic() + 10 * _AGAIN_S
                 self._decide("the vault is back: a lifeboat of the newest moment takes the place of this one")
@@ -222,15 +225,18 @@ class Leaving(Watching):
 
     def _raise(self, under_way: Incident) -> bool:
         """Start the same lifeboat again, with all that is in it; False: another must be launched."""
-        if not under_way.boat or under_way.boot != incident.boot_id() or self._vault is None:
+        if not under_way.boat or under_way.boot != incident.boot_id():
             return False
         try:
-            boat = self._boats.resume(under_way.boat, self._vault, self._vault.resolve(under_way.boat_at))
+            if self._vault is None or self._vault_away:
+                boat = self._boats.resume_as_it_is(under_way.boat)
+            else:
+                boat = self._boats.resume(under_way.boat, self._vault, self._vault.resolve(under_way.boat_at))
             self._roster = roster(boat) if under_way.only is None else sorted(under_way.only)
         except (BallastError, psycopg.Error, OSError) as error:
             self._log.warning("not_raised", reason=str(error))
             return False
         if self._course.lifeboat != boat.dsn() or self._course.mode == "launching":
-            self._tell(self._course.launched(boat.dsn(), self._course.as_of))
+            self._tell(self._course.launched(boat.dsn(), self._course.as_of, vault_away=bool(self._vault_away)))
         self._decide("the lifeboat is started again, with all that was in it")
         return True

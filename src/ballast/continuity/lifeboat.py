@@ -110,6 +110,21 @@ class Lifeboat:
         self._server.start()
         self._launch(vault, resolved)
 
+    def resume_as_it_is(self) -> None:
+        """The same while the vault is away: nobody can come into it until `go_on`. ServerError."""
+        self._server.start()
+        self._seen.is_open = True
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it was resumed without the vault."""
+        return self._running is None and self.built is None and self._seen.is_open
+
+    def go_on(self, vault: Vault, resolved: Resolved) -> None:
+        """The vault is back: as `resume`, and who is in it is served meanwhile. As `launch` raises."""
+        self._seen = _Seen()
+        self._launch(vault, resolved)
+
     def dsn(self, role: str = "") -> str:
         """Where it is, as `role`; default: its superuser."""
         return make_conninfo(self._server.dsn(), **({"user": role} if role else {}))

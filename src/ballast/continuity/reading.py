@@ -28,13 +28,22 @@ class Reading(Telling):
                 self._vault = Vault.open(settings.vault, anchor_dir=settings.state_dir, key=settings.key)
                 self._wipes = Wipes(self._vault)
                 self._vault_away = ""
-            except StoreError as error:
+            except BallastError as error:  # also one that names a disk that is not mounted
                 self._vault_away = str(error)
                 self._in_trouble(error)
                 self._tell_health(at_once=True)
                 if incident.read(self._folder) is not None:
                     return  # who is in the lifeboat stays there
                 self._stopping.wait(_AGAIN_S)
+
+    def _has_vault(self) -> bool:
+        """Whether it could be opened: without it nothing is decided about home, least of all that it is another one."""
+        if self._vault is None:
+            self._waits_for = "the vault"
+            self._open_vault()
+            if self._vault is not None:
+                self._waits_for = ""
+        return self._vault is not None
 
     def _refresh(self) -> None:
         assert self._vault is not None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from datetime import UTC, datetime
 
-import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ballast.continuity import holding, incident, tail
 from ballast.continuity.entries import open_entries
@@ -17,8 +16,6 @@ from ballast.continuity.leaving import Leaving
 from ballast.continuity.rebuilding import Rebuilding
 from ballast.continuity.signs import Sign, Watched
 from ballast.continuity.some import rewind_some
-from ballast.errors import BallastError
-from ballast.recovery import ensure
 from ballast.vault import config
 from ballast.vault.failpoints import reach
 
@@ -26,8 +23,8 @@ _DAMAGED_AFTER_S = 45.0
 """A server with its data that no process has been working on for so long does not start any more."""
 _ROOM_BYTES = 64 << 20
 _VISITED_FIRST, _TOGETHER = 4, 40
-_ASKED_S = 2.0
 _AGAIN_S = 1.0
+_REWIND_S = 300
 _LAST_S = 0.2
 """A process that was in the lifeboat when it was sunk has noticed after so long."""
 
@@ -129,13 +126,17 @@ class Returning(Leaving):
         seen = self._seen
         if seen is None or seen.sign is not Sign.NONE or not tail.is_recording(self._settings):
             return
-        if self._recorded() == seen.identifier != under_way.lost:
+        # Until somebody is back there the application's data seems to be gone, and it would be taken for lost at once.
+        if self._recorded() == seen.identifier != under_way.lost and (self._well or not self._seen_true):
             self._decide("another server is recovered and recorded")
             self._go_home()
 
     def _rebuild(self, under_way: Incident) -> None:
         assert self._home is not None
         self._refresh()
+        if self._vault_away and self._rebuilding is None:
+            self._waits_for = f"the vault: {self._vault_away}"
+            return
         recorded = self._recorded()
         now_there = self._home.identifier
         if recorded != under_way.lost and now_there is not None and now_there != recorded:
@@ -176,10 +177,10 @@ class Returning(Leaving):
         )  # fmt: skip
 
     def _ask_for(self, tenants: list[str]) -> None:
-        """Have the restorer bring these back at once."""
-        for tenant in tenants:
-            with contextlib.suppress(BallastError, psycopg.Error):  # it comes in its turn, or tells why it cannot
-                ensure(self._settings.dsn, tenant, timeout_s=_ASKED_S)
+        """Have the restorer bring these back at once; whoever does not come stands behind the others from then on."""
+        for tenant in self._asking.ask(self._home_dsn(), tenants):
+            if self._visited.pop(tenant, self) is not self:
+                self._visited[tenant] = None
 
     def _merge_ahead(self) -> None:
         """While home is not recorded yet nobody goes there; but what is known by now can be done there already, and is done again
@@ -190,8 +191,15 @@ class Returning(Leaving):
 
     def _home_coming(self) -> HomeComing:
         if self._coming is None:
-            self._coming = HomeComing(self._intake, self._handler, self._settings.dsn)
+            self._coming = HomeComing(self._intake, self._handler, self._home_dsn())
         return self._coming
+
+    def _home_dsn(self, statement_s: int = 20) -> str:
+        """Home, for what this thread does there: it must not wait for ever for somebody's lock, for it also sees to the lifeboat
+        and notices the next loss. The commit itself is not limited by it, and waits for the recorder."""
+        said = conninfo_to_dict(self._settings.dsn).get("options") or ""
+        limits = f"-c lock_timeout=2s -c statement_timeout={statement_s}s"
+        return make_conninfo(self._settings.dsn, connect_timeout=3, options=f"{said} {limits}".strip())
 
     def _see_to_some(self, under_way: Incident) -> None:
         assert self._vault is not None
@@ -206,7 +214,7 @@ class Returning(Leaving):
             return
         for tenant, at in under_way.moments.items():
             if tenant not in self._rewound:
-                told = rewind_some(self._vault, self._settings.dsn, tenant, at)
+                told = rewind_some(self._vault, self._home_dsn(_REWIND_S), tenant, at)
                 self._rewound.add(tenant)
                 self._decide(told)
         if still := set(under_way.only or ()) - self._rewound:
@@ -267,6 +275,8 @@ class Returning(Leaving):
 
     def _see_to_restorer(self, under_way: Incident) -> None:
         if self._rebuilding is None:
+            if self._vault_away:
+                return  # which server is recorded is not known for certain: nothing is stopped for it
             self._new_rebuilding()
         assert self._rebuilding is not None
         self._incident = self._rebuilding.step(under_way, self._settings, self._recorded())
@@ -275,17 +285,20 @@ class Returning(Leaving):
 
     def _merge_leftovers(self) -> None:
         """Of somebody who was in the lifeboat for a moment longer than it was told."""
+        if time.monotonic() < self._leftovers_at:
+            return
         entries = self._intake.entries()
         if not entries:
             return
         if left := open_entries(entries):
             if not tail.is_recording(self._settings):
                 return
-            came = HomeComing(self._intake, self._handler, self._settings.dsn).bring(sorted(left))
+            came = HomeComing(self._intake, self._handler, self._home_dsn()).bring(sorted(left))
             if came.merged:
                 self._decide(f"{came.merged} entries that had been left in the intake are merged")
             if came.trouble:
-                self._trouble, self._try_at = came.trouble, time.monotonic() + 10 * _AGAIN_S
+                # A clock of its own: a loss is noticed meanwhile.
+                self._trouble, self._leftovers_at = came.trouble, time.monotonic() + 10 * _AGAIN_S
                 return
             entries = self._intake.entries()
         self._intake.retire(entries[-1].number)
@@ -295,6 +308,7 @@ class Returning(Leaving):
         self._boats.sink()
         time.sleep(_LAST_S)
         reach("sentinel.sunk")
+        self._leftovers_at = 0.0
         self._merge_leftovers()
         under_way = self._incident
         assert under_way is not None

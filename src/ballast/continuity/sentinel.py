@@ -87,10 +87,12 @@ class Sentinel(Returning):
                 self._launch()
             case "afloat":
                 self._keep_afloat()
-                self._see_to_home()
+                if self._has_vault():
+                    self._see_to_home()
             case "returning":
                 self._keep_afloat()
-                self._bring_home()
+                if self._has_vault():
+                    self._bring_home()
 
     def _at_home(self) -> None:
         if self._watched.lost:

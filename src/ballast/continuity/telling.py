@@ -10,6 +10,7 @@ import time
 from collections import deque
 
 from ballast.continuity import health, incident
+from ballast.continuity.asking import Asking
 from ballast.continuity.board import Told
 from ballast.continuity.boats import Boats
 from ballast.continuity.course import Course
@@ -69,7 +70,8 @@ class Telling:
         self._roster: list[str] = []
         self._rebuilding: Rebuilding | None = None
         self._coming: HomeComing | None = None
-        self._try_at = self._told_at = self._renew_at = 0.0
+        self._asking = Asking()
+        self._try_at = self._told_at = self._renew_at = self._leftovers_at = 0.0
         self._merged = self._refused = 0
         self._rewound: set[str] = set()
         self._unclear: dict[str, float] = {}

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ballast.errors import BallastError, ConfigError, ServerError
+from ballast.errors import BallastError, ConfigError, ServerError, StoreError
 from ballast.mall.migrate import migrate
 from ballast.postgres.session import complaint
 from ballast.up import tenants
@@ -67,21 +67,30 @@ def refuse_if_lost(platform: Platform) -> None:
 
 def is_lost(platform: Platform) -> bool:
     """Whether the server of our own is another than the one that the vault's newest timeline is of, or is still being recovered:
-    then there is nothing to prepare, and the sentinel brings back what was there."""
+    then there is nothing to prepare, and the sentinel brings back what was there. Where the vault is away the recorder's own note
+    of what it records is believed: shops whose database is good open without it."""
     if not (platform.embedded and platform.sea.continuity.enabled and _has_record(platform)):
         return False
     from ballast.continuity import incident
     from ballast.continuity.home import Home
-    from ballast.vault import Vault
+    from ballast.vault import Vault, health
+    from ballast.vault.continuation import Origin
+    from ballast.vault.origin import ORIGIN_FILE
 
     under_way = incident.read(platform.continuity_dir)
     if under_way is not None and under_way.data_lost:
         return True
     settings = platform.vault_config(())
-    vault = Vault.open(settings.vault, anchor_dir=settings.state_dir, key=settings.key)
+    there = Home(platform.server_dir).identifier
+    try:
+        vault = Vault.open(settings.vault, anchor_dir=settings.state_dir, key=settings.key)
+    except (StoreError, ConfigError) as error:
+        known = health.read_state(settings.state_dir, ORIGIN_FILE, Origin)
+        print(f"the vault cannot be read just now: {error}")
+        return there != known.system_identifier if known is not None else there is None
     timelines = vault.index.timelines
     recorded = timelines[vault.index.newest_timeline].system_identifier if timelines else None
-    return recorded is not None and Home(platform.server_dir).identifier != recorded
+    return recorded is not None and there != recorded
 
 
 def _has_record(platform: Platform) -> bool:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
+from ballast.continuity import holding, incident
+from ballast.continuity.asking import Asking
+from ballast.continuity.entries import Offered
 from ballast.continuity.incident import WELL_LOOKS, Incident
 from ballast.continuity.options import Options
 from ballast.continuity.probe import Seen
@@ -22,12 +27,16 @@ NOON = datetime(2020, 2, 23, 12, tzinfo=UTC)
 @pytest.fixture
 def sentinel(tmp_path: Path) -> Sentinel:
     """One that has not begun: no thread, no server, no vault."""
+    return _sentinel(tmp_path, None)
+
+
+def _sentinel(tmp_path: Path, server: Path | None) -> Sentinel:
     made = Config(
         dsn="host=/nowhere dbname=shops", vault=str(tmp_path / "vault"), state_dir=tmp_path / "state",
         tenants=Tenants(column="tenant"),
     )  # fmt: skip
     config.write(made, tmp_path / "ballast.toml")
-    return Sentinel(Options(tmp_path / "ballast.toml", None, 18, "", "SELECT false"), Logbook("sentinel"))
+    return Sentinel(Options(tmp_path / "ballast.toml", server, 18, "", "SELECT false"), Logbook("sentinel"))
 
 
 @pytest.mark.parametrize("words", ["out of shared memory", "permission denied for table shop"])
@@ -65,3 +74,76 @@ def test_home_is_well_again_and_everybody_goes_back_without_anybodys_word(
     sentinel._see_to_home()
     assert not sentinel._incident.data_lost
     assert sentinel._course.mode == "returning"
+
+
+def test_a_recovered_server_is_home_when_the_first_shop_is_there_and_not_before(
+    sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ballast.continuity.tail.is_recording", lambda settings: True)
+    monkeypatch.setattr(sentinel, "_recorded", lambda: "8")
+    sentinel._course = sentinel._course.lost(Sign.GONE, NOON).launched("host=/boat", NOON)
+    sentinel._incident = Incident(NOON, Sign.GONE, lost="7", data_lost=True)
+    sentinel._seen_true = True
+    sentinel._see(Seen(Sign.NONE, "8", answer=False))
+    sentinel._see_to_home()
+    assert sentinel._course.mode == "afloat"
+    sentinel._see(Seen(Sign.NONE, "8", answer=True))
+    sentinel._see_to_home()
+    assert sentinel._course.mode == "returning"
+
+
+@pytest.mark.parametrize("mode", ["afloat", "returning"])
+def test_without_its_vault_it_neither_ends_nor_stops_anybody(tmp_path: Path, mode: str) -> None:
+    sentinel = _sentinel(tmp_path, tmp_path / "server")
+    sentinel._course = sentinel._course.lost(Sign.GONE, NOON).launched("host=/boat", NOON)
+    if mode == "returning":
+        sentinel._course = sentinel._course.home_is_open().came_home("lin")
+    left = Incident(NOON, Sign.GONE, lost="7", data_lost=True, ordered=True)
+    sentinel._incident = incident.write(sentinel._folder, left)
+    sentinel._open_vault()
+    assert "no vault" in sentinel._vault_away
+    for _ in range(3):
+        sentinel._try_at = 0.0
+        sentinel._step()
+    assert sentinel._course.mode == mode
+    assert not holding.is_held(sentinel._folder)
+    assert sentinel._waits_for == "the vault"
+
+
+def test_leftovers_that_cannot_be_merged_do_not_keep_it_from_looking(
+    sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ballast.continuity.tail.is_recording", lambda settings: True)
+    sentinel._intake.take([Offered("lin", "a", "checkout", {}, NOON)])
+    sentinel._merge_leftovers()
+    assert sentinel._trouble
+    assert sentinel._try_at <= time.monotonic()
+    numbers = sentinel._intake.entries()[-1].number
+    sentinel._merge_leftovers()
+    assert sentinel._intake.entries()[-1].number == numbers, "not tried again at once"
+
+
+def test_a_persons_word_without_a_moment_leaves_the_one_that_was_chosen(sentinel: Sentinel) -> None:
+    sentinel._incident = Incident(NOON, Sign.EMPTY, only=("lin",), at="1/0/5", moments={"lin": "1/0/5"})
+    sentinel._rung("recover")
+    assert sentinel._incident == Incident(
+        NOON, Sign.EMPTY, only=("lin",), at="1/0/5", moments={"lin": "1/0/5"}, ordered=True
+    )
+    assert incident.read(sentinel._folder) == sentinel._incident
+
+
+def test_what_it_does_at_home_waits_for_nobodys_lock(sentinel: Sentinel) -> None:
+    found = conninfo_to_dict(sentinel._home_dsn())
+    assert "lock_timeout=2s" in str(found["options"])
+    assert found["connect_timeout"] == "3"
+
+
+def test_asking_for_a_tenant_returns_at_once_and_tells_later_whose_time_is_over() -> None:
+    asking = Asking()
+    dsn = "host=/nowhere dbname=shops"
+    assert asking.ask(dsn, ["lin", "wang"]) == []
+    until = time.monotonic() + 20
+    while not (over := asking.ask(dsn, ["lin"])):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert over == ["lin"]
