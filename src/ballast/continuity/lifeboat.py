@@ -141,7 +141,7 @@ class Lifeboat:
 
     def leave(self) -> None:
         """Stop it, and keep what is in it for `resume`."""
-        self._server.stop("immediate")
+        self._server.stop("fast", timeout_s=5.0)  # at once it would lose the last commits, which it does not wait for
 
     def sink(self) -> None:
         """Throw it away."""

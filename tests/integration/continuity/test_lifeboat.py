@@ -79,3 +79,28 @@ def test_killed_it_is_not_afloat_and_a_new_one_takes_its_place(kept: Kept, open_
     assert other.fetch("t5")
     other.sink()
     assert not (open_folder / "boat").exists()
+
+
+def test_started_again_without_the_vault_it_serves_who_is_in_it_and_takes_in_others_when_that_is_back(
+    kept: Kept, open_folder: Path
+) -> None:
+    first = Lifeboat(open_folder / "boat")
+    first.make_ready()
+    at = kept.vault.resolve(None)
+    first.launch(kept.vault, at)
+    assert first.fetch("t5")
+    first.leave()
+
+    boat = Lifeboat(open_folder / "boat")
+    try:
+        boat.resume_as_it_is()
+        assert (boat.is_afloat, boat.is_alone) == (True, True)
+        with psycopg.connect(boat.dsn(), autocommit=True) as conn:
+            assert conn.execute("SELECT ballast.ensure_tenant('t5')").fetchone() == (True,)
+            with pytest.raises(psycopg.Error):
+                conn.execute("SELECT ballast.ensure_tenant('t1', '200 milliseconds')")
+        boat.go_on(kept.vault, at)
+        assert (boat.is_afloat, boat.is_alone) == (True, False)
+        assert boat.fetch("t1")
+    finally:
+        boat.sink()
