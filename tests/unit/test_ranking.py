@@ -61,6 +61,8 @@ def test_what_goes_over_several_tenants_is_proposed_for_undo_with_all_of_its_act
     # 0/3 in hex, as positions are.
     undone = summary(6, [TableCount("public.b", 0, 2)], 2, f"lin, {UNDOING} 3 (1/0/3): why")
     assert to_undo([*every, undone]) == (prices,), "what was undone is not proposed again, nor the undo"
+    every_one = summary(6, [TableCount("public.b", 0, 2)], 2, f"lin, {UNDOING}s 1 (1/0/1), 3 (1/0/3): why")
+    assert to_undo([honest, prices, swapped, every_one]) == (), "all of it is undone"
     partly = summary(6, [TableCount("public.b", 0, 2)], 2, f"lin, {UNDOING}s 1 (1/0/1), 3 (1/0/3) for 2 tenants")
     assert to_undo([*every, partly]) == (prices, swapped, alone)
 

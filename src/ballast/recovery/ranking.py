@@ -140,7 +140,8 @@ def to_undo(summaries: Iterable[Summary]) -> tuple[Summary, ...]:
     """Transactions that belong together and are likely to be undone, the oldest first: those over several tenants, and those of
     the same actors; where there is none over several, the most destructive one.
 
-    Left out are those that undo others, and those that were undone for all tenants."""
+    Left out are those that undo others, and those that were undone for all tenants. Where that leaves none over several, nothing
+    is proposed."""
     known = list(summaries)
     undoing = [s for s in known if s.actor is not None and UNDOING in s.actor]
     undone = {
@@ -152,7 +153,9 @@ def to_undo(summaries: Iterable[Summary]) -> tuple[Summary, ...]:
     left = [s for s in known if s not in undoing and s.position not in undone and s.lost]
     across = [s for s in left if s.tenants > 1]
     actors = {s.actor for s in across if s.actor is not None}
-    chosen = [s for s in left if s.tenants > 1 or s.actor in actors] if across else ranked(left, 1)
+    chosen = [s for s in left if s.tenants > 1 or s.actor in actors]
+    if not (across or undone):
+        chosen = ranked(left, 1)
     return tuple(sorted(chosen, key=_order))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from uuid import UUID
 
@@ -260,6 +261,42 @@ def test_who_gives_up_elsewhere_what_waits_has_given_it_up_at_home(
         there, here = (in_shop(one, lambda c: aftersales.list_of(c, order_id=order_id)) for one in (shop, at_home))
         assert [(one.refund_id, one.amount_fen) for one in here] == [(one.refund_id, one.amount_fen) for one in there]
         assert len(here) == 1
+
+
+def test_of_several_who_decide_at_once_one_does_and_a_callback_in_between_is_not_lost(open_shop: OpenShop) -> None:
+    shop, owner = open_shop(products=1), guest()
+    sku = shop.goods[0].sku_ids[0]
+    order_id = in_shop(shop, lambda c: kept_apart(c, owner, [sku], paid=False))
+    ((exception_id, payment),) = shop.database.run(
+        "SELECT e.exception_id, (d.payload->>'payment_id')::uuid FROM mall.exception e JOIN mall.exception_deed d USING (shop_id, exception_id)"
+        " WHERE e.order_id = %s AND d.kind = 'payment_begun'",
+        order_id,
+    )
+
+    async def story(till: Till) -> list[object]:
+        async def told() -> str:
+            try:
+                return await till.told("payment.succeeded", payment, 2000, callback_id="once")
+            except UnknownReference:  # asked before the decision, answered after it: the provider says it again
+                return await till.told("payment.succeeded", payment, 2000, callback_id="once")
+
+        return await asyncio.gather(
+            till.act(lambda c: remedies.accept(c, exception_id, actor=BY, now=LATER)),
+            told(),
+            till.act(lambda c: remedies.refund(c, exception_id, actor=BY, now=LATER)),
+            till.act(lambda c: remedies.give_up(c, owner, order_id, now=LATER)),
+            return_exceptions=True,
+        )
+
+    decided = at_till(shop, story)
+    assert [one for one in decided if isinstance(one, BaseException) and not isinstance(one, Refused)] == []
+    assert shop.database.run("SELECT count(*) FROM mall.orders WHERE order_id = %s", order_id) == [(1,)]
+    order = in_shop(shop, lambda c: orders.get(c, order_id, owner=owner))
+    refunds = in_shop(shop, lambda c: aftersales.list_of(c, order_id=order_id))
+    # Paid and kept, or cancelled and on its way back; the money is in the books once.
+    assert (order.status, sum(one.amount_fen for one in refunds)) in ((Status.PAID, 0), (Status.CANCELLED, 2000))
+    assert books_of(shop)["provider"] == 2000
+    assert in_shop(shop, exceptions.counts) == {"open": 0, "settled": 1}
 
 
 def test_money_for_an_order_that_nobody_knows_any_more_can_be_paid_back(
