@@ -73,7 +73,7 @@ class Intake:
         """Accept all of `offers`, durably when this returns; one whose key is held already is answered with what is held.
 
         IntakeFull, Closed: none of them is kept. OSError: the disk failed; none can be told to be kept."""
-        with self._locked():
+        with self._locked(believe=False):
             self._refuse_closed(offers)
             new: dict[tuple[str, str], Entry] = {}
             taken = []
@@ -89,6 +89,8 @@ class Intake:
                 urgent = any(offer.urgent for offer in offers)
                 self._add(b"".join(entry.line() for entry in new.values()), urgent=urgent)
                 self._keep(list(new.values()))
+            else:
+                self._make_durable()
             return taken
 
     def find(self, tenant: str, key: str) -> Entry | None:
@@ -117,8 +119,8 @@ class Intake:
             return True
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Alone with the file, knowing all that is in it."""
+    def _locked(self, *, believe: bool = True) -> Iterator[None]:
+        """Alone with the file, knowing all that is in it. `believe`: it is durable as well, which whoever adds sees to at the end."""
         while True:
             fcntl.flock(self._file, fcntl.LOCK_EX)
             if self._is_current():
@@ -127,6 +129,8 @@ class Intake:
             self._open()
         try:
             self._read_on()
+            if believe:
+                self._make_durable()
             yield
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
@@ -134,6 +138,7 @@ class Intake:
     def _refuse_closed(self, offers: Sequence[Offered]) -> None:
         closed = sorted({o.tenant for o in offers if o.tenant in self._home and o.kind not in _OURS})
         if closed:
+            self._make_durable()
             raise Closed(
                 f"{', '.join(closed)} has gone home: nothing more is accepted here in its place",
                 "Do it there, as soon as the course says that it is at home.",
@@ -150,7 +155,7 @@ class Intake:
     def _open(self) -> None:
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         sync_folder(self.folder)
-        self._size = 0
+        self._size = self._durable = 0
         self._held.clear()
         self._home.clear()
         self._number, self._last = self._end_of_closed()
@@ -182,6 +187,12 @@ class Intake:
         self._keep(list(read_chain(data[:whole], self._number + 1, self._last, str(self._path))))
         self._size += whole
 
+    def _make_durable(self) -> None:
+        """What others have added: one who was killed may have written and not synced."""
+        if self._durable < self._size:
+            os.fdatasync(self._file)
+            self._durable = self._size
+
     def _keep(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self._held[entry.tenant, entry.key] = entry
@@ -210,6 +221,7 @@ class Intake:
                         "Make room on it; what was accepted before is safe.",
                     ) from error
         self._size += len(data)
+        self._durable = self._size
 
     def _fill_reserve(self, wanted: int) -> None:
         """As much as the disk has; less room is no reason not to open."""
