@@ -27,7 +27,7 @@ _DAMAGED_AFTER_S = 45.0
 """A server with its data that no process has been working on for so long does not start any more."""
 _ROOM_BYTES = 64 << 20
 _VISITED_FIRST, _TOGETHER = 4, 40
-_ASKED_S = 2.0
+_ASKED_S, _RESTART_S = 2.0, 3.0
 _AGAIN_S = 1.0
 _LAST_S = 0.2
 """A process that was in the lifeboat when it was sunk has noticed after so long."""
@@ -207,9 +207,23 @@ class Returning(Leaving):
         self._tell(self._course.home_is_open())
         reach("sentinel.returning")
 
+    def _is_restarted(self) -> bool:
+        """Whether home, seen lost on the way there, has its data and was back at once, or may be in a moment: another lifeboat
+        takes longer than that."""
+        if self._home is None or self._data() is not Data.THERE or self._watched.why in (Sign.EMPTY, Sign.MISSING):
+            return False
+        if self._well:
+            self._watched, self._doubted_at = Watched(), 0.0
+            self._decide("home was restarted on the way there: it goes on")
+            return True
+        self._doubted_at = self._doubted_at or time.monotonic()
+        return time.monotonic() - self._doubted_at < _RESTART_S
+
     def _bring_home(self) -> None:
         if self._watched.lost:
-            self._second_loss()
+            if not self._is_restarted():
+                self._doubted_at = 0.0
+                self._second_loss()
             return
         under_way = self._incident
         assert under_way is not None

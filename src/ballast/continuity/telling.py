@@ -61,7 +61,7 @@ class Telling:
         self._seen_true = former is not None and former.seen_true
         self._watched, self._well = Watched(), 0
         self._seen: Seen | None = None
-        self._full_at = 0.0
+        self._full_at = self._doubted_at = 0.0
         self._process_at = time.monotonic()
         self._empty: dict[str, int] = {}
         self._good_looks = 0

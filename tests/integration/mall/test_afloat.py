@@ -288,18 +288,20 @@ def test_the_pages_of_a_shop_that_is_afloat_say_so_and_its_people_change_nothing
     sea: tuple[Sea, Shop], vault_away: bool, shoppers: str, merchants: str
 ) -> None:
     boat, shop = sea
-    boat.lose()
-    boat.told.tell(LOST.launched(boat.lifeboat.dsn, datetime.now(UTC), vault_away=vault_away))
 
     async def invited() -> str:
-        async with opened(boat.settings) as db, db.identity() as connection:
+        async with opened(boat.lifeboat.settings()) as db, db.identity() as connection:
             return await links.invite(connection, shop.shop_id, "owner", datetime.now(UTC))
 
     token = asyncio.run(invited())
-    with TestClient(create_app(boat.settings)) as client:
-        assert shoppers in client.get(f"/s/{shop.slug}/?lang=en").text
+    with TestClient(create_app(boat.lifeboat.settings())) as client:  # who works there was known before the loss
         owner = Visitor(client)
         assert owner.make_account(token, f"owner-{shop.slug}").status_code == 303
+    boat.lose()
+    boat.told.tell(LOST.launched(boat.lifeboat.dsn, datetime.now(UTC), vault_away=vault_away))
+    with TestClient(create_app(boat.settings)) as client:
+        assert shoppers in client.get(f"/s/{shop.slug}/?lang=en").text
+        owner = Visitor(client, owner.cookies)
         root = f"/merchant/{shop.slug}"
         assert merchants in owner.get(f"{root}?lang=en").text
         refused = owner.post(f"{root}/categories", {"category_id": str(new_id()), "name": "Tea", "name_en": "Tea"})
