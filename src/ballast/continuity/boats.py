@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 
+from ballast.continuity import orphans
 from ballast.continuity.entries import Entry
 from ballast.continuity.homecoming import items_of
 from ballast.continuity.lifeboat import Lifeboat
@@ -43,6 +44,7 @@ class Boats:
         if server_account().uid != os.geteuid():  # the server runs under another account, and must pass
             for part in (folder, self._folder):
                 part.chmod(part.stat().st_mode | 0o111)
+        self._watcher = orphans.watch(self._folder, major)
         self._next = max((int(p.name) for p in self._folder.iterdir() if p.name.isdigit()), default=0) + 1
         self._spare: tuple[int, Lifeboat] | None = None
         self._making: threading.Thread | None = None
@@ -120,6 +122,8 @@ class Boats:
             self.afloat.leave()
         else:
             self.sink()
+        assert self._watcher.stdin is not None
+        self._watcher.stdin.close()
 
     def _board(self, number: int, boat: Lifeboat) -> Lifeboat:
         former, self.afloat, self.number = self.afloat, boat, number
