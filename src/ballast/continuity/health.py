@@ -46,6 +46,8 @@ class SentinelHealth(msgspec.Struct, frozen=True):
     trouble: str = ""
     copied: int = 0
     """Number of the last entry that is in the vault's store as well."""
+    kept: tuple[str, ...] = ()
+    """Data folders of lost servers, which nobody but a person deletes."""
     decisions: tuple[Decision, ...] = ()
     """The last few."""
 

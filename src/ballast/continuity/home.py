@@ -65,6 +65,11 @@ class Home:
         """Whether a server works on the data folder, also one that is still starting."""
         return find_postmaster(self.server.pgdata) is not None
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Data of lost servers that was put aside beside it, until a person deletes it."""
+        return tuple(sorted(str(path) for path in self.server.data_dir.glob("lost-*")))
+
     def put_aside(self, lost: str, to: Path) -> bool:
         """End what is left of the server with the identifier `lost`, and keep its data at `to`; whether there was any to keep.
 

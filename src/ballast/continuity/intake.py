@@ -13,7 +13,6 @@ tenant that goes home; whoever comes after it is sent there.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import re
@@ -35,13 +34,11 @@ from ballast.continuity.entries import (
     chained,
     read_chain,
 )
+from ballast.continuity.room import FULL, RESERVE_BYTES, Reserve
 from ballast.errors import IntegrityError
 from ballast.vault.durable import make_folder, sync_folder
 from ballast.vault.failpoints import reach
 
-RESERVE_BYTES = 16 << 20
-_PIECE_BYTES = 1 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED = re.compile(r"(\d{12})-(\d{12})\.jsonl")
 _OURS = frozenset((HOME, MERGED, AWAY))
 
@@ -54,14 +51,14 @@ class Intake:
     def __init__(self, folder: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
         self.folder = folder
         self._path = folder / "intake.jsonl"
-        self._reserve = folder / "reserve"
+        self._reserve = Reserve(folder / "reserve")
         make_folder(folder)
         self._file = -1
         self._held: dict[tuple[str, str], Entry] = {}
         self._home: set[str] = set()
         self._open()
         with self._locked():
-            self._fill_reserve(reserve_bytes)
+            self._reserve.fill(reserve_bytes)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -120,7 +117,7 @@ class Intake:
 
     @contextlib.contextmanager
     def _locked(self, *, believe: bool = True) -> Iterator[None]:
-        """Alone with the file, knowing all that is in it. `believe`: it is durable as well, which whoever adds sees to at the end."""
+        """Alone with the file, knowing all that is in it. `believe`: durably; who adds something sees to that at the end."""
         while True:
             fcntl.flock(self._file, fcntl.LOCK_EX)
             if self._is_current():
@@ -213,40 +210,15 @@ class Intake:
             except OSError as error:
                 # What the kernel may still hold of it is not to be found by the next reader.
                 os.ftruncate(self._file, self._size)
-                if error.errno not in _FULL:
+                if error.errno not in FULL:
                     raise
-                if not (urgent and self._give_up_room()):
+                if not (urgent and self._reserve.give_up()):
                     raise IntakeFull(
                         f"the disk of {self.folder} is full: nothing more can be accepted",
                         "Make room on it; what was accepted before is safe.",
                     ) from error
         self._size += len(data)
         self._durable = self._size
-
-    def _fill_reserve(self, wanted: int) -> None:
-        """As much as the disk has; less room is no reason not to open."""
-        descriptor = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            have = os.fstat(descriptor).st_size
-            with contextlib.suppress(OSError):
-                while have < wanted:
-                    piece = min(_PIECE_BYTES, wanted - have)
-                    os.posix_fallocate(descriptor, have, piece)
-                    have += piece
-        finally:
-            os.close(descriptor)
-
-    def _give_up_room(self) -> bool:
-        """False where none is left."""
-        descriptor = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            have = os.fstat(descriptor).st_size
-            if have:
-                os.ftruncate(descriptor, max(0, have - _PIECE_BYTES))
-                os.fsync(descriptor)
-            return have > 0
-        finally:
-            os.close(descriptor)
 
 
 def _read(file: int, start: int, end: int) -> bytes:

@@ -9,7 +9,8 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from ballast.continuity.entries import Offered, Taken
-from ballast.continuity.intake import RESERVE_BYTES, Intake
+from ballast.continuity.intake import Intake
+from ballast.continuity.room import RESERVE_BYTES
 
 _MOST_TOGETHER = 256
 

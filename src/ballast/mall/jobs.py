@@ -48,10 +48,7 @@ async def hand_out(db: Database, subscribers: Sequence[outbox.Subscriber], now: 
     async with db.platform() as connection:
         rows = await (await connection.execute(queries.load("outbox").shops_waiting, {"most": most})).fetchall()
     return sum(
-        [
-            await _guarded(db, row["shop_id"], f"outbox of {row['shop_id']}", _dispatch, subscribers, now)
-            for row in rows
-        ]
+        [await _guarded(db, row["shop_id"], f"outbox of {row['shop_id']}", _dispatch, subscribers, now) for row in rows]
     )
 
 

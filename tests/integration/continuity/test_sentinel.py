@@ -16,6 +16,8 @@ import pytest
 from ballast.continuity import health
 from ballast.continuity.duplicate import incarnations, read
 from ballast.continuity.helm import BOARD
+from ballast.continuity.settings import LEAST_LIFEBOAT_BYTES
+from ballast.postgres import EmbeddedServer
 from ballast.vault.store import open_store
 from ballast.vault.verify import verify
 from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
@@ -172,6 +174,14 @@ def test_it_asks_where_it_is_to_also_after_a_loss_while_nothing_ran_and_the_life
         sea.until(lambda: shoppers.taken("lifeboat") > here + 5, "orders in the lifeboat once more")
         assert "with all that was in it" in sea.decided
         assert sea.course.mode == "afloat"
+        former = sea.course.lifeboat
+        (boat,) = (path for path in (sea.sea / "lifeboat").iterdir() if EmbeddedServer(path).dsn() == former)
+        with (boat / "pgdata" / "grown").open("wb") as much:
+            os.posix_fallocate(much.fileno(), 0, LEAST_LIFEBOAT_BYTES)
+        sea.until(lambda: sea.course.lifeboat != former, "another lifeboat in the place of one that takes too much")
+        here = shoppers.taken("lifeboat")
+        sea.until(lambda: shoppers.taken("lifeboat") > here + 5, "orders in the other lifeboat")
+        assert not boat.exists()
         told = subprocess.run(
             [sys.executable, "-m", "ballast.cli", "recover", "--now", "--config", str(sea.config_path)],
             capture_output=True, text=True, check=False, timeout=60,
