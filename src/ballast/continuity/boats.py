@@ -45,7 +45,7 @@ class Boats:
     ) -> None:
         """`most_bytes`: of the disk, that the one afloat may take."""
         self._most_bytes = most_bytes
-        self._may_take = 0  # not known yet
+        self._may_take = 0  # it shows when a new one is measured
         self._measure_at = 0.0
         self._folder, self._major, self._log = folder / "lifeboat", major, log
         self._nodes, self._node = nodes, node
@@ -98,7 +98,7 @@ class Boats:
             with contextlib.suppress(BallastError):
                 boat.sink()
             raise
-        return self._board(number, boat)
+        return self._board(number, boat, is_new=True)
 
     def take_as_it_is(self) -> tuple[Lifeboat, Resolved] | None:
         """The spare one, where the vault is away; None: there is none with anything in it."""
@@ -106,7 +106,7 @@ class Boats:
         if self._spare is None or self._spare[1].built is None:
             return None
         (number, boat), self._spare = self._spare, None
-        return self._board(number, boat), boat.take_as_it_is()
+        return self._board(number, boat, is_new=True), boat.take_as_it_is()
 
     def measure(self) -> None:
         """Looks now and then whether the one that is afloat takes more room than it may: then it counts as lost, and is not
@@ -155,9 +155,9 @@ class Boats:
         assert self._watcher.stdin is not None
         self._watcher.stdin.close()
 
-    def _board(self, number: int, boat: Lifeboat) -> Lifeboat:
+    def _board(self, number: int, boat: Lifeboat, *, is_new: bool = False) -> Lifeboat:
         former, self.afloat, self.number = self.afloat, boat, number
-        self._may_take, self._measure_at = 0, time.monotonic() + _MEASURE_EVERY_S
+        self._may_take, self._measure_at = (0 if is_new else self._most_bytes), time.monotonic() + _MEASURE_EVERY_S
         if former is not None and former is not boat:
             self._former = former
         return boat

@@ -51,7 +51,7 @@ def test_a_lifeboat_that_takes_too_much_is_replaced_and_floats_on_where_it_canno
     assert not boat.outgrown_bytes, "another could not be launched: it is not tried all the time"
     holds(1, 11 * MB)
     assert boat.outgrown_bytes
-    boats._board(2, boat := Lifeboat(tmp_path / "lifeboat" / "2"))
+    boats._board(2, boat := Lifeboat(tmp_path / "lifeboat" / "2"), is_new=True)
     holds(2, 3 * MB)
     holds(2, 5 * MB)
     assert not boat.outgrown_bytes, "it took as much from its beginning"
