@@ -181,7 +181,7 @@ def test_it_asks_where_it_is_to_also_after_a_loss_while_nothing_ran_and_the_life
         sea.until(lambda: sea.course.lifeboat != former, "another lifeboat in the place of one that takes too much")
         here = shoppers.taken("lifeboat")
         sea.until(lambda: shoppers.taken("lifeboat") > here + 5, "orders in the other lifeboat")
-        assert not boat.exists()
+        sea.until(lambda: not boat.exists(), "the former to be thrown away")
         told = subprocess.run(
             [sys.executable, "-m", "ballast.cli", "recover", "--now", "--config", str(sea.config_path)],
             capture_output=True, text=True, check=False, timeout=60,
