@@ -13,6 +13,7 @@ from ballast.continuity import settings as configured
 from ballast.continuity.board import Board
 from ballast.continuity.health import SentinelHealth
 from ballast.continuity.helm import BOARD
+from ballast.continuity.room import taken
 from ballast.errors import ConfigError
 from ballast.vault import config as configuration
 from ballast.vault.config import Config
@@ -30,6 +31,9 @@ def show(found: SentinelHealth | None) -> None:
     if found is None:
         return
     out.print(Text.assemble((f"{'continuity':<15}", "dim"), _line(found)))
+    for folder in found.kept:
+        size = f"{taken(Path(folder)) / 1e9:,.1f} GB"
+        out.print(Text(f"{'':<15}data of a lost server is kept: {folder}, {size}; delete it when nobody needs it"))
     if found.mode != "home" or found.trouble:
         for decision in found.decisions[-_DECISIONS:]:
             out.print(Text(f"{'':<15}{decision.at[11:19]} {decision.what}"))

@@ -27,16 +27,15 @@ class Board:
         self._course = Course()
 
     def course(self) -> Course:
-        """As it was told last."""
+        """As it was told last. A file that a power cut has left without its content is none."""
         try:
             there = os.stat(self._path)
+            seen = (there.st_ino, there.st_mtime_ns)
+            if seen != self._seen:
+                content = self._path.read_bytes()
+                self._seen, self._course = seen, _read(content)
         except FileNotFoundError:
             self._seen, self._course = None, Course()
-            return self._course
-        seen = (there.st_ino, there.st_mtime_ns)
-        if seen != self._seen:
-            self._course = msgspec.json.decode(self._path.read_bytes(), type=Course)
-            self._seen = seen
         return self._course
 
     def ring(self, what: str) -> bool:
@@ -50,6 +49,13 @@ class Board:
             except OSError:
                 return False
         return True
+
+
+def _read(content: bytes) -> Course:
+    try:
+        return msgspec.json.decode(content, type=Course)
+    except msgspec.DecodeError:
+        return Course()
 
 
 class Told:

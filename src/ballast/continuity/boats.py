@@ -15,9 +15,11 @@ from pathlib import Path
 
 import psycopg
 
+from ballast.continuity import orphans
 from ballast.continuity.entries import Entry
 from ballast.continuity.homecoming import items_of
 from ballast.continuity.lifeboat import Lifeboat
+from ballast.continuity.room import taken
 from ballast.errors import BallastError, ServerError
 from ballast.postgres import EmbeddedServer
 from ballast.postgres.account import server_account
@@ -28,7 +30,9 @@ from ballast.vault.durable import make_folder
 from ballast.vault.logbook import Logbook
 from ballast.vault.records import Cut
 
+MOST_BYTES = 4 << 30
 _BUILD_EVERY_S = 300.0
+_MEASURE_EVERY_S = 5.0
 _MOST_INSIDE = 50
 _ROSTER = "SELECT tenant FROM ballast_recovery.tenant ORDER BY back_at NULLS LAST, tenant"
 
@@ -36,13 +40,20 @@ _ROSTER = "SELECT tenant FROM ballast_recovery.tenant ORDER BY back_at NULLS LAS
 class Boats:
     """Of one sentinel."""
 
-    def __init__(self, folder: Path, major: int, log: Logbook, *, nodes: int = 1, node: int = 0) -> None:
+    def __init__(
+        self, folder: Path, major: int, log: Logbook, *, nodes: int = 1, node: int = 0, most_bytes: int = MOST_BYTES
+    ) -> None:
+        """`most_bytes`: of the disk, that the one afloat may take."""
+        self._most_bytes = most_bytes
+        self._may_take = 0  # it shows when a new one is measured
+        self._measure_at = 0.0
         self._folder, self._major, self._log = folder / "lifeboat", major, log
         self._nodes, self._node = nodes, node
         make_folder(self._folder)
         if server_account().uid != os.geteuid():  # the server runs under another account, and must pass
             for part in (folder, self._folder):
                 part.chmod(part.stat().st_mode | 0o111)
+        self._watcher = orphans.watch(self._folder, major)
         self._next = max((int(p.name) for p in self._folder.iterdir() if p.name.isdigit()), default=0) + 1
         self._spare: tuple[int, Lifeboat] | None = None
         self._making: threading.Thread | None = None
@@ -87,7 +98,7 @@ class Boats:
             with contextlib.suppress(BallastError):
                 boat.sink()
             raise
-        return self._board(number, boat)
+        return self._board(number, boat, is_new=True)
 
     def take_as_it_is(self) -> tuple[Lifeboat, Resolved] | None:
         """The spare one, where the vault is away; None: there is none with anything in it."""
@@ -95,10 +106,31 @@ class Boats:
         if self._spare is None or self._spare[1].built is None:
             return None
         (number, boat), self._spare = self._spare, None
-        return self._board(number, boat), boat.take_as_it_is()
+        return self._board(number, boat, is_new=True), boat.take_as_it_is()
+
+    def measure(self) -> None:
+        """Looks now and then whether the one that is afloat takes more room than it may: then it counts as lost, and is not
+        resumed, so that another is launched in its place."""
+        boat, now = self.afloat, time.monotonic()
+        if boat is None or now < self._measure_at:
+            return
+        self._measure_at = now + _MEASURE_EVERY_S
+        size = taken(self._folder / str(self.number))
+        if not self._may_take:
+            # Where what was accepted takes as much alone, another would not take less.
+            self._may_take = max(self._most_bytes, 2 * size)
+        if size > self._may_take:
+            boat.outgrown_bytes = size
 
     def resume(self, number: int, vault: Vault, resolved: Resolved) -> Lifeboat:
         """The one of that number, with all that is in it."""
+        if self.afloat is not None and number == self.number and (size := self.afloat.outgrown_bytes):
+            # It floats on until another does, or for longer where there cannot be another.
+            self._may_take, self.afloat.outgrown_bytes = 2 * size, 0
+            raise ServerError(
+                f"the lifeboat takes {size:,} bytes of the disk, and may take {self._most_bytes:,} ([continuity] lifeboat_bytes)",
+                "Another takes its place, with the shops in which something was accepted and those that are visited now.",
+            )
         if not (self._folder / str(number) / "pgdata").exists():
             raise ServerError(f"the lifeboat {number} is not there any more", "Launch another.")
         boat = Lifeboat(self._folder / str(number), major=self._major, nodes=self._nodes, node=self._node)
@@ -128,9 +160,12 @@ class Boats:
             self.afloat.leave()
         else:
             self.sink()
+        assert self._watcher.stdin is not None
+        self._watcher.stdin.close()
 
-    def _board(self, number: int, boat: Lifeboat) -> Lifeboat:
+    def _board(self, number: int, boat: Lifeboat, *, is_new: bool = False) -> Lifeboat:
         former, self.afloat, self.number = self.afloat, boat, number
+        self._may_take, self._measure_at = (0 if is_new else self._most_bytes), time.monotonic() + _MEASURE_EVERY_S
         if former is not None and former is not boat:
             self._former = former
         return boat

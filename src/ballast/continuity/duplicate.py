@@ -10,9 +10,12 @@ hashes is unbroken, so that a chunk that is missing or was changed is found by r
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import re
 import secrets
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from ballast.continuity.entries import BEGINNING, Entry, read_chain
@@ -75,12 +78,10 @@ def read(store: Store, name: str) -> list[Entry]:
 
 def _chunks(folder: Path, after: int) -> Iterator[tuple[int, int, bytes]]:
     """What comes after the entry `after`: first and last number, and the lines."""
+    # The current file before the list of those that were closed: one that is closed in between is read twice, not left out.
+    current = _durable(folder / "intake.jsonl")
     closed = sorted(path for path in folder.glob("*.jsonl") if _NAME.fullmatch(path.name))
-    for path in [*(p for p in closed if int(p.stem[13:]) > after), folder / "intake.jsonl"]:
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            continue
+    for data in chain((p.read_bytes() for p in closed if int(p.stem[13:]) > after), [current]):
         lines = [line for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True) if _number(line) > after]
         while lines:
             taken, size = 0, 0
@@ -90,6 +91,20 @@ def _chunks(folder: Path, after: int) -> Iterator[tuple[int, int, bytes]]:
             last = _number(lines[taken - 1])
             yield _number(lines[0]), last, b"".join(lines[:taken])
             after, lines = last, lines[taken:]
+
+
+def _durable(path: Path) -> bytes:
+    """What the current file holds for good: nobody is in the middle of writing, or of taking back what could not be written."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return b""
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        size = os.fstat(file.fileno()).st_size
+        os.fdatasync(file.fileno())  # of a writer that was killed
+        fcntl.flock(file, fcntl.LOCK_UN)
+        return file.read(size)  # whole lines do not change any more
 
 
 def _number(line: bytes) -> int:

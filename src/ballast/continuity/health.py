@@ -48,6 +48,8 @@ class SentinelHealth(msgspec.Struct, frozen=True):
     """What a person must look at: the last of it, until another loss."""
     copied: int = 0
     """Number of the last entry that is in the vault's store as well."""
+    kept: tuple[str, ...] = ()
+    """Data folders of lost servers, which nobody but a person deletes."""
     decisions: tuple[Decision, ...] = ()
     """The last few."""
 

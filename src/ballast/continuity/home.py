@@ -6,6 +6,8 @@ touched. Lost is what cannot come back by itself: the data folder is gone, or an
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -34,18 +36,26 @@ class Home:
 
     @property
     def identifier(self) -> str | None:
-        """The system identifier of the data that is there; None: there is none."""
+        """The system identifier of the data that is there; None: there is none. ServerError: it cannot be looked at."""
         try:
             with (self.server.pgdata / "global" / "pg_control").open("rb") as control:
                 found = control.read(_IDENTIFIER_BYTES)
-        except OSError:
+            complete = stat.S_ISDIR(os.stat(self.server.pgdata / "base").st_mode) and len(found) == _IDENTIFIER_BYTES
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        complete = len(found) == _IDENTIFIER_BYTES and (self.server.pgdata / "base").is_dir()
+        except OSError as error:  # of rights, of the disk, of this process: it says nothing of the data
+            raise ServerError(
+                f"the server's data in {self.server.pgdata} cannot be looked at: {error.strerror}",
+                "See to what stands in the way; it is tried again, and until then nothing there is touched.",
+            ) from error
         return str(int.from_bytes(found, sys.byteorder)) if complete else None
 
     def data(self, recorded: str) -> Data:
-        """Of the server with this identifier."""
-        found = self.identifier
+        """Of the server with this identifier. What cannot be looked at is not known to be gone."""
+        try:
+            found = self.identifier
+        except ServerError:
+            return Data.THERE
         if found is None:
             return Data.GONE
         return Data.THERE if found == recorded else Data.ANOTHER
@@ -55,13 +65,18 @@ class Home:
         """Whether a server works on the data folder, also one that is still starting."""
         return find_postmaster(self.server.pgdata) is not None
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Data of lost servers that was put aside beside it, until a person deletes it."""
+        return tuple(sorted(str(path) for path in self.server.data_dir.glob("lost-*")))
+
     def put_aside(self, lost: str, to: Path) -> bool:
         """End what is left of the server with the identifier `lost`, and keep its data at `to`; whether there was any to keep.
 
         The next start makes an empty server. A server that is not the lost one is left alone. ServerError."""
         if self.data(lost) is Data.ANOTHER:
             return to.exists()
-        if self.identifier is None and not self.server.pgdata.exists():
+        if self.identifier is None and not os.path.lexists(self.server.pgdata):
             self.server.end_left_behind()
             return to.exists()
         try:

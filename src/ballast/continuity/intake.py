@@ -13,7 +13,6 @@ tenant that goes home; whoever comes after it is sent there.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import re
@@ -35,13 +34,11 @@ from ballast.continuity.entries import (
     chained,
     read_chain,
 )
+from ballast.continuity.room import FULL, RESERVE_BYTES, Reserve
 from ballast.errors import IntegrityError
 from ballast.vault.durable import make_folder, sync_folder
 from ballast.vault.failpoints import reach
 
-RESERVE_BYTES = 16 << 20
-_PIECE_BYTES = 1 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED = re.compile(r"(\d{12})-(\d{12})\.jsonl")
 _OURS = frozenset((HOME, MERGED, AWAY))
 
@@ -54,14 +51,14 @@ class Intake:
     def __init__(self, folder: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
         self.folder = folder
         self._path = folder / "intake.jsonl"
-        self._reserve = folder / "reserve"
+        self._reserve = Reserve(folder / "reserve")
         make_folder(folder)
         self._file = -1
         self._held: dict[tuple[str, str], Entry] = {}
         self._home: set[str] = set()
         self._open()
         with self._locked():
-            self._fill_reserve(reserve_bytes)
+            self._reserve.fill(reserve_bytes)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -73,7 +70,7 @@ class Intake:
         """Accept all of `offers`, durably when this returns; one whose key is held already is answered with what is held.
 
         IntakeFull, Closed: none of them is kept. OSError: the disk failed; none can be told to be kept."""
-        with self._locked():
+        with self._locked(believe=False):
             self._refuse_closed(offers)
             new: dict[tuple[str, str], Entry] = {}
             taken = []
@@ -89,6 +86,8 @@ class Intake:
                 urgent = any(offer.urgent for offer in offers)
                 self._add(b"".join(entry.line() for entry in new.values()), urgent=urgent)
                 self._keep(list(new.values()))
+            else:
+                self._make_durable()
             return taken
 
     def find(self, tenant: str, key: str) -> Entry | None:
@@ -117,8 +116,8 @@ class Intake:
             return True
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Alone with the file, knowing all that is in it."""
+    def _locked(self, *, believe: bool = True) -> Iterator[None]:
+        """Alone with the file, knowing all that is in it. `believe`: durably; who adds something sees to that at the end."""
         while True:
             fcntl.flock(self._file, fcntl.LOCK_EX)
             if self._is_current():
@@ -127,6 +126,8 @@ class Intake:
             self._open()
         try:
             self._read_on()
+            if believe:
+                self._make_durable()
             yield
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
@@ -134,6 +135,7 @@ class Intake:
     def _refuse_closed(self, offers: Sequence[Offered]) -> None:
         closed = sorted({o.tenant for o in offers if o.tenant in self._home and o.kind not in _OURS})
         if closed:
+            self._make_durable()
             raise Closed(
                 f"{', '.join(closed)} has gone home: nothing more is accepted here in its place",
                 "Do it there, as soon as the course says that it is at home.",
@@ -150,7 +152,7 @@ class Intake:
     def _open(self) -> None:
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         sync_folder(self.folder)
-        self._size = 0
+        self._size = self._durable = 0
         self._held.clear()
         self._home.clear()
         self._number, self._last = self._end_of_closed()
@@ -182,6 +184,12 @@ class Intake:
         self._keep(list(read_chain(data[:whole], self._number + 1, self._last, str(self._path))))
         self._size += whole
 
+    def _make_durable(self) -> None:
+        """What others have added: one who was killed may have written and not synced."""
+        if self._durable < self._size:
+            os.fdatasync(self._file)
+            self._durable = self._size
+
     def _keep(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self._held[entry.tenant, entry.key] = entry
@@ -202,39 +210,15 @@ class Intake:
             except OSError as error:
                 # What the kernel may still hold of it is not to be found by the next reader.
                 os.ftruncate(self._file, self._size)
-                if error.errno not in _FULL:
+                if error.errno not in FULL:
                     raise
-                if not (urgent and self._give_up_room()):
+                if not (urgent and self._reserve.give_up()):
                     raise IntakeFull(
                         f"the disk of {self.folder} is full: nothing more can be accepted",
                         "Make room on it; what was accepted before is safe.",
                     ) from error
         self._size += len(data)
-
-    def _fill_reserve(self, wanted: int) -> None:
-        """As much as the disk has; less room is no reason not to open."""
-        descriptor = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            have = os.fstat(descriptor).st_size
-            with contextlib.suppress(OSError):
-                while have < wanted:
-                    piece = min(_PIECE_BYTES, wanted - have)
-                    os.posix_fallocate(descriptor, have, piece)
-                    have += piece
-        finally:
-            os.close(descriptor)
-
-    def _give_up_room(self) -> bool:
-        """False where none is left."""
-        descriptor = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            have = os.fstat(descriptor).st_size
-            if have:
-                os.ftruncate(descriptor, max(0, have - _PIECE_BYTES))
-                os.fsync(descriptor)
-            return have > 0
-        finally:
-            os.close(descriptor)
+        self._durable = self._size
 
 
 def _read(file: int, start: int, end: int) -> bytes:

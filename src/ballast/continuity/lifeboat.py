@@ -54,6 +54,8 @@ class Lifeboat:
         self._wish = Wish(jobs=jobs, settings=settings, asked_only=threading.Event())
         self.built: Resolved | None = None
         """As of when structure, and whom else it holds, stand in it ahead of a loss."""
+        self.outgrown_bytes = 0
+        """So much it takes of the disk, where that is more than it may."""
         self._running: threading.Thread | None = None
         self._seen = _Seen()
         self._failure: BaseException | None = None
@@ -136,8 +138,8 @@ class Lifeboat:
 
     @property
     def is_afloat(self) -> bool:
-        """Whether it is open and tenants can be fetched."""
-        return self._seen.is_open and self._failure is None and self._server.running()
+        """Whether it is open and tenants can be fetched, and it may go on so."""
+        return not self.outgrown_bytes and self._seen.is_open and self._failure is None and self._server.running()
 
     def leave(self) -> None:
         """Stop it, and keep what is in it for `resume`."""

@@ -23,3 +23,4 @@ class Options:
         self.probe = found.continuity.probe or probe
         self.asks = found.asks
         self.nodes, self.node = found.continuity.nodes, found.continuity.node
+        self.lifeboat_bytes = found.continuity.lifeboat_bytes

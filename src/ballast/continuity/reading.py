@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from ballast.continuity import incident
 from ballast.continuity.duplicate import Duplicate
 from ballast.continuity.helm import INTAKE
@@ -90,9 +88,19 @@ class Reading(Telling):
         return chosen
 
     def _keep_copying(self) -> None:
-        copy = Duplicate(open_store(self._settings.vault), self._folder / INTAKE, self._options.node)
-        self._copied = copy.copied
+        """As long as the process lives: whatever stands in the way, it is tried again."""
+        copy: Duplicate | None = None
+        trouble = ""
         while not self._stopping.wait(0.5):
-            with contextlib.suppress(BallastError, OSError):
+            said = ""
+            try:
+                if copy is None:
+                    copy = Duplicate(open_store(self._settings.vault), self._folder / INTAKE, self._options.node)
                 copy.bring()
-            self._copied = copy.copied
+            except Exception as error:
+                said = str(error) or type(error).__name__
+            if said and said != trouble:  # not twice a second while the store is away
+                self._log.warning("not_copied", reason=said)
+            trouble = said
+            if copy is not None:
+                self._copied = copy.copied

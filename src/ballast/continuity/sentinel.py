@@ -107,8 +107,7 @@ class Sentinel(Returning):
     def _take_up(self) -> None:
         """What a sentinel before this one has left."""
         left, course = incident.read(self._folder), Board(self._folder / BOARD).course()
-        if left is None or course.mode == "home":
-            incident.forget(self._folder)
+        if left is None:
             holding.let_go(self._folder)
             self._boats.clear()
             self._tell(Course(course.number + 1))
@@ -116,6 +115,9 @@ class Sentinel(Returning):
         self._decide("a sentinel goes on from where the one before it was")
         self._incident, self._course = left, course
         self._boats.clear(but=left.boat)
+        if course.mode == "home":  # it was not told yet, or the course did not outlive a power cut
+            only = frozenset(left.only) if left.only is not None else None
+            self._tell(course.lost(left.why, left.since, only))
         if course.mode == "launching" or not self._raise(left):
             self._launch_or_try_again()
 

@@ -11,6 +11,7 @@ import msgspec
 from ballast.errors import ConfigError
 
 FOLDER = "continuity"
+LEAST_LIFEBOAT_BYTES = 1 << 30
 
 
 class Continuity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,6 +29,9 @@ class Continuity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """web nodes that sell; each sells of what was left its share, and has an intake of its own"""
     node: int = 0
     """which of them this is, from 0"""
+    lifeboat_bytes: int = 4 << 30
+    """room that the lifeboat may take on this machine's disk; beyond it another takes its place, with the shops that are visited
+    from then on"""
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +70,11 @@ def load(document: Mapping[str, Any], name: str) -> Settings:
     if not (sea.nodes >= 1 and 0 <= sea.node < sea.nodes):
         raise ConfigError(
             f"{name}: [continuity] node is {sea.node} of {sea.nodes}.", "Nodes are counted from 0 to nodes - 1."
+        )
+    if sea.lifeboat_bytes < LEAST_LIFEBOAT_BYTES:
+        raise ConfigError(
+            f"{name}: [continuity] lifeboat_bytes is {sea.lifeboat_bytes:,}.",
+            f"An empty server takes up to {LEAST_LIFEBOAT_BYTES:,}; give it more than that.",
         )
     return found
 

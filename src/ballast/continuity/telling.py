@@ -25,6 +25,7 @@ from ballast.continuity.intake import Intake
 from ballast.continuity.options import Options
 from ballast.continuity.probe import Prober, Seen
 from ballast.continuity.rebuilding import Rebuilding
+from ballast.continuity.room import FULL, Reserve
 from ballast.continuity.signs import Watched
 from ballast.continuity.wipes import Wipes
 from ballast.errors import BallastError, ConfigError
@@ -48,7 +49,11 @@ class Telling:
         self._stopping = threading.Event()
         self._events: queue.SimpleQueue[Seen | str] = queue.SimpleQueue()
         self._home = Home(options.server, major=options.major) if options.server is not None else None
-        self._boats = Boats(self._folder, options.major, log, nodes=options.nodes, node=options.node)
+        self._reserve = Reserve(self._folder / "reserve")
+        self._reserve.fill()
+        self._boats = Boats(
+            self._folder, options.major, log, nodes=options.nodes, node=options.node, most_bytes=options.lifeboat_bytes,
+        )  # fmt: skip
         self._told = Told(self._folder / BOARD)
         self._course = Course()
         self._incident: Incident | None = None
@@ -84,6 +89,8 @@ class Telling:
     def _tell(self, course: Course) -> None:
         self._told.tell(course)
         self._course = course
+        if course.mode == "home":
+            self._reserve.fill()
         self._tell_health(at_once=True)
 
     def _note(self, **changed: object) -> Incident:
@@ -108,6 +115,8 @@ class Telling:
         if str(error) != self._trouble:
             self._log.error("trouble", reason=error if isinstance(error, BallastError) else str(error))
         self._trouble = str(error)
+        if isinstance(error, OSError) and error.errno in FULL and self._reserve.give_up():
+            self._log.alarm("disk_full", folder=str(self._folder), what="room that was kept is given up")
         self._try_at = max(self._try_at, time.monotonic() + _AGAIN_S / 2)
 
     def _load_handler(self) -> None:
@@ -121,6 +130,8 @@ class Telling:
         if not at_once and now - self._told_at < _TELL_EVERY_S:
             return
         self._told_at = now
+        if self._vault is not None and not self._vault_away:
+            self._boats.measure()
         away, boat = self._course.mode != "home", self._boats.afloat
         waiting = open_entries(self._intake.entries()) if away else {}
         found = SentinelHealth(
@@ -144,6 +155,7 @@ class Telling:
             trouble=self._trouble,
             alarm=self._alarmed,
             copied=self._copied,
+            kept=self._home.kept if self._home is not None else (),
             decisions=tuple(self._decisions),
         )
         with contextlib.suppress(OSError):

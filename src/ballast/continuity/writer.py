@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-from ballast.continuity.entries import Closed, IntakeFull, Offered, Taken
-from ballast.continuity.intake import RESERVE_BYTES, Intake
-from ballast.errors import BallastError
+from ballast.continuity.entries import Offered, Taken
+from ballast.continuity.intake import Intake
+from ballast.continuity.room import RESERVE_BYTES
 
 _MOST_TOGETHER = 256
 
@@ -39,17 +39,27 @@ class Writer:
         self._intake.close()
 
     def _run(self) -> None:
-        while (first := self._waiting.get()) is not None:
-            together, is_last = [first], False
-            while len(together) < _MOST_TOGETHER and not self._waiting.empty():
-                more = self._waiting.get()
-                if more is None:
-                    is_last = True
-                    break
-                together.append(more)
-            self._write(together)
-            if is_last:
-                return
+        is_last = False
+        while not is_last:
+            together, is_last = self._next()
+            # Who waits no longer is let go before anything is written: of such a one nothing is kept, and no other suffers.
+            together = [one for one in together if one[1].set_running_or_notify_cancel()]
+            try:
+                self._write(together)
+            except Exception as error:  # whatever it was: those who come next are written
+                for _, done in together:
+                    if not done.done():
+                        done.set_exception(error)
+
+    def _next(self) -> tuple[list[_Waiting], bool]:
+        """What has come together, after waiting for the first; whether it is the last."""
+        together: list[_Waiting] = []
+        while not together or (len(together) < _MOST_TOGETHER and not self._waiting.empty()):
+            one = self._waiting.get()
+            if one is None:
+                return together, True
+            together.append(one)
+        return together, False
 
     def _write(self, together: Sequence[_Waiting]) -> None:
         # What is urgent may use the reserve, and must not be kept out by what is not.
@@ -57,12 +67,12 @@ class Writer:
         for some in (urgent, [one for one in together if one not in urgent]):
             try:
                 self._write_at_once(some)
-            except (IntakeFull, Closed):
-                for one in some:
-                    self._write_alone(one)
-            except Exception as error:
+            except OSError as error:
                 for _, done in some:
                     done.set_exception(error)
+            except Exception:  # no room, a tenant that went home, something that is no JSON: it is told to whose it is
+                for one in some:
+                    self._write_alone(one)
 
     def _write_at_once(self, some: Sequence[_Waiting]) -> None:
         taken = iter(self._intake.take([offer for offers, _ in some for offer in offers]) if some else ())
@@ -72,6 +82,8 @@ class Writer:
     def _write_alone(self, one: _Waiting) -> None:
         offers, done = one
         try:
-            done.set_result(self._intake.take(offers))
-        except (BallastError, OSError) as error:
+            taken = self._intake.take(offers)
+        except Exception as error:
             done.set_exception(error)
+        else:
+            done.set_result(taken)

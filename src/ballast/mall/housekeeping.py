@@ -31,7 +31,11 @@ _ROUNDS = 200
 
 
 async def tidy(db: Database, now: datetime, *, batch: int = BATCH) -> int:
-    """Delete what is over, in every shop and of the accounts. Returns how many rows went (those of carts not counted)."""
+    """Delete what is over, in every shop and of the accounts. Returns how many rows went (those of carts not counted).
+
+    Nothing is, before all are at home."""
+    if db.away:
+        return 0
     async with db.platform() as connection:
         shops = await (await connection.execute(_SQL.shops)).fetchall()
     gone = await _accounts(db, now, batch)

@@ -48,7 +48,7 @@ async def hand_out(db: Database, subscribers: Sequence[outbox.Subscriber], now: 
     async with db.platform() as connection:
         rows = await (await connection.execute(queries.load("outbox").shops_waiting, {"most": most})).fetchall()
     return sum(
-        [await _guarded(f"outbox of {row['shop_id']}", _dispatch(db, row["shop_id"], subscribers, now)) for row in rows]
+        [await _guarded(db, row["shop_id"], f"outbox of {row['shop_id']}", _dispatch, subscribers, now) for row in rows]
     )
 
 
@@ -63,7 +63,7 @@ async def pay_back(db: Database, providers: Mapping[str, Provider], now: datetim
     return sum(
         [
             await _guarded(
-                f"refund {row['refund_id']}", send_refund(db, row["shop_id"], row["refund_id"], providers, now)
+                db, row["shop_id"], f"refund {row['refund_id']}", send_refund, row["refund_id"], providers, now
             )
             for row in rows
         ]
@@ -71,13 +71,17 @@ async def pay_back(db: Database, providers: Mapping[str, Provider], now: datetim
 
 
 async def close_shops(db: Database, now: datetime) -> int:
-    """Close shops whose grace period is over. Returns how many."""
+    """Close shops whose grace period is over, when all are at home. Returns how many."""
+    if db.away:
+        return 0
     async with db.platform() as connection:
         return len(await platform.close_due(connection, now))
 
 
 async def forget_attempts(db: Database, now: datetime) -> int:
-    """Forget attempts to sign in that do not count any more."""
+    """Forget attempts to sign in that do not count any more, when all are at home."""
+    if db.away:
+        return 0
     async with db.identity() as connection:
         await signin.forget_old_attempts(connection, now)
     return 0
@@ -89,7 +93,7 @@ async def _by_time(db: Database, statement: str, parameters: Mapping[str, object
     moved = 0
     for one in due:
         moved += await _guarded(
-            f"order {one['order_id']}", _move(db, one["shop_id"], one["order_id"], one["what"], now)
+            db, one["shop_id"], f"order {one['order_id']}", _move, one["order_id"], one["what"], now
         )
     return moved
 
@@ -108,12 +112,18 @@ async def _dispatch(db: Database, shop_id: UUID, subscribers: Sequence[outbox.Su
         return await outbox.dispatch(connection, subscribers, now)
 
 
-async def _guarded(what: str, work: Awaitable[int]) -> int:
-    """One piece that cannot be done keeps none of the others from being done; it is found again the next time."""
+async def _guarded(
+    db: Database, shop_id: UUID, what: str, work: Callable[..., Awaitable[int]], *arguments: object
+) -> int:
+    """One piece that cannot be done keeps none of the others from being done; it is found again the next time. Of a shop that is
+    afloat nothing is done: it is found when the shop is home."""
+    if db.afloat(shop_id):
+        return 0
     try:
-        return await work
+        return await work(db, shop_id, *arguments)
     except (BallastError, psycopg.Error) as error:
-        _log.warning("%s: %s", what, error)
+        if not db.afloat(shop_id):
+            _log.warning("%s: %s", what, error)
         return 0
 
 

@@ -115,6 +115,11 @@ class EmbeddedServer:
         """Whether a postmaster lives in this folder, whoever started it."""
         return self._find() is not None
 
+    @property
+    def has_owner(self) -> bool:
+        """Whether a process that lives stops it when it ends."""
+        return _owner_lives(self.data_dir / "owner")
+
     def dsn(self, dbname: str = "postgres") -> str:
         """A connection string for libpq and psycopg, as the superuser."""
         noted = postmaster.PidFile.read(self.pgdata / "postmaster.pid")

@@ -26,6 +26,7 @@ from ballast.continuity.course import Course
 from ballast.continuity.entries import Closed, Offered
 from ballast.continuity.helm import BOARD, INTAKE
 from ballast.continuity.intake import Intake
+from ballast.continuity.settings import LEAST_LIFEBOAT_BYTES
 from ballast.postgres import EmbeddedServer
 from ballast.supervise import look
 from ballast.supervise.processes import left_of
@@ -71,7 +72,8 @@ class Sea:
         config.write(config.load(self.config_path), self.config_path)
         text = self.config_path.read_text().partition("\n[continuity]")[0]
         self.config_path.write_text(
-            f"{text}\n[continuity]\nhandler = {_HANDLER!r}\nprobe = {small_shop.PROBE!r}\n\n[recovery]\nautomatic = {automatic}\n"
+            f"{text}\n[continuity]\nhandler = {_HANDLER!r}\nprobe = {small_shop.PROBE!r}\n"
+            f"lifeboat_bytes = {LEAST_LIFEBOAT_BYTES}\n\n[recovery]\nautomatic = {automatic}\n"
         )
 
     # Running

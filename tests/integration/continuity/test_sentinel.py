@@ -15,6 +15,9 @@ import pytest
 
 from ballast.continuity import health
 from ballast.continuity.duplicate import incarnations, read
+from ballast.continuity.helm import BOARD
+from ballast.continuity.settings import LEAST_LIFEBOAT_BYTES
+from ballast.postgres import EmbeddedServer
 from ballast.vault.store import open_store
 from ballast.vault.verify import verify
 from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
@@ -163,6 +166,7 @@ def test_it_asks_where_it_is_to_also_after_a_loss_while_nothing_ran_and_the_life
         sea.until(lambda: "recover --now" in sea.health.waits_for, "the sentinel to ask")
         sea.until(lambda: shoppers.taken("lifeboat") > 5, "orders in the lifeboat")
         sea.stop()  # in the middle of it
+        (sea.sea / BOARD / "course.json").write_bytes(b"")  # as a power cut may leave it; the incident is there
         sea.start()
         here = shoppers.taken("lifeboat")
         sea.until(lambda: shoppers.taken("lifeboat") > here + 5, "orders in the lifeboat again")
@@ -171,6 +175,14 @@ def test_it_asks_where_it_is_to_also_after_a_loss_while_nothing_ran_and_the_life
         sea.until(lambda: shoppers.taken("lifeboat") > here + 5, "orders in the lifeboat once more")
         assert "with all that was in it" in sea.decided
         assert sea.course.mode == "afloat"
+        former = sea.course.lifeboat
+        (boat,) = (path for path in (sea.sea / "lifeboat").iterdir() if EmbeddedServer(path).dsn() == former)
+        with (boat / "pgdata" / "grown").open("wb") as much:
+            os.posix_fallocate(much.fileno(), 0, LEAST_LIFEBOAT_BYTES)
+        sea.until(lambda: sea.course.lifeboat != former, "another lifeboat in the place of one that takes too much")
+        here = shoppers.taken("lifeboat")
+        sea.until(lambda: shoppers.taken("lifeboat") > here + 5, "orders in the other lifeboat")
+        sea.until(lambda: not boat.exists(), "the former to be thrown away")
         told = subprocess.run(
             [sys.executable, "-m", "ballast.cli", "recover", "--now", "--config", str(sea.config_path)],
             capture_output=True, text=True, check=False, timeout=60,

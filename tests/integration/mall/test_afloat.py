@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,17 @@ from ballast.continuity.entries import Offered, Taken
 from ballast.continuity.helm import BOARD, INTAKE
 from ballast.continuity.intake import Intake
 from ballast.continuity.signs import Sign
-from ballast.mall import deeds, links
-from ballast.mall.db import Busy, Database, Turned
+from ballast.mall import deeds, jobs, links, outbox, webhooks
+from ballast.mall.db import Busy, Connection, Database, Turned
 from ballast.mall.ids import new_id
+from ballast.mall.payments.callbacks import send_refund
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.app import create_app
+from ballast.mall.webhooks import signature
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.fix_people import Visitor
+from tests.integration.mall.ordering import buy, guest, in_shop
 from tests.integration.mall.shopping import Shopper
 
 LOST = Course().lost(Sign.REFUSED, datetime.now(UTC))
@@ -304,3 +307,58 @@ def test_the_pages_of_a_shop_that_is_afloat_say_so_and_its_people_change_nothing
         refused = owner.post(f"{root}/categories", {"category_id": str(new_id()), "name": "Tea", "name_en": "Tea"})
         assert (refused.status_code, "everything is read only for now" in refused.text) == (422, True)
         assert boat.lifeboat.run("SELECT count(*) FROM mall.category WHERE shop_id = %s", shop.shop_id) == [(0,)]
+
+
+def test_what_happens_by_itself_waits_until_a_shop_is_home(
+    sea: tuple[Sea, Shop], caplog: pytest.LogCaptureFixture
+) -> None:
+    here, shop = sea
+    now = datetime.now(UTC)
+    boarded = replace(shop, database=here.lifeboat)
+    in_shop(boarded, lambda c: buy(c, guest(), shop.goods[0].sku_ids[0], 2, now=now - timedelta(hours=1)))
+    here.launch()
+
+    async def hear(_: Connection, event: outbox.OutEvent) -> None:
+        raise AssertionError(event)
+
+    async def story() -> list[int]:
+        async with (
+            opened(here.settings) as db,
+            webhooks.Sender(db, signature.safe(here.home.secret)) as sender,
+        ):
+            assert not await send_refund(db, shop.shop_id, new_id(), {}, now)
+            todo = jobs.jobs_of(db, {}, [hear], sender)
+            return [await job.work(now) for job in todo]
+
+    assert not any(asyncio.run(story()))
+    assert not [record for record in caplog.records if record.name != "ballast.mall.db"]
+    found = here.lifeboat.run("SELECT status FROM mall.orders WHERE shop_id = %s", shop.shop_id)
+    assert found == [("pending_payment",)]
+
+
+@pytest.mark.parametrize("headers", [{}, {"host": "harmless.example.com"}])
+def test_what_may_have_been_done_is_sent_again_where_that_is_harmless(
+    sea: tuple[Sea, Shop], headers: dict[str, str]
+) -> None:
+    """A storefront's is, also under a host name of the shop's own; a merchant's page is not."""
+    here, shop = sea
+    if headers:
+        here.home.run("INSERT INTO mall.hostname (host, shop_id) VALUES (%s, %s)", headers["host"], shop.shop_id)
+    app = create_app(here.settings)
+    db = app.state.db
+    commit, broken = db._commit, 0
+
+    async def commit_unheard(connection: Any, course: Any) -> None:
+        nonlocal broken
+        await commit(connection, course)
+        if not broken:
+            broken += 1
+            raise Turned("not heard of", course.number, committing=True)
+
+    with TestClient[Litestar](app) as client:
+        root = "" if headers else f"/s/{shop.slug}"
+        page = client.get(f"{root}/?lang=en", headers=headers)
+        data = {"_csrf_token": client.cookies["csrftoken"], "sku": str(shop.goods[0].sku_ids[0]), "quantity": "2"}
+        db._commit = commit_unheard
+        added = client.post(f"{root}/cart/add", data=data, headers=headers, follow_redirects=False)
+        assert (page.status_code, added.status_code, broken) == (200, 303, 1)

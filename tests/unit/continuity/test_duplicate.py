@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,3 +71,25 @@ def test_while_the_store_is_away_nothing_is_noted_as_copied(tmp_path: Path) -> N
     assert copy.copied == 0
     (tmp_path / "unmounted").rename(tmp_path / "store")
     assert copy.bring() == 1
+
+
+def test_what_is_taken_back_because_the_disk_was_full_is_not_copied(tmp_path: Path) -> None:
+    store, folder = open_store(tmp_path / "store"), tmp_path / "intake"
+    store.begin()
+    intake, copy = Intake(folder), Duplicate(store, folder, 0)
+    take(intake, "a")
+    with (folder / "intake.jsonl").open("ab") as file:  # as a process that writes while the copy is made
+        fcntl.flock(file, fcntl.LOCK_EX)
+        size = os.fstat(file.fileno()).st_size
+        file.write((folder / "intake.jsonl").read_bytes().replace(b'"number":1', b'"number":2'))
+        file.flush()
+        copying = threading.Thread(target=copy.bring)
+        copying.start()
+        copying.join(0.3)
+        file.truncate(size)
+    copying.join(10)
+    assert copy.copied == 1
+    take(intake, "b")
+    assert copy.bring() == 1
+    (name,) = incarnations(store)
+    assert [entry.key for entry in read(store, name)] == ["a", "b"]

@@ -86,6 +86,30 @@ def test_a_killed_writer_leaves_what_it_told_and_nothing_half(tmp_path: Path, pl
     assert intake.take([offer("next")])[0].entry.number == len(intake.entries())
 
 
+@pytest.mark.parametrize("ask", ["repeat", "find", "entries"])
+def test_what_a_killed_writer_did_not_sync_is_synced_before_it_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    intake = Intake(tmp_path)
+    started(tmp_path, "east", 1, BALLAST_FAIL="intake.written:1").communicate(timeout=60)
+    synced, sync = [], os.fdatasync
+
+    def watched(file: int) -> None:
+        sync(file)
+        synced.append(os.fstat(file).st_ino)
+
+    monkeypatch.setattr(os, "fdatasync", watched)
+    if ask == "repeat":
+        assert intake.take([offer("east-0", tenant="shop")])[0].repeated
+    elif ask == "find":
+        assert intake.find("shop", "east-0") is not None
+    else:
+        assert len(intake.entries()) == 1
+    assert synced == [(tmp_path / "intake.jsonl").stat().st_ino]
+    intake.entries()
+    assert len(synced) == 1, "once"
+
+
 def test_a_line_without_its_end_is_cut_off(tmp_path: Path) -> None:
     intake = Intake(tmp_path)
     intake.take([offer("a")])

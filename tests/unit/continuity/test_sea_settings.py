@@ -42,6 +42,7 @@ def test_they_are_read_and_kept_beside_the_vaults_own(tmp_path: Path) -> None:
         ({"recovery": {"automatic": "never"}}, "recovery"),
         ({"continuity": {"probes": "SELECT 1"}}, "probe"),
         ({"continuity": {"nodes": 2, "node": 2}}, "nodes - 1"),
+        ({"continuity": {"lifeboat_bytes": 1000}}, "lifeboat_bytes"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_is_allowed(document: dict[str, object], words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import resource
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -55,3 +56,24 @@ def test_on_a_full_disk_each_is_told_so_and_what_fits_is_taken(tmp_path: Path) -
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     writer.close()
     assert [entry.key for entry in Intake(tmp_path).entries()] == ["a", "small"]
+
+
+def test_neither_who_waits_no_longer_nor_what_cannot_be_written_keeps_out_those_who_come_next(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    with (tmp_path / "intake.jsonl").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed nothing is written
+        under_way = writer.take([offer("first")])
+        while not under_way.running():
+            pass
+        gone, odd, whole = (
+            writer.take([offer("gone")]),
+            writer.take([Offered("lin", "odd", "checkout", object(), NOON)]),
+            writer.take([offer("whole")]),
+        )
+        assert gone.cancel()
+        assert not under_way.cancel(), "it is being written"
+    assert isinstance(odd.exception(10), TypeError)
+    assert [done.result(10)[0].entry.number for done in (under_way, whole)] == [1, 2]
+    assert writer.take([offer("next")]).result(10)[0].entry.number == 3
+    writer.close()
+    assert [entry.key for entry in Intake(tmp_path).entries()] == ["first", "whole", "next"]

@@ -159,17 +159,22 @@ async def send_refund(
     """Ask the provider to pay a refund back: one that is to be sent, or that failed. Doing it twice pays once.
 
     Returns:
-        Whether the provider has taken it up now.
+        Whether the provider has taken it up now. Of a shop that is afloat nothing is sent: what it was to pay back is known for
+        certain when it is home.
 
     Raises:
         ProviderAway: ask again later.
     """
+    if db.afloat(shop_id):
+        return False
     async with db.shop(shop_id) as connection:
         refund = await aftersales.get(connection, refund_id)
         if refund.status == RefundState.FAILED:
             await aftersales.pay_back(connection, refund_id, actor="job", now=now)
         elif refund.status != RefundState.PROCESSING or refund.provider_code:
             return False
+    if db.afloat(shop_id):  # by now
+        return False
     provider = providers.get(refund.provider)
     if provider is None:
         _log.error("refund %s: no provider %s is set up here", refund_id, refund.provider)

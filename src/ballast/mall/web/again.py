@@ -14,6 +14,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from ballast.mall.db import Database, Turned
+from ballast.mall.web import hosts
 
 LONGEST_S = 8.0
 """After so long the answer is given as it is."""
@@ -46,11 +47,12 @@ class Again:
         while True:
             patience_s = LONGEST_S if self._db.away else UNHEARD_S
             attempt = _Attempt(send, may_hold=time.monotonic() < began + patience_s)
-            await self._app(_copy(scope, attempt), sent.from_beginning(), attempt.hear)
+            made = _copy(scope, attempt)
+            await self._app(made, sent.from_beginning(), attempt.hear)
             turned = attempt.turned
             if turned is None or attempt.began or not attempt.may_hold:
                 return None
-            if turned.committing and not _is_harmless(scope):
+            if turned.committing and not _is_harmless(made):
                 return await attempt.let_go()
             await self._db.turned(turned.number, wait_s)
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
@@ -111,6 +113,9 @@ def _copy(scope: Scope, attempt: _Attempt) -> Scope:
 
 
 def _is_harmless(scope: Scope) -> bool:
-    if scope["method"] in ("GET", "HEAD") or scope["path"].startswith(_HARMLESS):  # type: ignore[typeddict-item]
+    """As it was led on: a shop under a host name of its own is its storefront alone."""
+    if scope["method"] in ("GET", "HEAD") or hosts.KEY in scope:  # type: ignore[typeddict-item]
+        return True
+    if scope["path"].startswith(_HARMLESS):
         return True
     return any(name == b"idempotency-key" for name, _ in scope["headers"])

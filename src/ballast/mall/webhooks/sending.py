@@ -133,7 +133,8 @@ class Sender:
         values = {"now": now, "each": OF_EACH, "most": most}
         async with self._db.platform() as connection:
             rows = await (await connection.execute(_SQL.due, values)).fetchall()
-        left, begun = [msgspec.convert(row, Due) for row in rows], 0
+        due = [msgspec.convert(row, Due) for row in rows]
+        left, begun = [one for one in due if not self._db.afloat(one.shop_id)], 0
         until = asyncio.get_running_loop().time() + within_s
         while True:
             waiting = [one for one in left if not self._began(one, now)]

@@ -1,0 +1,57 @@
+"""Room on a disk: what a folder takes of it, and some that is kept so that it can be given up when there is none left."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+RESERVE_BYTES = 16 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of an OSError that says that there is none."""
+_PIECE_BYTES = 1 << 20
+
+
+class Reserve:
+    """A file that holds room for what must be written even where the disk is full."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def fill(self, wanted: int = RESERVE_BYTES) -> None:
+        """As much as the disk has; less room is no reason not to go on."""
+        with self._opened() as descriptor, contextlib.suppress(OSError):
+            have = os.fstat(descriptor).st_size
+            while have < wanted:
+                piece = min(_PIECE_BYTES, wanted - have)
+                os.posix_fallocate(descriptor, have, piece)
+                have += piece
+
+    def give_up(self) -> bool:
+        """A piece of it. False where none is left."""
+        with self._opened() as descriptor:
+            have = os.fstat(descriptor).st_size
+            if have:
+                os.ftruncate(descriptor, max(0, have - _PIECE_BYTES))
+                os.fsync(descriptor)
+            return have > 0
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def taken(folder: Path) -> int:
+    """Bytes of the disk that `folder` takes with all that is in it; what goes meanwhile is not counted."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(root, name)).st_blocks * 512
+    return total
