@@ -11,8 +11,8 @@ from psycopg.conninfo import make_conninfo
 
 from ballast.postgres import EmbeddedServer
 
-SCHEMAS = ("mall", "procrastinate")
-TRIES = 5
+SCHEMAS = ("mall",)
+TRIES = 20
 _TABLES = """
 SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1, 2
