@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from ballast.vault import Resolved, Vault, read_rows, tenants
 from ballast.vault.moment import show
+from ballast.vault.plan import Plan
 from ballast.vault.read import warm
 from ballast.vault.records import SHARED_BUCKET, Cut, Segment, Shared
 from ballast.vault.tablename import versions_of
@@ -130,10 +131,10 @@ class Wipes:
         for run in segment.runs:
             for rows in warm(self._vault).open(run).slices(None, ours, columns=("lsn", "op")):
                 deleted = rows.filter(pc.equal(rows["op"].cast("string"), "D"))
-                if deleted.num_rows:
-                    columns = (deleted[name].to_pylist() for name in ("lsn", "relation", "tenant"))
-                    for lsn, relation, tenant in zip(*columns, strict=True):
-                        hit.setdefault((lsn, relation), set()).add(tenant)
+                once = deleted.select(["lsn", "relation", "tenant"])
+                once = once.set_column(2, "tenant", once["tenant"].cast("string"))
+                for one in once.group_by(["lsn", "relation", "tenant"]).aggregate([]).to_pylist():
+                    hit.setdefault((one["lsn"], one["relation"]), set()).add(one["tenant"])
         for (lsn, relation), whose in hit.items():
             if known and len(whose) >= max(1, _SHARE * known):
                 found.setdefault(lsn, set()).add(relation)
@@ -161,12 +162,58 @@ class Wipes:
         return {r.number for r in relations if not isinstance(r.tenant, Shared) and r.root_schema != MERGE_SCHEMA}
 
     def _count(self, cut: Cut) -> Counter[int]:
+        """Rows of tenants by relation: what was added less what was deleted. Nobody waits here for rows to be put together."""
+        wanted, vault = self._of_tenants(cut), self._vault
+        buckets = vault.index.genesis.buckets
+        plans: dict[tuple[object, ...], tuple[Plan, list[int]]] = {}
+        for bucket in range(SHARED_BUCKET + 1, buckets):
+            plan = vault.plan(cut, bucket)
+            if plan.truncations:
+                return self._count_exactly(cut, wanted)
+            plans.setdefault(_sources(plan), (plan, []))[1].append(bucket)
         counts: Counter[int] = Counter()
-        wanted = self._of_tenants(cut)
+        for plan, whose in plans.values():
+            some = None if len(plans) == 1 else whose
+            for base in plan.bases:
+                run = warm(vault).open(base.run)
+                for rows in run.slices(None, wanted & {*base.relations}, buckets=some, bucket_count=buckets):
+                    counts.update(rows["relation"].to_pylist())
+            for change in plan.changes:
+                run = warm(vault).open(change.run)
+                for rows in run.slices(
+                    None, wanted & {*change.relations}, buckets=some, bucket_count=buckets, columns=("lsn", "op")
+                ):
+                    for relation, lsn, by in grown(rows):
+                        starts = plan.base_of(relation)
+                        counted = (change.timeline, lsn) >= (starts.timeline, starts.lsn)
+                        if counted and change.from_lsn <= lsn < change.to_lsn:
+                            counts[relation] += by
+        return counts
+
+    def _count_exactly(self, cut: Cut, wanted: set[int]) -> Counter[int]:
+        counts: Counter[int] = Counter()
         for bucket in range(SHARED_BUCKET + 1, self._vault.index.genesis.buckets):
             for chunk in read_rows(self._vault, cut, relations=wanted, bucket=bucket):
                 counts[chunk.relation.number] += chunk.rows
         return counts
+
+
+def _sources(plan: Plan) -> tuple[object, ...]:
+    """Buckets of which this is the same are read together."""
+    return (
+        plan.base,
+        tuple(sorted(plan.exceptions.items())),
+        tuple((base.run.object.name, base.relations) for base in plan.bases),
+        tuple((one.run.object.name, one.from_lsn, one.to_lsn, one.relations) for one in plan.changes),
+    )
+
+
+def grown(rows: pa.Table) -> list[tuple[int, int, int]]:
+    """Of changes: (relation, position of the commit, rows added less rows deleted)."""
+    table = pa.table({"relation": rows["relation"], "lsn": rows["lsn"], "op": rows["op"].cast("string")})
+    found = table.group_by(["relation", "lsn", "op"]).aggregate([([], "count_all")]).to_pylist()
+    signs = {"I": 1, "D": -1}
+    return [(one["relation"], one["lsn"], signs.get(one["op"], 0) * one["count_all"]) for one in found]
 
 
 def made_after(lsns: pa.ChunkedArray, ops: pa.ChunkedArray, lsn: int) -> set[int]:
