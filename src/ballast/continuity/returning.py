@@ -332,6 +332,7 @@ class Returning(Leaving):
             f"all {len(self._course.back)} are home {seconds:.1f} s after the loss; {self._merged} entries merged,"
             f" {self._refused} refused"
         )
+        incident.forget(self._folder)  # first: one on disk wins over a course that says home
         self._tell(self._course.all_home())
         reach("sentinel.all_home")
         self._over()
