@@ -158,7 +158,7 @@ class Database:
                 yield connection
             return
         home = self._home
-        async with self._hearing(home, course), home.app.one() as connection:
+        async with self._hearing(home, course, shop_id), home.app.one() as connection:
             await self._begin(home, connection, shop_id)
             try:
                 yield connection
@@ -302,8 +302,8 @@ class Database:
             doors.recovering = False
 
     @asynccontextmanager
-    async def _hearing(self, doors: Doors, course: Course | None) -> AsyncIterator[None]:
-        """Hears from the database that shops are still coming back, and from its failures that it may be lost."""
+    async def _hearing(self, doors: Doors, course: Course | None, shop_id: UUID | None = None) -> AsyncIterator[None]:
+        """Hears from the database that shops are still coming back, and from its failures that it, or this shop, may be lost."""
         try:
             yield
         except _HELD_UP as error:
@@ -315,6 +315,8 @@ class Database:
                 raise Recovering(what, all_shops=error.sqlstate == _OF_ALL) from error
             if course is not None and self._helm is not None and self._helm.failed(error):
                 raise Turned(f"the database failed: {error}", course.number) from error
+            if shop_id is not None and isinstance(error, psycopg.errors.ForeignKeyViolation) and _of_shop(error):
+                self.missing(shop_id)
             raise
         except Closed as error:
             raise Turned(error.what, course.number if course is not None else 0) from error
@@ -392,6 +394,11 @@ class Database:
                     homecoming.take_in(
                         connection, MergeItem(entry.tenant, entry.key, entry.kind, entry.payload, entry.made_at)
                     )
+
+
+def _of_shop(error: psycopg.errors.ForeignKeyViolation) -> bool:
+    """Whether it is the shop itself that is not there: somebody has deleted it."""
+    return (error.diag.constraint_name or "").endswith("_shop_id_fkey")
 
 
 async def _has_written(connection: Connection) -> bool:

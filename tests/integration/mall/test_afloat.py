@@ -206,6 +206,21 @@ def test_a_request_that_meets_the_loss_is_made_again_where_the_shop_then_is(sea:
             assert heard.result()[0]
 
 
+def test_who_orders_in_a_shop_whose_rows_were_just_deleted_orders_where_it_then_is(sea: tuple[Sea, Shop]) -> None:
+    here, shop = sea
+    with TestClient[Litestar](create_app(here.settings)) as client:
+        shopper = Shopper(client, shop)
+        shopper.see("/")
+        here.home.run("ALTER TABLE mall.shop DISABLE TRIGGER ALL")
+        here.home.run("DELETE FROM mall.shop WHERE shop_id = %s", shop.shop_id)
+        with ThreadPoolExecutor(1) as sentinel:
+            heard = sentinel.submit(lambda: (here.told.hear(5), here.launch()))
+            shopper.send("/cart/add", sku=str(shop.goods[0].sku_ids[0]), quantity="1")
+            assert heard.result()[0][0] == f"empty {shop.shop_id}"
+        here.home.run("ALTER TABLE mall.shop ENABLE TRIGGER ALL")
+    assert [kind for kind, _ in here.entries()][-1] == "cart_set"
+
+
 def test_a_shop_of_its_own_may_be_afloat_while_the_others_are_at_home(
     sea: tuple[Sea, Shop], open_shop: OpenShop
 ) -> None:

@@ -24,6 +24,7 @@ from ballast.mall import cart, catalog, visitors
 from ballast.mall.catalog import Entry, Look
 from ballast.mall.db import Connection, Database
 from ballast.mall.owner import Owner
+from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web import hosts
 from ballast.mall.web.texts import Language, language_of
@@ -174,7 +175,11 @@ async def _look(db: Database, connection: Connection, entry: Entry) -> Look:
     seen = known.get(entry.slug)
     if seen and seen[0] > time.monotonic():
         return seen[1]
-    found = await catalog.look(connection)
+    try:
+        found = await catalog.look(connection)
+    except Refused:
+        db.missing(entry.shop_id)
+        raise
     if len(known) >= _MOST_KNOWN:
         known.clear()
     known[entry.slug] = (time.monotonic() + KNOWN_FOR_S, found)
