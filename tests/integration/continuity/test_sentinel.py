@@ -173,7 +173,7 @@ def test_it_asks_where_it_is_to_also_after_a_loss_while_nothing_ran_and_the_life
         sea.kill_lifeboats()
         here = shoppers.taken("lifeboat")
         sea.until(lambda: shoppers.taken("lifeboat") > here + 5, "orders in the lifeboat once more")
-        assert "with all that was in it" in sea.decided
+        sea.until(lambda: "with all that was in it" in sea.decided, "that to be told")
         assert sea.course.mode == "afloat"
         former = sea.course.lifeboat
         (boat,) = (path for path in (sea.sea / "lifeboat").iterdir() if EmbeddedServer(path).dsn() == former)
