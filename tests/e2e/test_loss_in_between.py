@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Response, expect
 
 from ballast.continuity.board import Board
 from ballast.continuity.helm import BOARD
@@ -67,17 +67,6 @@ def _to_order(page: Page, up: Up, shop: Shop) -> None:
 ORDERS: list[str] = []
 """Of this run of the tests, which share a platform."""
 STEPS: tuple[Step, ...] = (_to_home, _to_product, _into_cart, _to_checkout, _place, _to_provider, _pay, _to_order)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,11 @@ code that the shop's owner reads from the customer's page. What `test_every_page
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from ballast.mall import links
 from ballast.mall.db import Database
@@ -19,17 +18,6 @@ from tests.fix_people import PASSWORD, with_database
 from tests.integration.mall.test_sandbox import Both
 
 PHONE, OTHER = "13900000000", "four other words now"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from ballast.mall import jobs, links
 from ballast.mall.db import Database
@@ -27,17 +26,6 @@ _SAID = {
     "zh-CN": {"state": "待发货", "sent": "已发货", "carrier": "顺丰速运", "asked": "待处理", "paying": "退款中", "back": "已退款"},
     "en-GB": {"state": "To send", "sent": "Shipped", "carrier": "SF Express", "asked": "Requested", "paying": "Being paid back", "back": "Paid back"},
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture
