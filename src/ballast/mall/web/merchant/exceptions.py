@@ -3,6 +3,7 @@ about by data that was wrong, and what to do about each."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -19,9 +20,9 @@ from ballast.mall.rules.permissions import Permission
 from ballast.mall.rules.refused import Refused
 from ballast.mall.web import marks
 from ballast.mall.web.address import with_query
-from ballast.mall.web.deed import deed
 from ballast.mall.web.forms import Form, form
 from ballast.mall.web.guard import ShopVisit, needs
+from ballast.mall.web.merchant.desk import deed_about
 from ballast.mall.web.merchant.frame import merchant_page
 from ballast.mall.web.merchant.listing import A_PAGE, read_id, sees_people, typed
 from ballast.mall.web.merchant.orders import actor_of, names_of
@@ -248,17 +249,6 @@ async def _note(connection: Connection, shop_visit: ShopVisit, action: str, subj
     )
 
 
-async def _deed(
-    request: Request[Any, Any, Any], exception_id: UUID, shop_visit: ShopVisit, db: Database, work: Any, said: str
-) -> Response[Any]:
-    return await deed(
-        db.shop(shop_visit.shop.shop_id),
-        work,
-        lambda error: _page(request, exception_id, shop_visit, db, error),
-        f"/merchant/{shop_visit.shop.slug}/exceptions/{exception_id}?said={said}",
-    )
-
-
 async def _page(
     request: Request[Any, Any, Any],
     exception_id: UUID,
@@ -296,5 +286,7 @@ async def _page(
         is_there=kept.questioned is not None or kept.remedy in ("accept", "substitute", "refund"),
     )
 
+
+_deed = partial(deed_about, _page, "exceptions")
 
 HANDLERS = [exception_list, exception_page, accept, substitute, refund, note, stand, address, give_back]
