@@ -9,11 +9,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-import httpx
 import msgspec
 import psycopg
 
 from ballast.demo import engineer, killer, proof
+from ballast.demo.browser import connections
 from ballast.demo.crowd import Crowd
 from ballast.demo.killer import Killed
 from ballast.demo.ledger import Edited, Ledger, Ordered
@@ -95,11 +95,10 @@ class Replay:
 
     async def _live(self, ids: dict[str, str], ledger: Ledger) -> Outcome:
         wanted = self._wanted
-        limits = httpx.Limits(max_connections=400, max_keepalive_connections=100)
-        async with httpx.AsyncHTTPTransport(limits=limits) as transport:
+        async with connections() as session:
             crowd = Crowd(
                 self._stage.base, list(ids), ledger, seed=wanted.seed, orders_per_s=wanted.orders_per_s,
-                views_per_s=wanted.views_per_s, password=PASSWORD, transport=transport,
+                views_per_s=wanted.views_per_s, password=PASSWORD, session=session,
             )  # fmt: skip
             merchants = Merchants(crowd, list(ids), ledger, seed=wanted.seed, password=PASSWORD)
             async with self._beside(self._show(crowd, ledger)):
@@ -139,9 +138,11 @@ class Replay:
             await self._until_home(ledger, lost_at)
 
     async def _until_home(self, ledger: Ledger, lost_at: float) -> None:
+        looked = 0
         while time.time() < lost_at + self._wanted.patience_s:
             if "first_order" not in self._log.at:
-                first = next((p.at for p in ledger.promises if isinstance(p, Ordered) and p.sent_at >= lost_at), None)
+                new, looked = ledger.promises[looked:], len(ledger.promises)
+                first = next((one.at for one in new if isinstance(one, Ordered) and one.sent_at >= lost_at), None)
                 if first is not None:
                     self._log.note("first_order", first)
             if "all_home" in self._log.at and self._log.mode == "home":
@@ -225,9 +226,8 @@ class Replay:
         while True:
             self._screen.show(
                 State(
-                    at=time.time(), visits=crowd.visits, shut=len(crowd.shut), inside=crowd.inside,
-                    orders=sum(1 for one in ledger.promises if isinstance(one, Ordered)),
-                    note=self._watch.note, course=self._watch.course, log=self._log,
+                    at=time.time(), pulse=crowd.pulse, shut=len(crowd.shut), inside=crowd.inside,
+                    orders=ledger.orders, note=self._watch.note, course=self._watch.course, log=self._log,
                     shops=self._wanted.shops, base=self._stage.base,
                 )
             )  # fmt: skip
