@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 from ballast.postgres import EmbeddedServer
 
 SCHEMAS = ("mall",)
-TRIES = 20
+TRIES, AGAIN_S = 60, 0.5
 _TABLES = """
 SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1, 2
@@ -24,9 +24,10 @@ def delete_rows(dsn: str) -> tuple[int, float]:
     for left in reversed(range(TRIES)):
         try:
             return _delete(dsn)
-        except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable):  # shoppers hold rows, too
+        except psycopg.OperationalError:  # shoppers hold rows, too; or the server was killed and starts again
             if not left:
                 raise
+            time.sleep(AGAIN_S)
     raise AssertionError
 
 
