@@ -32,6 +32,8 @@ from ballast.vault.records import Cut
 
 MOST_BYTES = 4 << 30
 _BUILD_EVERY_S = 300.0
+_REST_S = 10.0
+"""Everybody is just home, and who could not be served in time comes again."""
 _MEASURE_EVERY_S = 5.0
 _MOST_INSIDE = 50
 _ROSTER = "SELECT tenant FROM ballast_recovery.tenant ORDER BY back_at NULLS LAST, tenant"
@@ -58,7 +60,7 @@ class Boats:
         self._spare: tuple[int, Lifeboat] | None = None
         self._making: threading.Thread | None = None
         self._hurry = threading.Event()
-        self._build_at = 0.0
+        self._build_at = self._rest_until = 0.0
         self.trouble = ""
         """Why there is no spare one."""
         self.number = 0
@@ -79,6 +81,8 @@ class Boats:
         """Have a spare one made in the background where there is none, and now and then made anew. `active`: who is to be in
         it in case the vault is away."""
         if self._making is not None and self._making.is_alive():
+            return
+        if time.monotonic() < self._rest_until:
             return
         if self._spare is not None and time.monotonic() < self._build_at and self._is_fit(vault):
             return
@@ -150,6 +154,7 @@ class Boats:
         if self.afloat is not None:
             self.afloat.sink()
         self.afloat, self.number = None, 0
+        self._rest_until = time.monotonic() + _REST_S
 
     def close(self, *, keep: bool) -> None:
         """The process ends. `keep`: what is afloat will be needed again."""

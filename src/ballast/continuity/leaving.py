@@ -130,6 +130,7 @@ class Leaving(Watching):
             self._log.warning("not_sealed", reason=str(error))
         sealed = time.monotonic()
         resolved = self._boat_moment(under_way)
+        chosen = time.monotonic()
         if self._vault_away and self._take_as_it_is():
             return
         try:
@@ -149,7 +150,8 @@ class Leaving(Watching):
         self._boats.sink_former()
         self._again_into(began_from=last[-1].number if last else 0)
         self._decide(
-            f"the lifeboat is afloat {opened - began:.2f} s after that (the record's tail {sealed - began:.2f} s), as of"
+            f"the lifeboat is afloat {opened - began:.2f} s after that (the record's tail {sealed - began:.2f} s, the moment"
+            f" {chosen - sealed:.2f} s), as of"
             f" {resolved.committed_at or resolved.how}"
         )
 
