@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+import msgspec
 import psycopg
 
 from ballast.continuity import incident, tail
-from ballast.continuity.boats import do_again, roster
+from ballast.continuity.boats import bring_in_again, do_again, roster
 from ballast.continuity.emptied import tenant_emptied
 from ballast.continuity.entries import AWAY, open_entries
 from ballast.continuity.homecoming import note
@@ -16,6 +17,7 @@ from ballast.continuity.incident import Incident
 from ballast.continuity.signs import Sign
 from ballast.continuity.watching import Watching
 from ballast.errors import BallastError
+from ballast.recovery import Span
 from ballast.vault import Resolved
 from ballast.vault.failpoints import reach
 from ballast.vault.moment import show
@@ -54,14 +56,17 @@ class Leaving(Watching):
             return
         gone = tuple(moments)
         now = datetime.now(UTC)
-        only = gone if self._incident is None else (*(self._incident.only or ()), *gone)
-        if self._incident is not None:
-            moments = self._incident.moments | moments
+        former = self._incident
+        only = gone if former is None else (*(former.only or ()), *gone)
+        rewound, beyond = (former.rewound, former.beyond) if former is not None else ((), ())
+        if former is not None:
+            moments = former.moments | moments
         self._incident = incident.write(
             self._folder,
             Incident(
                 now, Sign.EMPTY, lost=self._recorded(), timeline=self._vault.index.newest_timeline,
-                only=tuple(dict.fromkeys(only)), ordered=not self._options.asks, moments=moments,
+                only=tuple(dict.fromkeys(only)), ordered=not self._options.asks, moments=moments, rewound=rewound,
+                beyond=(*beyond, *(Span(moments[tenant], tenant=tenant) for tenant in gone)),
             ),
         )  # fmt: skip
         self._decide(f"rows of {', '.join(gone)} are gone, and others' are there", bad=True)
@@ -83,11 +88,6 @@ class Leaving(Watching):
                 f" ({found.had:,} then, {found.left:,} now): a person must look (ballast changes --tenant {tenant}) and put it"
                 " back (ballast rewind)"
             )
-        elif found.beyond:
-            self._alarm(
-                f"{found.beyond:,} transactions of {tenant} that were committed from {found.at} on, while its rows were"
-                f" deleted, are not in what comes back: ballast changes --tenant {tenant} --from {found.at}"
-            )
         return found.at
 
     def _second_loss(self) -> None:
@@ -95,7 +95,7 @@ class Leaving(Watching):
         assert self._incident is not None
         why, now = self._watched.why, datetime.now(UTC)
         for tenant, at in self._incident.moments.items():
-            if tenant not in self._rewound:
+            if tenant not in self._incident.rewound:
                 self._alarm(
                     f"{tenant} was not put back yet when home was lost: ballast rewind --tenant {tenant} --at {at}"
                 )
@@ -104,7 +104,8 @@ class Leaving(Watching):
         timeline = self._vault.index.newest_timeline if self._vault is not None else self._incident.timeline
         self._note(
             why=why, lost=self._recorded(), timeline=timeline, only=None, data_lost=False, why_lost="", at="", why_at="",
-            moments={},
+            moments={}, rewound=(),
+            beyond=tuple(s for s in self._incident.beyond if s.tenant is None or s.tenant in self._incident.rewound),
         )  # fmt: skip
         if self._rebuilding is not None:
             self._rebuilding.stop()
@@ -142,6 +143,7 @@ class Leaving(Watching):
         reach("sentinel.launched")
         opened = time.monotonic()
         self._away_again()
+        self._bring_in_again(resolved)
         self._again_into(began_from=0)
         self._roster = roster(boat) if self._course.only is None else sorted(self._course.only)
         last = self._intake.entries()
@@ -182,7 +184,7 @@ class Leaving(Watching):
         chosen = self._choose()
         if chosen.why:
             # Written down: when it is recovered, the record may have gone on for hours.
-            self._note(at=show(chosen.resolved.cut), why_at=chosen.why)
+            self._keep(under_way.going_back(show(chosen.resolved.cut), chosen.why))
             self._decide(f"the record ends in rows that were deleted: {chosen.why}", bad=True)
         return chosen.resolved
 
@@ -204,6 +206,29 @@ class Leaving(Watching):
             self._decide(f"{len(left)} accepted entries could not be done again in the lifeboat: {error}", bad=True)
         else:
             self._decide(f"{count} accepted entries are done again in the lifeboat")
+
+    def _bring_in_again(self, resolved: Resolved) -> None:
+        """What was committed after the moment that the lifeboat is of: whoever ordered just then finds the order."""
+        assert self._incident is not None
+        boat, at = self._boats.afloat, show(resolved.cut)
+        assert boat is not None
+        assert self._vault is not None
+        try:
+            # It may be of an earlier moment than some of those who are in it go back to.
+            starts = {span: self._vault.resolve(span.since).cut for span in self._incident.beyond}
+            earlier = {
+                span for span, cut in starts.items() if cut.timeline == resolved.cut.timeline and cut > resolved.cut
+            }
+            found = self._later(
+                tuple(msgspec.structs.replace(s, since=at) if s in earlier else s for s in self._incident.beyond)
+            )
+            if found.transactions:
+                bring_in_again(boat, found)
+        except (BallastError, psycopg.Error) as error:
+            self._decide(f"what came after {at} is not in the lifeboat; it comes in at home: {error}", bad=True)
+        else:
+            if found.transactions:
+                self._decide(f"{found.transactions:,} transactions that came after {at} are in the lifeboat as well")
 
     def _keep_afloat(self) -> None:
         boat, under_way = self._boats.afloat, self._incident

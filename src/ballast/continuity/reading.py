@@ -8,8 +8,8 @@ from ballast.continuity.helm import INTAKE
 from ballast.continuity.telling import Telling
 from ballast.continuity.wipes import Chosen, Wipes
 from ballast.errors import BallastError, StoreError
+from ballast.recovery import Later, Span, later
 from ballast.vault import Vault
-from ballast.vault.moment import show
 from ballast.vault.store import open_store
 
 _READ_EVERY_S = 2.0
@@ -75,17 +75,20 @@ class Reading(Telling):
                 if self._vault_away:
                     return Chosen(self._vault.resolve(None), "")
                 self._wipes.look()
-                chosen = self._wipes.choose()
+                return self._wipes.choose()
             except (StoreError, OSError) as error:
                 self._vault_away = str(error)
                 return Chosen(self._vault.resolve(None), "")
-        if chosen.beyond:
-            self._alarm(
-                f"{chosen.beyond:,} transactions that added or changed rows were committed from {show(chosen.resolved.cut)} on,"
-                " before the deletion was noticed, and do not come back by themselves:"
-                f" ballast changes --from {show(chosen.resolved.cut)}"
-            )
-        return chosen
+
+    def _later(self, spans: tuple[Span, ...]) -> Later:
+        """What was committed after the moments that were gone back to, as far as it is recorded. BallastError."""
+        if not spans:
+            return Later()
+        assert self._vault is not None
+        self._refresh()
+        if self._vault_away:
+            raise StoreError(f"what came after that moment cannot be read: {self._vault_away}", "It is tried again.")
+        return later(self._vault, spans, self._settings.tenants.counters)
 
     def _keep_copying(self) -> None:
         """As long as the process lives: whatever stands in the way, it is tried again."""

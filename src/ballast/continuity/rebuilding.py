@@ -65,7 +65,7 @@ class Rebuilding:
             tail.drain(settings, self._config_path, self._say)
             chosen = self._choose()
             at = show(chosen.resolved.cut)
-            under_way = incident.write(self._folder, under_way.with_(at=at, why_at=chosen.why))
+            under_way = incident.write(self._folder, under_way.going_back(at, chosen.why))
             self._say(f"recovers to {chosen.resolved.how}" + (f": {chosen.why}" if chosen.why else ""))
         self._see_to_child()
         return under_way

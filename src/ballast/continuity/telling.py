@@ -78,7 +78,6 @@ class Telling:
         self._asking = Asking()
         self._try_at = self._told_at = self._renew_at = self._leftovers_at = 0.0
         self._merged = self._refused = 0
-        self._rewound: set[str] = set()
         self._unclear: dict[str, float] = {}
         self._waits_for = self._trouble = ""
         self._alarmed = former.alarm if former is not None else ""
@@ -95,8 +94,11 @@ class Telling:
 
     def _note(self, **changed: object) -> Incident:
         assert self._incident is not None
-        self._incident = incident.write(self._folder, self._incident.with_(**changed))
-        return self._incident
+        return self._keep(self._incident.with_(**changed))
+
+    def _keep(self, changed: Incident) -> Incident:
+        self._incident = incident.write(self._folder, changed)
+        return changed
 
     def _decide(self, what: str, *, bad: bool = False) -> None:
         self._decisions.append(Decision(now_iso(), what))
