@@ -20,7 +20,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import psycopg
 
-from ballast.continuity import health, incident
+from ballast.continuity import health, incident, roles
 from ballast.continuity.board import Board
 from ballast.continuity.course import Course
 from ballast.continuity.entries import Closed, Offered
@@ -61,6 +61,10 @@ class Sea:
                 tenants=Tenants(column="tenant", shared=("public.country",)), record=Record(seal_after_s=2.0),
             )  # fmt: skip
             protect(settings, self.config_path, self.dsn, Silent())
+            with psycopg.connect(self.dsn, autocommit=True) as conn:
+                self.verifier = conn.pgconn.encrypt_password(b"secret", b"app", b"scram-sha-256").decode()
+                conn.execute(f"CREATE ROLE app LOGIN PASSWORD '{self.verifier}'".encode())
+        roles.keep(self.sea, {"app": self.verifier, "gone": self.verifier})
         self.settle(automatic)
 
     @property

@@ -46,6 +46,8 @@ def test_files_are_lost_and_all_come_home_to_a_new_server(sea: Sea) -> None:
         sea.lose_files()
         sea.until(lambda: sea.course.mode == "afloat", "the lifeboat")
         sea.until(lambda: shoppers.taken("lifeboat") > 20, "orders in the lifeboat")
+        sea.until(lambda: sea.course.mode == "returning", "the new server")
+        assert sea.query("SELECT rolpassword FROM pg_authid WHERE rolname = 'app'") == [(sea.verifier,)]
         sea.came_home(number)
     assert sea.identifier != before
     nothing_is_lost(sea, shoppers)
