@@ -30,7 +30,7 @@ _VISITED_FIRST, _TOGETHER = 4, 40
 _RESTART_S = 3.0
 _AGAIN_S = 1.0
 _REWIND_S = 300
-_SEALING_S = 3.0
+_PUTTING_BACK_S = 5.0
 _SHOWN = 5
 _LAST_S = 0.2
 """A process that was in the lifeboat when it was sunk has noticed after so long."""
@@ -56,9 +56,11 @@ class Returning(Leaving):
             if not why:
                 self._return_to_the_same()
                 return
+            # Before anything is noted: where the record cannot be read just now, it is looked at again.
+            is_open_question = self._is_unexplained() and not under_way.at and not self._choose().why
             under_way = self._note(data_lost=True, why_lost=why)
             self._decide(f"home does not come back by itself: {why}", bad=True)
-            if self._is_unexplained() and not under_way.at and not self._choose().why:
+            if is_open_question:
                 # It lives, and what the application knows is not there: a person must look what was done to it.
                 under_way = self._note(ordered=False)
                 self._decide(
@@ -182,8 +184,7 @@ class Returning(Leaving):
         self._coming = None
         assert self._home is not None
         self._rebuilding = Rebuilding(
-            self._options.config_path, self._folder, self._home, self._decide,
-            self._choose,
+            self._options.config_path, self._folder, self._home, self._decide, self._choose, self._patience,
         )  # fmt: skip
 
     def _ask_for(self, tenants: list[str]) -> None:
@@ -255,10 +256,13 @@ class Returning(Leaving):
 
     def _put_back(self, under_way: Incident, tenant: str, at: str) -> Incident:
         assert self._vault is not None
-        told, before = rewind_some(self._vault, self._home_dsn(_REWIND_S), tenant, at)
+        vault, dsn = self._vault, self._home_dsn(_REWIND_S)
+        told, before = self._patience(
+            f"putting back {tenant}", lambda: rewind_some(vault, dsn, tenant, at), _PUTTING_BACK_S, keep=True
+        )
         if not before:  # it had been done, and not noted: what is done at home from now on is none of what came after
-            tail.bring_in(self._vault, self._settings, self._options.config_path, self._said, _SEALING_S)
-            before = show(self._vault.resolve(None).cut)
+            self._seal()
+            before = show(self._resolve("newest").cut)
         ended = (
             msgspec.structs.replace(s, until=before) if s.tenant == tenant and not s.until else s
             for s in under_way.beyond

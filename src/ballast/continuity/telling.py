@@ -23,6 +23,7 @@ from ballast.continuity.homecoming import HomeComing
 from ballast.continuity.incident import Incident
 from ballast.continuity.intake import Intake
 from ballast.continuity.options import Options
+from ballast.continuity.patience import Patience
 from ballast.continuity.probe import Prober, Seen
 from ballast.continuity.rebuilding import Rebuilding
 from ballast.continuity.room import FULL, Reserve
@@ -47,7 +48,9 @@ class Telling:
         self._settings = options.settings
         make_folder(self._folder)
         self._stopping = threading.Event()
+        self._patience = Patience(self._meanwhile)
         self._events: queue.SimpleQueue[Seen | str] = queue.SimpleQueue()
+        self._postponed: list[str] = []
         self._home = Home(options.server, major=options.major) if options.server is not None else None
         self._reserve = Reserve(self._folder / "reserve")
         self._reserve.fill()
@@ -91,6 +94,10 @@ class Telling:
         if course.mode == "home":
             self._reserve.fill()
         self._tell_health(at_once=True)
+
+    def _meanwhile(self) -> None:
+        """While the main thread waits for something: what is told is not older than it seems."""
+        self._tell_health()
 
     def _note(self, **changed: object) -> Incident:
         assert self._incident is not None

@@ -44,7 +44,7 @@ _HANDLER = "tests.integration.continuity.small_shop:take_in"
 class Sea:
     """One platform, through all that happens to it."""
 
-    def __init__(self, folder: Path, *, automatic: str = "true") -> None:
+    def __init__(self, folder: Path, *, automatic: str = "true", vault: str = "") -> None:
         self.folder, self.sea = folder, folder / "continuity"
         self.server = EmbeddedServer(folder / "server", settings={"fsync": "off"})
         self.process: subprocess.Popen[bytes] | None = None
@@ -57,7 +57,7 @@ class Sea:
                 for statement in small_shop.TABLES:
                     conn.execute(statement.encode())
             settings = Config(
-                dsn=self.dsn, vault=str(folder / "vault"), state_dir=folder / "state",
+                dsn=self.dsn, vault=vault or str(folder / "vault"), state_dir=folder / "state",
                 tenants=Tenants(column="tenant", shared=("public.country",)), record=Record(seal_after_s=2.0),
             )  # fmt: skip
             protect(settings, self.config_path, self.dsn, Silent())
