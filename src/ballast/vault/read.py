@@ -186,7 +186,7 @@ class Scope:
         """Of several, whose buckets can be read together. Neighbours by name share row groups, which are read once."""
         wanted = frozenset(tenants)
         buckets = sorted({bucket_of(tenant, vault.index.genesis.buckets) for tenant in wanted})
-        plan = bulk.joint([warm(vault).plan(cut, bucket) for bucket in buckets]).for_tenants(wanted)
+        plan = bulk.joint([vault.plan(cut, bucket) for bucket in buckets]).for_tenants(wanted)
         return cls(vault, plan, warm(vault).tenant_slices(wanted))
 
     @classmethod
@@ -299,21 +299,8 @@ class Warm:
         self._partitions = Partitions(self._make_folder, self._buckets)
         self._bucket_reads: Counter[str] = Counter()
         self._held_buckets: dict[str, frozenset[int]] = {}
-        self._plans: dict[tuple[int, Cut, int], Plan] = {}
         self.readers = ThreadPoolExecutor(_READERS, "ballast-reader")
         weakref.finalize(self, self.readers.shutdown, wait=False)
-
-    def plan(self, cut: Cut, bucket: int) -> Plan:
-        """As `Vault.plan`, from memory until the ledger has grown: many tenants of one bucket ask one after another."""
-        vault = self._vault()
-        assert vault is not None  # whoever reads holds it
-        key = (vault.index.head, cut, bucket)
-        plan = self._plans.get(key)
-        if plan is None:
-            if len(self._plans) > 4 * self._buckets:
-                self._plans.clear()
-            plan = self._plans[key] = vault.plan(cut, bucket)
-        return plan
 
     def open(self, ref: RunRef) -> Run:
         """The run, from memory if it was opened before; else held against the ledger first."""
