@@ -20,7 +20,7 @@ from ballast.continuity import orphans
 from ballast.continuity.entries import Entry
 from ballast.continuity.homecoming import items_of
 from ballast.continuity.lifeboat import Lifeboat
-from ballast.continuity.room import taken
+from ballast.continuity.room import free, taken
 from ballast.errors import BallastError, ServerError
 from ballast.postgres import EmbeddedServer
 from ballast.postgres.account import server_account
@@ -31,7 +31,7 @@ from ballast.vault.durable import make_folder
 from ballast.vault.logbook import Logbook
 from ballast.vault.records import Cut
 
-MOST_BYTES = 4 << 30
+MOST_BYTES, LEAVE_BYTES = 4 << 30, 256 << 20
 _BUILD_EVERY_S = 300.0
 _MEASURE_EVERY_S = 5.0
 _MOST_INSIDE = 50
@@ -52,11 +52,20 @@ class Boats:
     """Of one sentinel."""
 
     def __init__(
-        self, folder: Path, major: int, log: Logbook, *, nodes: int = 1, node: int = 0, most_bytes: int = MOST_BYTES
+        self,
+        folder: Path,
+        major: int,
+        log: Logbook,
+        *,
+        nodes: int = 1,
+        node: int = 0,
+        most_bytes: int = MOST_BYTES,
+        leave_bytes: int = LEAVE_BYTES,
     ) -> None:
-        """`most_bytes`: of the disk, that the one afloat may take."""
-        self._most_bytes = most_bytes
+        """`most_bytes`: of the disk, that the one afloat may take; `leave_bytes`: that it leaves free there."""
+        self._most_bytes, self._leave_bytes = most_bytes, leave_bytes
         self._may_take = 0  # it shows when a new one is measured
+        self._must_leave = 0
         self._measure_at = 0.0
         self._folder, self._major, self._log = folder / "lifeboat", major, log
         self._nodes, self._node = nodes, node
@@ -138,26 +147,28 @@ class Boats:
         return self.board(number, boat, is_new=True), boat.take_as_it_is()
 
     def measure(self) -> None:
-        """Looks now and then whether the one that is afloat takes more room than it may: then it counts as lost, and is not
-        resumed, so that another is launched in its place."""
-        boat, now = self.afloat, time.monotonic()
-        if boat is None or now < self._measure_at:
+        """Looks whether the one that is afloat takes more room than it may, or leaves too little to the intake, which is on the
+        same disk: then it counts as lost, and is not resumed, so that another is launched in its place."""
+        boat, now, room = self.afloat, time.monotonic(), free(self._folder)
+        if boat is None or (now < self._measure_at and room >= self._must_leave):
             return
         self._measure_at = now + _MEASURE_EVERY_S
         size = taken(self._folder / str(self.number))
         if not self._may_take:
-            # Where what was accepted takes as much alone, another would not take less.
-            self._may_take = max(self._most_bytes, 2 * size)
-        if size > self._may_take:
+            # Where what was accepted takes as much alone, or others have filled the disk, another would not help.
+            self._may_take, self._must_leave = max(self._most_bytes, 2 * size), min(self._leave_bytes, room // 2)
+        if size > self._may_take or room < self._must_leave:
             boat.outgrown_bytes = size
 
     def resume(self, number: int, vault: Vault, resolved: Resolved) -> Lifeboat:
         """The one of that number, with all that is in it; for `board`."""
         if self.afloat is not None and number == self.number and (size := self.afloat.outgrown_bytes):
             # It floats on until another does, or for longer where there cannot be another.
-            self._may_take, self.afloat.outgrown_bytes = 2 * size, 0
+            room = free(self._folder)
+            self._may_take, self._must_leave, self.afloat.outgrown_bytes = max(self._may_take, 2 * size), room // 2, 0
             raise ServerError(
-                f"the lifeboat takes {size:,} bytes of the disk, and may take {self._most_bytes:,} ([continuity] lifeboat_bytes)",
+                f"the lifeboat takes {size:,} bytes of the disk, and may take {self._most_bytes:,} ([continuity] lifeboat_bytes);"
+                f" {room:,} are free for what is accepted, and it must leave {self._leave_bytes:,}",
                 "Another takes its place, with the shops in which something was accepted and those that are visited now.",
             )
         if not (self._folder / str(number) / "pgdata").exists():
@@ -197,6 +208,7 @@ class Boats:
         """From now on it is the one that is afloat; the one before it floats until `sink_former`."""
         former, self.afloat, self.number = self.afloat, boat, number
         self._may_take, self._measure_at = (0 if is_new else self._most_bytes), time.monotonic() + _MEASURE_EVERY_S
+        self._must_leave = 0 if is_new else self._leave_bytes
         if former is not None and former is not boat:
             self._former = former
         return boat

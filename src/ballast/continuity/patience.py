@@ -48,19 +48,21 @@ class Patience:
             keep: an answer that comes too late is good for the next who asks; else it is passed over.
             late: what to do with one that is passed over.
         """
-        under_way = self._under_way.get(what)
+        under_way = self._under_way.pop(what, None)
         if under_way is not None:
-            if under_way.is_over:
-                del self._under_way[what]
-            if not under_way.is_over or keep:
-                return cast(T, under_way.answer(what))
+            if not under_way.is_over:
+                self._under_way[what] = under_way
+                raise _busy(what)
+            if keep:
+                return cast(T, under_way.answer())
         started = _Work(what, work)
         self._wait(started, seconds)
-        if not started.is_over:
+        if not started.is_over:  # asked once: it may be over in the next moment
             self._under_way[what] = started
             if not keep:
                 started.pass_over(late)
-        return cast(T, started.answer(what))
+            raise _busy(what)
+        return cast(T, started.answer())
 
     def _wait(self, work: _Work, seconds: float) -> None:
         if self._is_waiting:  # what is done meanwhile has work of its own
@@ -95,10 +97,8 @@ class _Work:
             if self.over.is_set():
                 self._throw_away()
 
-    def answer(self, what: str) -> Any:
-        """Busy, or what it raised."""
-        if not self.is_over:
-            raise Busy(f"{what} takes longer than it may, and goes on by itself", "It is looked at again in a moment.")
+    def answer(self) -> Any:
+        """When it is over: what it gave, or raised."""
         if self._error is not None:
             raise self._error
         return self._value
@@ -117,3 +117,7 @@ class _Work:
         if late is not None and self._error is None:
             with contextlib.suppress(Exception):
                 late(self._value)
+
+
+def _busy(what: str) -> Busy:
+    return Busy(f"{what} takes longer than it may, and goes on by itself", "It is looked at again in a moment.")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ballast.continuity import incident
+import time
+
+from psycopg.conninfo import make_conninfo
+
+from ballast.continuity import incident, outlived
 from ballast.continuity.duplicate import Duplicate
 from ballast.continuity.helm import INTAKE
 from ballast.continuity.patience import Busy
@@ -15,6 +19,7 @@ from ballast.vault.store import open_store
 
 _READ_EVERY_S = 2.0
 _AGAIN_S = 1.0
+_FORGET_EVERY_S = 3600.0
 _READING_S, _OPENING_S, _CHOOSING_S = 2.0, 10.0, 15.0
 """So long the main thread waits for the vault."""
 
@@ -119,16 +124,31 @@ class Reading(Telling):
 
         return self._patience("reading what came after the moment", read, _CHOOSING_S)
 
+    def _forget(self, copy: Duplicate) -> None:
+        """Of the intake, what has been at home for long."""
+        options, dsn = self._options, make_conninfo(self._settings.dsn, connect_timeout=3)
+        before = self._closed
+        self._closed = outlived.forget(
+            self._folder / INTAKE, options.rule, copy, lambda: outlived.undecided(dsn, options.undecided)
+        )
+        if self._closed.files < before.files:
+            self._log.info("forgotten", files=before.files - self._closed.files, left=self._closed.files)
+        if self._closed.because and self._closed.because != before.because:
+            self._log.warning("not_forgotten", reason=self._closed.because)
+
     def _keep_copying(self) -> None:
         """As long as the process lives: whatever stands in the way, it is tried again."""
         copy: Duplicate | None = None
-        trouble = ""
+        trouble, forget_at = "", 0.0
         while not self._stopping.wait(0.5):
             said = ""
             try:
                 if copy is None:
                     copy = Duplicate(open_store(self._settings.vault), self._folder / INTAKE, self._options.node)
                 copy.bring()
+                if time.monotonic() >= forget_at and self._course.mode == "home" and self._well:
+                    forget_at = time.monotonic() + _FORGET_EVERY_S
+                    self._forget(copy)
             except Exception as error:
                 said = str(error) or type(error).__name__
             if said and said != trouble:  # not twice a second while the store is away

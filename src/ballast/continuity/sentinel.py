@@ -143,10 +143,11 @@ def main() -> int:
     parser.add_argument("--major", type=int, default=18)
     parser.add_argument("--handler", default="", help="where the settings name none")
     parser.add_argument("--probe", default="", help="where the settings name none")
+    parser.add_argument("--undecided", default="", help="where the settings name none")
     said = parser.parse_args()
     log = Logbook("sentinel")
     try:
-        options = Options(said.config, said.server, said.major, said.handler, said.probe)
+        options = Options(said.config, said.server, said.major, said.handler, said.probe, said.undecided)
         sentinel = Sentinel(options, log)
     except (BallastError, OSError) as error:
         log.error("ended", reason=error if isinstance(error, BallastError) else str(error))

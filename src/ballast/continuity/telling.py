@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 
-from ballast.continuity import health, incident
+from ballast.continuity import health, incident, outlived
 from ballast.continuity.asking import Asking
 from ballast.continuity.board import Told
 from ballast.continuity.boats import Boats
@@ -86,6 +86,7 @@ class Telling:
         self._alarmed = former.alarm if former is not None else ""
         self._decisions: deque[Decision] = deque(former.decisions if former is not None else (), maxlen=20)
         self._copied = 0
+        self._closed = outlived.look(self._folder / INTAKE)
         self._prober: Prober | None = None
 
     def _tell(self, course: Course) -> None:
@@ -164,6 +165,7 @@ class Telling:
             trouble=self._trouble,
             alarm=self._alarmed,
             copied=self._copied,
+            closed=self._closed,
             kept=self._home.kept if self._home is not None else (),
             decisions=tuple(self._decisions),
         )
