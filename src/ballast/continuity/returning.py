@@ -18,10 +18,11 @@ from ballast.continuity.leaving import Leaving
 from ballast.continuity.rebuilding import Rebuilding
 from ballast.continuity.signs import Sign, Watched
 from ballast.continuity.some import rewind_some
-from ballast.recovery import Later, open_for
+from ballast.recovery import Later, Span, open_for
 from ballast.vault import config
 from ballast.vault.failpoints import reach
 from ballast.vault.moment import show
+from ballast.vault.records import Cut
 
 _DAMAGED_AFTER_S = 45.0
 """A server with its data that no process has been working on for so long does not start any more."""
@@ -203,11 +204,32 @@ class Returning(Leaving):
     def _home_coming(self) -> HomeComing:
         if self._coming is None:
             assert self._incident is not None
-            found = self._later(self._incident.beyond)
-            if self._incident.beyond:
+            spans = self._spans_beyond(self._incident)
+            found = self._later(spans)
+            if spans:
                 self._open_for(found)
             self._coming, self._those_later = HomeComing(self._intake, self._handler, self._home_dsn(), found), found.of
         return self._coming
+
+    def _spans_beyond(self, under_way: Incident) -> tuple[Span, ...]:
+        """What home, as it is recorded, does not have: it branches off just there. Another may have been recovered to a moment
+        that somebody else has chosen."""
+        if not under_way.beyond:
+            return ()
+        assert self._vault is not None
+        index = self._vault.index
+        newest = index.newest_timeline
+        ends = {(part.timeline, part.to_lsn) for part in index.chain(Cut(newest, index.recorded_until(newest)))}
+        found = []
+        for span in under_way.beyond:
+            cut = self._resolve(span.since).cut
+            if span.tenant is not None or (cut.timeline, cut.lsn) in ends:
+                found.append(span)
+            else:
+                self._alarm(
+                    f"home was not recovered to {span.since}: what came after that moment is not brought in again"
+                )
+        return tuple(found)
 
     def _open_for(self, found: Later) -> None:
         """Home is made ready for what is brought in, and told is what cannot be."""

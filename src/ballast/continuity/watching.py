@@ -86,7 +86,7 @@ class Watching(Reading):
         assert self._incident is not None
         changed: dict[str, object] = {"ordered": True}
         if position:
-            changed |= {"at": position, "why_at": "a person has chosen it"}
+            changed |= {"at": position, "why_at": "a person has chosen it", "beyond": ()}
             changed |= {"moments": dict.fromkeys(self._incident.only or (), position)}
         self._note(**changed)
         self._decide(f"a person has ordered the recovery{f' to {at}' if at else ''}")
