@@ -34,6 +34,10 @@ def show(found: SentinelHealth | None) -> None:
     for folder in found.kept:
         size = f"{taken(Path(folder)) / 1e9:,.1f} GB"
         out.print(Text(f"{'':<15}data of a lost server is kept: {folder}, {size}; delete it when nobody needs it"))
+    if (kept := found.closed).files > 1:
+        text = f"{kept.files:,} closed files of the intake, {kept.bytes / 1e6:,.1f} MB, since {kept.since[:10]}"
+        beyond = f"; kept beyond their time: {kept.because}" if kept.because else ""
+        out.print(Text(f"{'':<15}{text}{beyond}"))
     if found.mode != "home" or found.trouble:
         for decision in found.decisions[-_DECISIONS:]:
             out.print(Text(f"{'':<15}{decision.at[11:19]} {decision.what}"))

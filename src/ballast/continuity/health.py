@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from ballast.continuity.outlived import Kept
 from ballast.vault import health
 from ballast.vault.health import now_iso
 
@@ -48,6 +49,8 @@ class SentinelHealth(msgspec.Struct, frozen=True):
     """What a person must look at: the last of it, until another loss."""
     copied: int = 0
     """Number of the last entry that is in the vault's store as well."""
+    closed: Kept = Kept()
+    """Of what was accepted and is at home: what this machine still has."""
     kept: tuple[str, ...] = ()
     """Data folders of lost servers, which nobody but a person deletes."""
     decisions: tuple[Decision, ...] = ()

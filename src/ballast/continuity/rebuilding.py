@@ -25,11 +25,13 @@ from ballast.continuity import health, holding, incident, tail
 from ballast.continuity.health import RestorerHealth
 from ballast.continuity.home import Data, Home
 from ballast.continuity.incident import Incident
+from ballast.continuity.patience import Patience
 from ballast.continuity.wipes import Chosen
 from ballast.vault.config import Config
 from ballast.vault.moment import show
 
 _FIRST_REST_S, _LONGEST_REST_S = 0.5, 30.0
+_WAITS_S = 5.0
 
 
 class Rebuilding:
@@ -42,10 +44,11 @@ class Rebuilding:
         home: Home,
         say: Callable[[str], None],
         choose: Callable[[], Chosen],
+        patience: Patience,
     ) -> None:
         """`say`: a decision, for people. `choose`: reads the vault, when all is in it."""
         self._config_path, self._folder, self._home = config_path, folder, home
-        self._say, self._choose = say, choose
+        self._say, self._choose, self._patience = say, choose, patience
         self._child: subprocess.Popen[bytes] | None = None
         self._started = self._again_at = 0.0
         self._rest_s = _FIRST_REST_S
@@ -57,15 +60,20 @@ class Rebuilding:
         if not self._stopped:
             if recorded == under_way.lost or self._home.identifier != recorded:
                 holding.hold(self._folder)
-                tail.stop_recorder(settings)
+                self._patience("the end of the recorder", lambda: tail.stop_recorder(settings), _WAITS_S, keep=True)
             self._stopped = True  # else a sentinel before this one has come so far that the new server is recorded
         if self._home.data(under_way.lost) is not Data.ANOTHER:
             self._put_aside(under_way)
         if not under_way.at:
-            tail.drain(settings, self._config_path, self._say)
+            self._patience(
+                "sealing what the recorder left",
+                lambda: tail.drain(settings, self._config_path, self._say),
+                _WAITS_S,
+                keep=True,
+            )
             chosen = self._choose()
             at = show(chosen.resolved.cut)
-            under_way = incident.write(self._folder, under_way.with_(at=at, why_at=chosen.why))
+            under_way = incident.write(self._folder, under_way.going_back(at, chosen.why))
             self._say(f"recovers to {chosen.resolved.how}" + (f": {chosen.why}" if chosen.why else ""))
         self._see_to_child()
         return under_way

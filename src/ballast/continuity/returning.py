@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
+import msgspec
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ballast.continuity import holding, incident, tail
@@ -16,8 +18,11 @@ from ballast.continuity.leaving import Leaving
 from ballast.continuity.rebuilding import Rebuilding
 from ballast.continuity.signs import Sign, Watched
 from ballast.continuity.some import rewind_some
+from ballast.recovery import Later, Span, open_for
 from ballast.vault import config
 from ballast.vault.failpoints import reach
+from ballast.vault.moment import show
+from ballast.vault.records import Cut
 
 _DAMAGED_AFTER_S = 45.0
 """A server with its data that no process has been working on for so long does not start any more."""
@@ -26,12 +31,17 @@ _VISITED_FIRST, _TOGETHER = 4, 40
 _RESTART_S = 3.0
 _AGAIN_S = 1.0
 _REWIND_S = 300
+_PUTTING_BACK_S = 5.0
+_SHOWN = 5
 _LAST_S = 0.2
 """A process that was in the lifeboat when it was sunk has noticed after so long."""
 
 
 class Returning(Leaving):
     """The way home."""
+
+    _those_later: Mapping[str, object] = {}
+    """Tenants of whom something was committed after the moment that home went back to."""
 
     def _see_to_home(self) -> None:
         under_way = self._incident
@@ -47,9 +57,11 @@ class Returning(Leaving):
             if not why:
                 self._return_to_the_same()
                 return
+            # Before anything is noted: where the record cannot be read just now, it is looked at again.
+            is_open_question = self._is_unexplained() and not under_way.at and not self._choose().why
             under_way = self._note(data_lost=True, why_lost=why)
             self._decide(f"home does not come back by itself: {why}", bad=True)
-            if self._is_unexplained() and not under_way.at and not self._choose().why:
+            if is_open_question:
                 # It lives, and what the application knows is not there: a person must look what was done to it.
                 under_way = self._note(ordered=False)
                 self._decide(
@@ -173,8 +185,7 @@ class Returning(Leaving):
         self._coming = None
         assert self._home is not None
         self._rebuilding = Rebuilding(
-            self._options.config_path, self._folder, self._home, self._decide,
-            self._choose,
+            self._options.config_path, self._folder, self._home, self._decide, self._choose, self._patience,
         )  # fmt: skip
 
     def _ask_for(self, tenants: list[str]) -> None:
@@ -192,8 +203,51 @@ class Returning(Leaving):
 
     def _home_coming(self) -> HomeComing:
         if self._coming is None:
-            self._coming = HomeComing(self._intake, self._handler, self._home_dsn())
+            assert self._incident is not None
+            spans = self._spans_beyond(self._incident)
+            found = self._later(spans)
+            if spans:
+                self._open_for(found)
+            self._coming, self._those_later = HomeComing(self._intake, self._handler, self._home_dsn(), found), found.of
         return self._coming
+
+    def _spans_beyond(self, under_way: Incident) -> tuple[Span, ...]:
+        """What home, as it is recorded, does not have: it branches off just there. Another may have been recovered to a moment
+        that somebody else has chosen."""
+        if not under_way.beyond:
+            return ()
+        assert self._vault is not None
+        index = self._vault.index
+        newest = index.newest_timeline
+        ends = {(part.timeline, part.to_lsn) for part in index.chain(Cut(newest, index.recorded_until(newest)))}
+        found = []
+        for span in under_way.beyond:
+            cut = self._resolve(span.since).cut
+            if span.tenant is not None or (cut.timeline, cut.lsn) in ends:
+                found.append(span)
+            else:
+                self._alarm(
+                    f"home was not recovered to {span.since}: what came after that moment is not brought in again"
+                )
+        return tuple(found)
+
+    def _open_for(self, found: Later) -> None:
+        """Home is made ready for what is brought in, and told is what cannot be."""
+        assert self._incident is not None
+        if not self._incident.is_opened:
+            for failure in open_for(self._home_dsn(), found):
+                self._alarm(f"not brought in again: {failure}")
+        if found.transactions:
+            self._decide(
+                f"{found.transactions:,} transactions were committed after that moment, while rows were deleted: they are brought"
+                f" in again, in {len(found.of):,} shops"
+            )
+        if found.unclear:
+            shown = " ".join(f"--transaction {position}" for position in found.unclear[:_SHOWN])
+            self._alarm(
+                f"{len(found.unclear):,} transactions that added or changed rows after that moment took more than they added, and"
+                f" are left out as part of the deletion; look whether they were: ballast changes {shown}"
+            )
 
     def _home_dsn(self, statement_s: int = 20) -> str:
         """Home, for what this thread does there: it must not wait for ever for somebody's lock, for it also sees to the lifeboat
@@ -214,15 +268,30 @@ class Returning(Leaving):
             self._waits_for = "the word for putting them back: ballast recover --now"
             return
         for tenant, at in under_way.moments.items():
-            if tenant not in self._rewound:
-                told = rewind_some(self._vault, self._home_dsn(_REWIND_S), tenant, at)
-                self._rewound.add(tenant)
-                self._decide(told)
-        if still := set(under_way.only or ()) - self._rewound:
+            if tenant not in under_way.rewound:
+                under_way = self._put_back(under_way, tenant, at)
+        if still := set(under_way.only or ()) - set(under_way.rewound):
             # Home it must not go as it is: what it accepted meanwhile would be merged into nothing.
             self._waits_for = f"a moment for {', '.join(sorted(still))}: ballast recover --now --at MOMENT"
             return
         self._go_home()
+
+    def _put_back(self, under_way: Incident, tenant: str, at: str) -> Incident:
+        assert self._vault is not None
+        vault, dsn = self._vault, self._home_dsn(_REWIND_S)
+        told, before = self._patience(
+            f"putting back {tenant}", lambda: rewind_some(vault, dsn, tenant, at), _PUTTING_BACK_S, keep=True
+        )
+        if not before:  # it had been done, and not noted: what is done at home from now on is none of what came after
+            self._seal()
+            before = show(self._resolve("newest").cut)
+        ended = (
+            msgspec.structs.replace(s, until=before) if s.tenant == tenant and not s.until else s
+            for s in under_way.beyond
+        )
+        under_way = self._note(rewound=(*under_way.rewound, tenant), beyond=tuple(ended))
+        self._decide(told)
+        return under_way
 
     def _go_home(self) -> None:
         self._waits_for = ""
@@ -253,7 +322,10 @@ class Returning(Leaving):
         rebuilding = under_way.data_lost and self._home is not None and under_way.only is None
         if rebuilding:
             self._see_to_restorer(under_way)
-        everybody = self._roster + [t for t in open_entries(self._intake.entries()) if t not in set(self._roster)]
+        self._home_coming()
+        known = set(self._roster)
+        everybody = [*self._roster, *(t for t in self._those_later if t not in known)]
+        everybody += [t for t in open_entries(self._intake.entries()) if t not in known and t not in self._those_later]
         missing = [tenant for tenant in everybody if tenant not in self._course.back]
         if not missing:
             if not rebuilding or (self._rebuilding is not None and self._rebuilding.is_done):
@@ -280,8 +352,15 @@ class Returning(Leaving):
         if came.trouble:
             self._try_at = time.monotonic() + _AGAIN_S
             self._log.error("not_home", reason=came.trouble)
+        for refusal in came.not_again:
+            self._alarm(
+                f"{refusal.key.removeprefix('recorded:')} of {refusal.tenant}, committed after that moment, cannot be brought in"
+                f" again: {refusal.reason}; it is kept: ballast merge --tenant {refusal.tenant}"
+            )
         if came.home:
             course = self._course
+            if self._incident is not None and self._incident.beyond and not self._incident.is_opened:
+                self._note(is_opened=True)
             for tenant in came.home:
                 course = course.came_home(tenant)
             self._tell(course)
@@ -345,6 +424,5 @@ class Returning(Leaving):
         self._incident = self._rebuilding = self._coming = None
         self._watched, self._roster, self._merged, self._refused = Watched(), [], 0, 0
         self._visited.clear()
-        self._rewound.clear()
         self._empty.clear()
         self._waits_for = self._trouble = ""

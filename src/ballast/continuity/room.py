@@ -55,3 +55,9 @@ def taken(folder: Path) -> int:
             with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(root, name)).st_blocks * 512
     return total
+
+
+def free(folder: Path) -> int:
+    """Bytes that the disk of `folder` has left for accounts like ours."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize

@@ -32,6 +32,8 @@ from ballast.errors import BallastError
 from ballast.vault.durable import keep_private
 from ballast.vault.logbook import Logbook
 
+_PREPARING_S = 2.0
+
 
 class Sentinel(Returning):
     """One run."""
@@ -101,7 +103,11 @@ class Sentinel(Returning):
             self._lose_some()
         elif self._well:
             if self._vault is not None and self._wipes is not None:
-                self._boats.prepare(self._vault, lambda: self._wipes.active if self._wipes is not None else ())
+                vault, wipes = self._vault, self._wipes
+                if not self._boats.is_settled(vault):
+                    self._patience(
+                        "the next lifeboat", lambda: self._boats.prepare(vault, lambda: wipes.active), _PREPARING_S
+                    )
             self._merge_leftovers()
 
     def _take_up(self) -> None:
@@ -137,10 +143,11 @@ def main() -> int:
     parser.add_argument("--major", type=int, default=18)
     parser.add_argument("--handler", default="", help="where the settings name none")
     parser.add_argument("--probe", default="", help="where the settings name none")
+    parser.add_argument("--undecided", default="", help="where the settings name none")
     said = parser.parse_args()
     log = Logbook("sentinel")
     try:
-        options = Options(said.config, said.server, said.major, said.handler, said.probe)
+        options = Options(said.config, said.server, said.major, said.handler, said.probe, said.undecided)
         sentinel = Sentinel(options, log)
     except (BallastError, OSError) as error:
         log.error("ended", reason=error if isinstance(error, BallastError) else str(error))

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 
-from ballast.continuity import health, incident
+from ballast.continuity import health, incident, outlived
 from ballast.continuity.asking import Asking
 from ballast.continuity.board import Told
 from ballast.continuity.boats import Boats
@@ -23,6 +23,7 @@ from ballast.continuity.homecoming import HomeComing
 from ballast.continuity.incident import Incident
 from ballast.continuity.intake import Intake
 from ballast.continuity.options import Options
+from ballast.continuity.patience import Patience
 from ballast.continuity.probe import Prober, Seen
 from ballast.continuity.rebuilding import Rebuilding
 from ballast.continuity.room import FULL, Reserve
@@ -47,7 +48,9 @@ class Telling:
         self._settings = options.settings
         make_folder(self._folder)
         self._stopping = threading.Event()
+        self._patience = Patience(self._meanwhile)
         self._events: queue.SimpleQueue[Seen | str] = queue.SimpleQueue()
+        self._postponed: list[str] = []
         self._home = Home(options.server, major=options.major) if options.server is not None else None
         self._reserve = Reserve(self._folder / "reserve")
         self._reserve.fill()
@@ -78,12 +81,12 @@ class Telling:
         self._asking = Asking()
         self._try_at = self._told_at = self._renew_at = self._leftovers_at = 0.0
         self._merged = self._refused = 0
-        self._rewound: set[str] = set()
         self._unclear: dict[str, float] = {}
         self._waits_for = self._trouble = ""
         self._alarmed = former.alarm if former is not None else ""
         self._decisions: deque[Decision] = deque(former.decisions if former is not None else (), maxlen=20)
         self._copied = 0
+        self._closed = outlived.look(self._folder / INTAKE)
         self._prober: Prober | None = None
 
     def _tell(self, course: Course) -> None:
@@ -93,10 +96,17 @@ class Telling:
             self._reserve.fill()
         self._tell_health(at_once=True)
 
+    def _meanwhile(self) -> None:
+        """While the main thread waits for something: what is told is not older than it seems."""
+        self._tell_health()
+
     def _note(self, **changed: object) -> Incident:
         assert self._incident is not None
-        self._incident = incident.write(self._folder, self._incident.with_(**changed))
-        return self._incident
+        return self._keep(self._incident.with_(**changed))
+
+    def _keep(self, changed: Incident) -> Incident:
+        self._incident = incident.write(self._folder, changed)
+        return changed
 
     def _decide(self, what: str, *, bad: bool = False) -> None:
         self._decisions.append(Decision(now_iso(), what))
@@ -155,6 +165,7 @@ class Telling:
             trouble=self._trouble,
             alarm=self._alarmed,
             copied=self._copied,
+            closed=self._closed,
             kept=self._home.kept if self._home is not None else (),
             decisions=tuple(self._decisions),
         )

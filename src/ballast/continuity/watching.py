@@ -30,7 +30,21 @@ class Watching(Reading):
         self._prober = Prober(self._settings.dsn, self._options.probe, self._events.put)
         self._prober.start()
 
+    def _meanwhile(self) -> None:
+        """What is seen counts at once; what is heard is for later, since it may change what is being worked at."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                event = self._events.get_nowait()
+                if isinstance(event, Seen):
+                    self._see(event)
+                else:
+                    self._postponed.append(event)
+        super()._meanwhile()
+
     def _hear(self) -> None:
+        heard, self._postponed = self._postponed, []
+        for text in heard:
+            self._rung(text)
         with contextlib.suppress(queue.Empty):
             event = self._events.get(timeout=_TICK_S)
             while True:
@@ -65,14 +79,14 @@ class Watching(Reading):
     def _order(self, at: str) -> None:
         """A person has given the word. `at`: a moment; "": the one that is chosen."""
         try:
-            position = show(self._vault.resolve(at).cut) if at and self._vault is not None else ""
+            position = show(self._resolve(at).cut) if at and self._vault is not None else ""
         except BallastError as error:
             self._decide(f"a recovery was ordered to {at!r}, which is no moment of the record: {error}", bad=True)
             return
         assert self._incident is not None
         changed: dict[str, object] = {"ordered": True}
         if position:
-            changed |= {"at": position, "why_at": "a person has chosen it"}
+            changed |= {"at": position, "why_at": "a person has chosen it", "beyond": ()}
             changed |= {"moments": dict.fromkeys(self._incident.only or (), position)}
         self._note(**changed)
         self._decide(f"a person has ordered the recovery{f' to {at}' if at else ''}")

@@ -49,8 +49,6 @@ class Chosen(msgspec.Struct, frozen=True):
     resolved: Resolved
     why: str
     """For people: of a wipe; "" for the newest moment."""
-    beyond: int = 0
-    """Transactions after it that added or changed rows and are not of the wipe: they do not come back with it."""
 
 
 class Wipes:
@@ -104,18 +102,7 @@ class Wipes:
             self._vault.resolve(show(before)),
             f"just before {', '.join(shown[:3])}{more} were emptied: of {had.total():,} rows of all tenants {have.total():,}"
             f" were left, at {deed[0].at}",
-            self._beyond(before, newest.cut, {wipe.cut.lsn for wipe in deed}),
         )
-
-    def _beyond(self, before: Cut, newest: Cut, deed: set[int]) -> int:
-        found: set[int] = set()
-        for segment in self._vault.index.segments_of(newest.timeline):
-            if segment.last_lsn <= before.lsn or segment.first_lsn >= newest.lsn:
-                continue
-            for run in segment.runs:
-                for rows in warm(self._vault).open(run).slices(None, None, columns=("lsn", "op")):
-                    found.update(made_after(rows["lsn"], rows["op"], before.lsn))
-        return len({lsn for lsn in found if lsn < newest.lsn} - deed)
 
     def _suspects_in(self, segment: Segment, known: int) -> Iterable[Wipe]:
         ours = self._of_tenants(Cut(segment.timeline, segment.first_lsn))
@@ -214,12 +201,6 @@ def grown(rows: pa.Table) -> list[tuple[int, int, int]]:
     found = table.group_by(["relation", "lsn", "op"]).aggregate([([], "count_all")]).to_pylist()
     signs = {"I": 1, "D": -1}
     return [(one["relation"], one["lsn"], signs.get(one["op"], 0) * one["count_all"]) for one in found]
-
-
-def made_after(lsns: pa.ChunkedArray, ops: pa.ChunkedArray, lsn: int) -> set[int]:
-    """Of changes (position of the commit, kind) from `lsn` on: commits that added or changed rows."""
-    made = pc.and_(pc.greater_equal(lsns, lsn), pc.not_equal(ops.cast("string"), "D"))
-    return set(lsns.filter(made).unique().to_pylist())
 
 
 def is_wiped(had: int, have: int) -> bool:
