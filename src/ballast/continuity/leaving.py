@@ -30,6 +30,9 @@ class Leaving(Watching):
 
     def _lose(self, why: Sign) -> None:
         now, self._alarmed = datetime.now(UTC), ""
+        self._stuck = ""
+        if why in (Sign.REFUSED, Sign.GONE) and self._is_full():
+            why = Sign.FULL  # a server that cannot write its log ends
         timeline = self._vault.index.newest_timeline if self._vault is not None and self._vault.index.timelines else 0
         self._incident = incident.write(
             self._folder,
@@ -37,7 +40,8 @@ class Leaving(Watching):
         )
         reach("sentinel.noted")
         self._process_at = time.monotonic()
-        seen = self._seen.what.splitlines()[-1] if self._seen is not None and self._seen.what else ""
+        said = self._seen.what or self._seen.why if self._seen is not None else ""
+        seen = said.splitlines()[-1] if said else ""
         self._decide(f"home is lost: {why}" + (f" ({seen})" if seen else ""), bad=True)
         self._tell(self._course.lost(why, now))
         reach("sentinel.told")

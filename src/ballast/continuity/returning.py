@@ -14,6 +14,7 @@ from ballast.continuity.homecoming import HomeComing, those_back
 from ballast.continuity.incident import Incident
 from ballast.continuity.leaving import Leaving
 from ballast.continuity.rebuilding import Rebuilding
+from ballast.continuity.room import ENOUGH_BYTES
 from ballast.continuity.signs import Sign, Watched
 from ballast.continuity.some import rewind_some
 from ballast.vault import config
@@ -21,7 +22,8 @@ from ballast.vault.failpoints import reach
 
 _DAMAGED_AFTER_S = 45.0
 """A server with its data that no process has been working on for so long does not start any more."""
-_ROOM_BYTES = 64 << 20
+_ROOM_BYTES = 128 << 20
+"""More than what it was left for: home is not gone back to for a moment."""
 _VISITED_FIRST, _TOGETHER = 4, 40
 _RESTART_S = 3.0
 _AGAIN_S = 1.0
@@ -78,7 +80,7 @@ class Returning(Leaving):
                 return f"its data folder {self._home.server.pgdata} is gone"
             if data is Data.ANOTHER:
                 return "an empty server stands in its place"
-            if self._home.has_process:
+            if self._home.has_process or self._is_full():
                 self._process_at = time.monotonic()
             elif time.monotonic() - self._process_at > _DAMAGED_AFTER_S:
                 return f"it has not started for {_DAMAGED_AFTER_S:.0f} s; see {self._home.server.log_path}"
@@ -105,14 +107,29 @@ class Returning(Leaving):
         return self._sign_of(seen) in (Sign.EMPTY, Sign.MISSING)
 
     def _return_to_the_same(self) -> None:
-        self._waits_for = "the server that was home, which has its data and is expected back"
-        if self._well < incident.WELL_LOOKS or self._is_full(2 * _ROOM_BYTES):
+        self._waits_for = self._what_is_waited_for()
+        if self._well < incident.WELL_LOOKS or (self._left_for_room and self._is_full(_ROOM_BYTES)):
             return
         if not tail.is_recording(self._settings):
             self._waits_for = "the recorder, which commits at home wait for"
             return
         self._decide("home is back with its data: nothing needs to be recovered")
         self._go_home()
+
+    @property
+    def _left_for_room(self) -> bool:
+        return self._incident is not None and self._incident.why is Sign.FULL
+
+    def _what_is_waited_for(self) -> str:
+        seen = self._seen
+        if self._home is not None and self._is_full(_ROOM_BYTES if self._left_for_room else ENOUGH_BYTES):
+            return (
+                f"room on the disk of {self._home.server.data_dir}: {_ROOM_BYTES >> 20} MB must be free. Then the server starts"
+                " by itself, and nothing is recovered"
+            )
+        if seen is not None and seen.why:
+            return f"home, which has its data, to take writes again: {seen.why.splitlines()[0]}"
+        return "the server that was home, which has its data and is expected back"
 
     def _return_to_another(self, under_way: Incident) -> None:
         """A server that is not ours to make: a person recovers it, and protects it."""

@@ -95,8 +95,10 @@ class Sentinel(Returning):
                     self._bring_home()
 
     def _at_home(self) -> None:
+        self._has_room_again()
         if self._watched.lost:
-            self._lose(self._watched.why)
+            if not self._would_not_help():
+                self._lose(self._watched.why)
         elif self._some_are_empty:
             self._lose_some()
         elif self._well:

@@ -25,7 +25,7 @@ from ballast.continuity.intake import Intake
 from ballast.continuity.options import Options
 from ballast.continuity.probe import Prober, Seen
 from ballast.continuity.rebuilding import Rebuilding
-from ballast.continuity.room import FULL, Reserve
+from ballast.continuity.room import Reserve, is_full
 from ballast.continuity.signs import Watched
 from ballast.continuity.wipes import Wipes
 from ballast.errors import BallastError, ConfigError
@@ -67,7 +67,11 @@ class Telling:
         self._seen_true = former is not None and former.seen_true
         self._watched, self._well = Watched(), 0
         self._seen: Seen | None = None
-        self._full_at = self._doubted_at = 0.0
+        self._seen_writable = former is not None and former.seen_writable
+        self._doubted_at = 0.0
+        self._doubt, self._refused_at = "", float("-inf")
+        self._unconfirmed_at = float("-inf")
+        self._stuck = ""
         self._process_at = time.monotonic()
         self._empty: dict[str, int] = {}
         self._good_looks = 0
@@ -115,7 +119,7 @@ class Telling:
         if str(error) != self._trouble:
             self._log.error("trouble", reason=error if isinstance(error, BallastError) else str(error))
         self._trouble = str(error)
-        if isinstance(error, OSError) and error.errno in FULL and self._reserve.give_up():
+        if is_full(error) and self._reserve.give_up():
             self._log.alarm("disk_full", folder=str(self._folder), what="room that was kept is given up")
         self._try_at = max(self._try_at, time.monotonic() + _AGAIN_S / 2)
 
@@ -147,6 +151,7 @@ class Telling:
             ),
             vault_away=self._vault_away,
             seen_true=self._seen_true,
+            seen_writable=self._seen_writable,
             tenants=len(self._roster),
             home=len(self._course.back),
             accepted=sum(len(entries) for entries in waiting.values()),

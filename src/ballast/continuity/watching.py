@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import time
 
-from ballast.continuity import tail
+from ballast.continuity import incident, room, tail
 from ballast.continuity.home import Data
 from ballast.continuity.probe import Prober, Seen
 from ballast.continuity.reading import Reading
@@ -18,7 +17,11 @@ from ballast.vault.moment import show
 _TICK_S = 0.1
 _LOOK_AGAIN_S = 30.0
 """Into the record, of a tenant whose rows went in a way that it does not show."""
-_ROOM_BYTES = 64 << 20
+_REFUSALS = (Sign.READ_ONLY, Sign.FULL)
+_DOUBT_S = 1.0
+"""So long after a process was refused a write home is asked for room with each look."""
+_TO_DOUBT_BYTES, _TO_RETURN_BYTES = 1 << 20, 16 << 20
+_TELL_UNCONFIRMED_S = 60.0
 
 
 class Watching(Reading):
@@ -48,8 +51,9 @@ class Watching(Reading):
     def _rung(self, text: str) -> None:
         what, _, about = text.partition(" ")
         if what == "lost":
-            if about == Sign.FULL:
-                self._full_at = time.monotonic()
+            if about in _REFUSALS:
+                self._doubt, self._refused_at = about, time.monotonic()
+                self._ask_for_room()
             if self._prober is not None:
                 self._prober.look_now()
         elif what == "empty" and about:
@@ -80,9 +84,11 @@ class Watching(Reading):
     def _see(self, seen: Seen) -> None:
         """Of home. What was lost stays so until everybody is back there."""
         self._seen = seen
+        self._ask_for_room()
         sign = self._sign_of(seen)
         self._well = self._well + 1 if sign is Sign.NONE and seen.answer else 0
         self._good_looks += bool(self._well)
+        self._see_refusal()
         is_watched = self._course.mode in ("home", "returning") or self._course.only is not None
         if not is_watched or self._watched.lost:
             return
@@ -105,12 +111,14 @@ class Watching(Reading):
         if seen.identifier and seen.identifier != self._recorded():
             return Sign.MISSING  # another server, in which nothing is that was recorded
         if seen.answer:
-            if not self._seen_true:
-                self._seen_true = True
+            writable = self._seen_writable or seen.refuses is Sign.NONE
+            if (self._seen_true, self._seen_writable) != (True, writable):
+                self._seen_true, self._seen_writable = True, writable
                 self._tell_health(at_once=True)
-            if time.monotonic() - self._full_at < 1.0 and self._is_full():
+            if self._course.mode == "home" and self._is_doubted and self._doubt == Sign.FULL and self._is_full():
                 return Sign.FULL
-            return Sign.NONE
+            # What has never taken writes is a standby that is meant to be one.
+            return seen.refuses if self._seen_writable else Sign.NONE
         return Sign.EMPTY if self._seen_true else Sign.NONE
 
     def _recorded(self) -> str:
@@ -129,13 +137,65 @@ class Watching(Reading):
         lost = self._incident.lost if self._incident is not None and self._course.mode == "afloat" else ""
         return self._home.data(lost or self._recorded())
 
-    def _is_full(self, room: int = _ROOM_BYTES) -> bool:
-        if self._home is None:
+    def _is_full(self, wanted: int = room.ENOUGH_BYTES) -> bool:
+        left = self._home.room if self._home is not None else None
+        return left is not None and left < wanted
+
+    def _ask_for_room(self) -> None:
+        """Have the prober see whether home can write, where somebody says that it cannot, or it could not before."""
+        if self._prober is None:
+            return
+        could_not = self._incident is not None and self._course.mode != "home" and self._incident.why in _REFUSALS
+        if could_not or self._stuck:
+            self._prober.room_bytes = _TO_RETURN_BYTES
+        else:
+            self._prober.room_bytes = _TO_DOUBT_BYTES if self._is_doubted else 0
+
+    @property
+    def _is_doubted(self) -> bool:
+        return time.monotonic() - self._refused_at < _DOUBT_S
+
+    def _see_refusal(self) -> None:
+        """A process was refused a write, and home takes them by all that can be seen: nothing follows, but it is told."""
+        if not self._doubt or self._is_doubted:
+            return
+        refused, self._doubt = self._doubt, ""
+        if self._course.mode != "home" or self._stuck or self._well < incident.WELL_LOOKS:
+            return
+        if time.monotonic() - self._unconfirmed_at > _TELL_UNCONFIRMED_S:
+            self._unconfirmed_at = time.monotonic()
+            why = (
+                "a role of the application may be set so (ALTER ROLE … SET default_transaction_read_only)"
+                if refused == Sign.READ_ONLY
+                else "a large query may have filled the disk for a moment"
+            )
+            self._decide(
+                f"a process was refused a write ({refused.replace('_', ' ')}), and home takes writes from others: {why}."
+                " Shops stay at home"
+            )
+
+    def _would_not_help(self) -> bool:
+        """Home has no room and answers, and the lifeboat and the intake are on a disk that has none either: shops are shown at
+        home, and orders are refused there before anything is paid, as they would be in the lifeboat."""
+        if self._course.mode != "home" or self._watched.why is not Sign.FULL:
             return False
-        with contextlib.suppress(OSError):
-            found = os.statvfs(self._home.server.data_dir)
-            return found.f_bavail * found.f_frsize < room
-        return False
+        seen, left = self._seen, room.left((self._folder,))
+        if seen is None or seen.sign is not Sign.NONE or left is None or left >= room.ENOUGH_BYTES:
+            return False
+        if not self._stuck:
+            self._stuck = (
+                f"room at home ({seen.why.splitlines()[0] if seen.why else 'its disk is full'}). The lifeboat and the intake in"
+                f" {self._folder} have none either, so that going over would not help: pages are served, what shoppers order is"
+                " refused before they pay. Make room there; it is noticed"
+            )
+            self._decide(f"home takes no writes, and shops stay there: {self._stuck}", bad=True)
+        self._waits_for, self._watched = self._stuck, Watched()
+        return True
+
+    def _has_room_again(self) -> None:
+        if self._stuck and self._well >= incident.WELL_LOOKS:
+            self._stuck = self._waits_for = ""
+            self._decide("home has room again, and takes writes")
 
     @property
     def _some_are_empty(self) -> bool:
