@@ -87,7 +87,8 @@ class Told:
         except (TimeoutError, BlockingIOError):
             return heard
 
-    def close(self) -> None:
-        """Nobody is told anything any more: without a sentinel everybody is at home."""
+    def close(self, *, keep: bool = False) -> None:
+        """Nobody is told anything any more: without a sentinel everybody is at home. `keep`: what was told last holds."""
         self._socket.close()
-        self._path.unlink(missing_ok=True)
+        if not keep:
+            self._path.unlink(missing_ok=True)

@@ -108,7 +108,7 @@ class Leaving(Watching):
         timeline = self._vault.index.newest_timeline if self._vault is not None else self._incident.timeline
         self._note(
             why=why, lost=self._recorded(), timeline=timeline, only=None, data_lost=False, why_lost="", at="", why_at="",
-            moments={},
+            moments={}, ordered=self._incident.ordered if self._home is not None else not self._options.asks,
         )  # fmt: skip
         if self._rebuilding is not None:
             self._rebuilding.stop()

@@ -21,6 +21,6 @@ class Options:
         self.folder = configured.folder_of(found, self.settings.state_dir, self.config_path.parent)
         self.handler = found.continuity.handler or handler
         self.probe = found.continuity.probe or probe
-        self.asks = found.asks
+        self.asks = found.asks(ours=server is not None)
         self.nodes, self.node = found.continuity.nodes, found.continuity.node
         self.lifeboat_bytes = found.continuity.lifeboat_bytes

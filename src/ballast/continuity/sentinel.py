@@ -73,7 +73,9 @@ class Sentinel(Returning):
         is_home = self._course.mode == "home"
         self._boats.close(keep=not is_home)
         if is_home:
-            self._told.close()  # else the next one goes on, and everybody must know where they are until then
+            self._told.close(
+                keep=bool(self._course.moved)
+            )  # else the next one goes on, and everybody must know where they are until then
         self._intake.close()
         self._log.info("ended")
 
@@ -112,7 +114,7 @@ class Sentinel(Returning):
         if left is None:
             holding.let_go(self._folder)
             self._boats.clear()
-            self._tell(Course(course.number + 1))
+            self._tell(Course(course.number + 1, moved=course.moved))
             return
         self._decide("a sentinel goes on from where the one before it was")
         self._incident, self._course = left, course

@@ -52,6 +52,8 @@ _TURNED_AWAY = (
     ("refused", Sign.REFUSED),
     ("no such file or directory", Sign.REFUSED),
 )
+REFUSALS = frozenset({Sign.READ_ONLY, Sign.FULL})
+"""Of a database that answers, and takes no writes."""
 _SURE = frozenset({Sign.MISSING, Sign.EMPTY})
 """One of them is enough: no load and no restart makes it."""
 DOUBTFUL_BEFORE_LOST = 3

@@ -72,6 +72,7 @@ class Telling:
         self._doubt, self._refused_at = "", float("-inf")
         self._unconfirmed_at = float("-inf")
         self._stuck = ""
+        self._follow_at, self._recorder_of = 0.0, ""
         self._process_at = time.monotonic()
         self._empty: dict[str, int] = {}
         self._good_looks = 0

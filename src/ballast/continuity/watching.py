@@ -10,14 +10,13 @@ from ballast.continuity import incident, room, tail
 from ballast.continuity.home import Data
 from ballast.continuity.probe import Prober, Seen
 from ballast.continuity.reading import Reading
-from ballast.continuity.signs import Sign, Watched
+from ballast.continuity.signs import REFUSALS, Sign, Watched
 from ballast.errors import BallastError
 from ballast.vault.moment import show
 
 _TICK_S = 0.1
 _LOOK_AGAIN_S = 30.0
 """Into the record, of a tenant whose rows went in a way that it does not show."""
-_REFUSALS = (Sign.READ_ONLY, Sign.FULL)
 _DOUBT_S = 1.0
 """So long after a process was refused a write home is asked for room with each look."""
 _TO_DOUBT_BYTES, _TO_RETURN_BYTES = 1 << 20, 16 << 20
@@ -51,7 +50,7 @@ class Watching(Reading):
     def _rung(self, text: str) -> None:
         what, _, about = text.partition(" ")
         if what == "lost":
-            if about in _REFUSALS:
+            if about in REFUSALS:
                 self._doubt, self._refused_at = about, time.monotonic()
                 self._ask_for_room()
             if self._prober is not None:
@@ -63,8 +62,13 @@ class Watching(Reading):
                 self._empty.setdefault(about, self._good_looks)
         elif what == "visited" and about:
             self._visited[about] = None
-        elif what == "recover" and self._incident is not None and not self._incident.ordered:
+        elif what == "recover" and self._may_be_ordered:
             self._order(about)
+
+    @property
+    def _may_be_ordered(self) -> bool:
+        under_way = self._incident
+        return under_way is not None and (not under_way.ordered or (self._home is None and not under_way.data_lost))
 
     def _order(self, at: str) -> None:
         """A person has given the word. `at`: a moment; "": the one that is chosen."""
@@ -75,6 +79,9 @@ class Watching(Reading):
             return
         assert self._incident is not None
         changed: dict[str, object] = {"ordered": True}
+        if self._home is None and self._incident.only is None and not self._well:
+            # Nobody here can look whether it comes back; who has said this does not wait for it.
+            changed |= {"data_lost": True, "why_lost": "a person has said so"}
         if position:
             changed |= {"at": position, "why_at": "a person has chosen it"}
             changed |= {"moments": dict.fromkeys(self._incident.only or (), position)}
@@ -145,7 +152,7 @@ class Watching(Reading):
         """Have the prober see whether home can write, where somebody says that it cannot, or it could not before."""
         if self._prober is None:
             return
-        could_not = self._incident is not None and self._course.mode != "home" and self._incident.why in _REFUSALS
+        could_not = self._incident is not None and self._course.mode != "home" and self._incident.why in REFUSALS
         if could_not or self._stuck:
             self._prober.room_bytes = _TO_RETURN_BYTES
         else:

@@ -8,14 +8,17 @@ right, and takes no transaction's number.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from ballast.continuity.signs import Sign
+from ballast.continuity.helm import sign_of_error
+from ballast.continuity.signs import REFUSALS, Sign
 
 _SETTING = "default_transaction_read_only"
+_FOR_SERVER = f"{_SETTING} is on for the server"
 # What is set for the database or for all roles is read where it is set: a session has what held when it began. What is set for
 # the server a session shows, unless its role has a setting of its own; then the server's files are asked, by who may.
 _READ_ONLY = f"""
@@ -33,14 +36,13 @@ SELECT CASE
         SELECT CASE WHEN is_on THEN
             '{_SETTING} is on for ' || CASE WHEN of_database THEN 'the database' ELSE 'all roles' END ELSE '' END
         FROM of_all)
-    WHEN CASE
-        WHEN EXISTS (SELECT FROM said WHERE setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user)) THEN
-            CASE WHEN has_function_privilege('pg_catalog.pg_show_all_file_settings()', 'EXECUTE') THEN (
-                SELECT setting::boolean FROM pg_catalog.pg_show_all_file_settings() WHERE name = '{_SETTING}' AND applied)
-            END
-        ELSE current_setting('{_SETTING}')::boolean
-    END THEN '{_SETTING} is on for the server'
+    WHEN EXISTS (SELECT FROM said WHERE setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user)) THEN NULL
+    WHEN current_setting('{_SETTING}')::boolean THEN '{_FOR_SERVER}'
     ELSE '' END
+"""
+_IN_FILES = f"""
+SELECT CASE WHEN setting::boolean THEN '{_FOR_SERVER}' ELSE '' END
+FROM pg_catalog.pg_show_all_file_settings() WHERE name = '{_SETTING}' AND applied
 """
 _TABLESPACES = """
 SELECT DISTINCT s.spcname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace
@@ -58,11 +60,15 @@ OPTIONS = "-c work_mem=64kB -c temp_tablespaces="
 def why_read_only(connection: psycopg.Connection[Any]) -> str:
     """Why nobody may write there; "": everybody may, but for roles that are set so. The connection is in autocommit."""
     row = connection.execute(_READ_ONLY.encode()).fetchone()
+    if row == (None,):
+        with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+            row = connection.execute(_IN_FILES.encode()).fetchone()
     return str(row[0] or "") if row else ""
 
 
 def lacks_room(connection: psycopg.Connection[Any], wanted: int) -> tuple[Sign, str] | None:
-    """Sign and the server's words where so many bytes cannot be written; None: they can. The session has `OPTIONS`."""
+    """Sign and the server's words where so many bytes cannot be written; None: they can. The session has `OPTIONS`. Where a
+    file cannot be made in a tablespace the server says nothing, and makes it in the database's own."""
     spaces = [""] + [row[0] for row in connection.execute(_TABLESPACES.encode()).fetchall()]
     try:
         for space in spaces:
@@ -70,10 +76,14 @@ def lacks_room(connection: psycopg.Connection[Any], wanted: int) -> tuple[Sign, 
                 sql.SQL("SET temp_tablespaces = {}").format(sql.Identifier(space) if space else sql.Literal(""))
             )
             connection.execute(_TAKE_ROOM.encode(), (_PIECE_BYTES, -(-wanted // _PIECE_BYTES)))
-    except psycopg.errors.DiskFull as error:
-        return Sign.FULL, str(error).strip()
-    except psycopg.errors.InsufficientPrivilege as error:
-        return Sign.READ_ONLY, str(error).strip()  # a file could not be made, whose folder is the server's own
-    except (psycopg.errors.ConfigurationLimitExceeded, psycopg.errors.UndefinedObject):
-        return None  # temp_file_limit; a tablespace that has just gone
+    except psycopg.Error as error:
+        sign = sign_of_error(error)
+        if sign in REFUSALS:
+            return sign, str(error).strip()
+        if isinstance(error, psycopg.errors.InsufficientPrivilege):
+            return Sign.READ_ONLY, str(
+                error
+            ).strip()  # a file, in a language unknown to `signs`: nothing else of it needs rights
+        if not isinstance(error, psycopg.errors.ConfigurationLimitExceeded | psycopg.errors.UndefinedObject):
+            raise  # but for temp_file_limit, and a tablespace that has just gone
     return None

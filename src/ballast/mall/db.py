@@ -215,7 +215,7 @@ class Database:
         helm = self._helm
         if helm is None:
             return Doors(self._settings)
-        return Doors(self._settings, broken=lambda: helm.ring(f"lost {Sign.GONE}"))
+        return Doors(self._settings, broken=lambda: helm.ring(f"lost {Sign.GONE}"), at_home=helm.course.at_home)
 
     def _course(self) -> Course | None:
         return self._helm.course if self._helm is not None else None

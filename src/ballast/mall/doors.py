@@ -108,9 +108,16 @@ class Door:
 class Doors:
     """All ways into one server."""
 
-    def __init__(self, settings: Settings, *, lifeboat: str = "", broken: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        lifeboat: str = "",
+        broken: Callable[[], None] = lambda: None,
+        at_home: Callable[[str], str] = str,
+    ) -> None:
         """`lifeboat`: its DSN; the roles and their passwords are those of the settings. `broken` is called when a connection
-        broke while nobody used it, or none could be had in time."""
+        broke while nobody used it, or none could be had in time. `at_home`: a DSN of the settings as it leads home now."""
         self.lifeboat = lifeboat
         self._broken = broken
         self.recovering = False
@@ -118,9 +125,9 @@ class Doors:
         self.nodes = 1
         """Machines that have a lifeboat each, where this is one."""
         self.closed = False
-        self.app = self._door(settings.app_dsn, settings.pool_size, settings.max_waiting)
-        self.identity = self._door(settings.identity_dsn, 2, settings.max_waiting)
-        self.platform = self._door(settings.platform_dsn, 2, settings.max_waiting)
+        self.app = self._door(at_home(settings.app_dsn), settings.pool_size, settings.max_waiting)
+        self.identity = self._door(at_home(settings.identity_dsn), 2, settings.max_waiting)
+        self.platform = self._door(at_home(settings.platform_dsn), 2, settings.max_waiting)
 
     async def open(self) -> None:
         """Start the pools; they connect in the background, so that a process starts while the database is away."""

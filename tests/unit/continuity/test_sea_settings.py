@@ -30,7 +30,7 @@ def test_they_are_read_and_kept_beside_the_vaults_own(tmp_path: Path) -> None:
     vaults = config.load(path)
     config.write(vaults, path)
     found = settings.load(tomllib.loads(path.read_text()), "ballast.toml")
-    assert (found.asks, found.continuity.node, found.continuity.enabled) == (True, 1, True)
+    assert (found.asks(ours=True), found.continuity.node, found.continuity.enabled) == (True, 1, True)
     assert "# Ours." in path.read_text()
     assert settings.folder_of(found, vaults.state_dir, tmp_path) == tmp_path / "continuity"
 
