@@ -37,6 +37,8 @@ class Course(msgspec.Struct, frozen=True):
     """The record could not be read: who is not in the lifeboat yet cannot come."""
     back: frozenset[str] = frozenset()
     """While returning: tenants that are home, their entries merged."""
+    no_room: bool = False
+    """Home takes no writes, and the lifeboat and the intake are on a disk that is as full: whoever is there changes nothing."""
     moved: dict[str, str] = {}
     """Servers that were home, by address, and where home is instead."""
 
@@ -63,7 +65,7 @@ class Course(msgspec.Struct, frozen=True):
             return self._next(only=wider)
         if self.mode == "returning":
             return self._next(mode="afloat", why=why, only=wider, back=frozenset())
-        return self._next(mode="launching", since=now, why=why, only=only)
+        return self._next(mode="launching", since=now, why=why, only=only, no_room=False)
 
     def launched(self, lifeboat: str, as_of: datetime | None, *, vault_away: bool = False) -> Course:
         """The lifeboat is open: the first, or another in the place of one that was lost."""
@@ -81,6 +83,10 @@ class Course(msgspec.Struct, frozen=True):
     def all_home(self) -> Course:
         """It is over."""
         return Course(self.number + 1, moved=self.moved)
+
+    def with_room(self, has: bool) -> Course:
+        """Home takes no writes and is not left for it, or takes them again."""
+        return self._next(no_room=not has)
 
     def with_home(self, former: str, now: str) -> Course:
         """Home's DSN is another one."""

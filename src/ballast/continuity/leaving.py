@@ -41,7 +41,7 @@ class Leaving(Watching):
         reach("sentinel.noted")
         self._process_at = time.monotonic()
         said = self._seen.what or self._seen.why if self._seen is not None else ""
-        seen = said.splitlines()[-1] if said else ""
+        seen = said.strip().splitlines()[0] if said else self._why_full(None) if why is Sign.FULL else ""
         self._decide(f"home is lost: {why}" + (f" ({seen})" if seen else ""), bad=True)
         self._tell(self._course.lost(why, now))
         reach("sentinel.told")

@@ -130,8 +130,8 @@ class Returning(Leaving):
                 f"room on the disk of {self._home.server.data_dir}: {_ROOM_BYTES >> 20} MB must be free. Then the server starts"
                 " by itself, and nothing is recovered"
             )
-        if seen is not None and seen.why:
-            return f"home, which has its data, to take writes again: {seen.why.splitlines()[0]}"
+        if seen is not None and (seen.why or self._no_spool):
+            return f"home, which has its data, to take writes again: {self._why_full(seen)}"
         if self._home is None and not self._well:
             return f"the server that was home, which is expected back; if it does not come: {self._by_hand}"
         return "the server that was home, which has its data and is expected back"
@@ -155,10 +155,9 @@ class Returning(Leaving):
 
     @property
     def _by_hand(self) -> str:
-        path = self._options.config_path
         return (
-            f"put an empty one in its place, or its address into {path} (dsn), and say ballast recover --now --config {path};"
-            f" or ballast recover --vault {self._settings.vault} --into DSN --config {path}"
+            f"put an empty one in its place and say ballast recover --now --config {self._options.config_path} (with --into DSN"
+            " where it is at another address)"
         )
 
     def _return_to_another(self, under_way: Incident) -> None:

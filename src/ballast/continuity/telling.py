@@ -72,6 +72,7 @@ class Telling:
         self._doubt, self._refused_at = "", float("-inf")
         self._unconfirmed_at = float("-inf")
         self._stuck = ""
+        self._spool_at, self._no_spool = 0.0, False
         self._follow_at, self._recorder_of = 0.0, ""
         self._process_at = time.monotonic()
         self._empty: dict[str, int] = {}
@@ -153,6 +154,7 @@ class Telling:
             vault_away=self._vault_away,
             seen_true=self._seen_true,
             seen_writable=self._seen_writable,
+            ours=self._home is not None,
             tenants=len(self._roster),
             home=len(self._course.back),
             accepted=sum(len(entries) for entries in waiting.values()),

@@ -21,6 +21,7 @@ _DOUBT_S = 1.0
 """So long after a process was refused a write home is asked for room with each look."""
 _TO_DOUBT_BYTES, _TO_RETURN_BYTES = 1 << 20, 16 << 20
 _TELL_UNCONFIRMED_S = 60.0
+_SPOOL_EVERY_S = 0.3
 
 
 class Watching(Reading):
@@ -124,6 +125,8 @@ class Watching(Reading):
                 self._tell_health(at_once=True)
             if self._course.mode == "home" and self._is_doubted and self._doubt == Sign.FULL and self._is_full():
                 return Sign.FULL
+            if seen.refuses is Sign.NONE and self._spool_is_full():
+                return Sign.FULL
             # What has never taken writes is a standby that is meant to be one.
             return seen.refuses if self._seen_writable else Sign.NONE
         return Sign.EMPTY if self._seen_true else Sign.NONE
@@ -147,6 +150,15 @@ class Watching(Reading):
     def _is_full(self, wanted: int = room.ENOUGH_BYTES) -> bool:
         left = self._home.room if self._home is not None else None
         return left is not None and left < wanted
+
+    def _spool_is_full(self) -> bool:
+        """Whether commits at home wait for a recorder that has no room. Not while the vault is away: then the spool fills because
+        nobody takes what is in it, and a lifeboat would be as old as the vault."""
+        now = time.monotonic()
+        if now >= self._spool_at:
+            self._spool_at = now + _SPOOL_EVERY_S
+            self._no_spool = not self._vault_away and tail.is_out_of_room(self._settings)
+        return self._no_spool
 
     def _ask_for_room(self) -> None:
         """Have the prober see whether home can write, where somebody says that it cannot, or it could not before."""
@@ -190,17 +202,24 @@ class Watching(Reading):
         if seen is None or seen.sign is not Sign.NONE or left is None or left >= room.ENOUGH_BYTES:
             return False
         if not self._stuck:
+            self._tell(self._course.with_room(False))
             self._stuck = (
-                f"room at home ({seen.why.splitlines()[0] if seen.why else 'its disk is full'}). The lifeboat and the intake in"
-                f" {self._folder} have none either, so that going over would not help: pages are served, what shoppers order is"
-                " refused before they pay. Make room there; it is noticed"
+                f"room at home ({self._why_full(seen)}). The lifeboat and the intake in {self._folder} have none either, so that"
+                " going over would not help: pages are served, what shoppers order is refused before they pay. Make room there;"
+                " it is noticed"
             )
             self._decide(f"home takes no writes, and shops stay there: {self._stuck}", bad=True)
         self._waits_for, self._watched = self._stuck, Watched()
         return True
 
+    def _why_full(self, seen: Seen | None) -> str:
+        if seen is not None and seen.why:
+            return seen.why.splitlines()[0]
+        return "the recorder's spool, which commits wait for, has none" if self._no_spool else "its disk is full"
+
     def _has_room_again(self) -> None:
         if self._stuck and self._well >= incident.WELL_LOOKS:
+            self._tell(self._course.with_room(True))
             self._stuck = self._waits_for = ""
             self._decide("home has room again, and takes writes")
 

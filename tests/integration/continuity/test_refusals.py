@@ -15,8 +15,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from ballast.continuity import holding, tail
 from ballast.continuity.helm import sign_of_error
 from ballast.continuity.signs import Sign
+from ballast.vault import config
 from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
 from tests.small_disk import Hog, small_disk
 
@@ -144,50 +146,51 @@ def test_a_server_whose_disk_is_full_is_left_until_there_is_room(sea: Sea) -> No
     nothing_is_lost(sea, shoppers)
 
 
-def test_it_is_lost_and_a_person_recovers_it_elsewhere(sea: Sea) -> None:
-    """With `recover --into`, while shops go on."""
+def cli(sea: Sea, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ballast.cli", *arguments, "--config", str(sea.config_path)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.stdout, done.stderr)
+
+
+def test_it_is_lost_and_a_person_recovers_it_on_an_empty_server_in_its_place(sea: Sea) -> None:
+    """With `recover --into`: the recorder is stopped for it, and started again."""
+    sea.ensure()
+    number, before = sea.course.number, sea.identifier
+    with Shoppers(sea) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 10, "orders at home")
+        sea.server.discard()
+        sea.until(lambda: shoppers.taken("lifeboat") > 10, "orders in the lifeboat")
+        sea.until(lambda: "recover --now" in sea.health.waits_for, "it to be told what a person can do")
+        holding.hold(sea.sea)
+        tail.stop_recorder(config.load(sea.config_path))
+        sea.server.start()
+        with psycopg.connect(sea.server.dsn(), autocommit=True) as conn:
+            conn.execute("CREATE DATABASE shops")
+        cli(sea, "recover", "--vault", str(sea.folder / "vault"), "--into", sea.dsn)
+        holding.let_go(sea.sea)
+        sea.came_home(number)
+        home = shoppers.taken("home")
+        sea.until(lambda: shoppers.taken("home") > home + 5, "orders at home")
+    assert sea.identifier != before
+    nothing_is_lost(sea, shoppers)
+
+
+def test_it_is_lost_and_recovered_elsewhere_at_a_persons_word(sea: Sea) -> None:
+    """With `recover --now`."""
     sea.ensure()
     number, former = sea.course.number, sea.dsn
     with Shoppers(sea) as shoppers:
         sea.until(lambda: shoppers.taken("home") > 10, "orders at home")
         sea.server.discard()
         sea.until(lambda: shoppers.taken("lifeboat") > 10, "orders in the lifeboat")
-        sea.until(lambda: "recover --now" in sea.health.waits_for, "it to be told what a person can do")
-        sea.another.start()
-        with psycopg.connect(sea.another.dsn(), autocommit=True) as conn:
-            conn.execute("CREATE DATABASE shops")
-        new = sea.another.dsn("shops")
-        sea.dsn = new  # whoever goes home goes there
-        done = subprocess.run(
-            [sys.executable, "-m", "ballast.cli", "recover", "--vault", str(sea.folder / "vault"), "--into", new, "--config",
-             str(sea.config_path)], capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, (done.stdout, done.stderr)
-        sea.came_home(number)
-        home = shoppers.taken("home")
-        sea.until(lambda: shoppers.taken("home") > home + 5, "orders at home")
-    assert sea.course.at_home(f"{former} user=clerk") == make_conninfo(new, user="clerk")
-    nothing_is_lost(sea, shoppers)
-
-
-def test_it_is_lost_and_recovered_in_an_empty_server_in_its_place_at_a_persons_word(sea: Sea) -> None:
-    """With `recover --now`."""
-    sea.ensure()
-    number, before = sea.course.number, sea.identifier
-    with Shoppers(sea) as shoppers:
-        sea.until(lambda: shoppers.taken("home") > 10, "orders at home")
-        sea.another.discard()
-        sea.until(lambda: shoppers.taken("lifeboat") > 10, "orders in the lifeboat")
-        sea.until(lambda: "recover --now" in sea.health.waits_for, "it to be told what a person can do")
-        said = subprocess.run(
-            [sys.executable, "-m", "ballast.cli", "recover", "--now", "--config", str(sea.config_path)],
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-        assert said.returncode == 0, said.stderr
+        sea.dsn = make_conninfo(former, host=str(sea.another.socket_dir))  # who goes home goes there
+        cli(sea, "recover", "--now", "--into", sea.dsn)
         sea.until(lambda: "an empty server at" in sea.health.waits_for, "the empty server to be waited for")
         sea.another.start()
         sea.came_home(number)
         home = shoppers.taken("home")
         sea.until(lambda: shoppers.taken("home") > home + 5, "orders at home")
-    assert sea.identifier != before
+    assert sea.course.at_home(make_conninfo(former, user="clerk")) == make_conninfo(sea.dsn, user="clerk")
     nothing_is_lost(sea, shoppers)

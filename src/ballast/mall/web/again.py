@@ -52,7 +52,7 @@ class Again:
         if scope["type"] != ScopeType.HTTP or scope["path"] == "/healthz":
             return await self._app(scope, receive, send)
         sent = _Sent(receive)
-        scope[_REQUEST] = new_id()  # type: ignore[typeddict-unknown-key]
+        scope[_REQUEST] = new_id()  # type: ignore[literal-required]
         began, wait_s = time.monotonic(), _FIRST_WAIT_S
         while True:
             patience_s = LONGEST_S if self._db.away else UNHEARD_S
