@@ -34,8 +34,7 @@ class Leaving(Watching):
         if why in (Sign.REFUSED, Sign.GONE) and self._is_full():
             why = Sign.FULL  # a server that cannot write its log ends
         timeline = self._vault.index.newest_timeline if self._vault is not None and self._vault.index.timelines else 0
-        self._incident = incident.write(
-            self._folder,
+        self._write_down(
             Incident(now, why, lost=self._recorded(), timeline=timeline, ordered=not self._options.asks),
         )
         reach("sentinel.noted")

@@ -8,6 +8,9 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
+
+import msgspec
 
 from ballast.continuity import health, incident
 from ballast.continuity.asking import Asking
@@ -37,6 +40,8 @@ from ballast.vault.logbook import Logbook
 
 _TELL_EVERY_S = 1.0
 _AGAIN_S = 1.0
+_DECISIONS_BYTES = 2600
+"""With all else in one block of the disk, which can be written over where it is full."""
 
 
 class Telling:
@@ -101,8 +106,17 @@ class Telling:
 
     def _note(self, **changed: object) -> Incident:
         assert self._incident is not None
-        self._incident = incident.write(self._folder, self._incident.with_(**changed))
-        return self._incident
+        return self._write_down(self._incident.with_(**changed))
+
+    def _write_down(self, what: Incident) -> Incident:
+        """Durably, with room that was kept for it where there is no other."""
+        while True:
+            try:
+                self._incident = incident.write(self._folder, what)
+                return self._incident
+            except OSError as error:
+                if not (is_full(error) and self._reserve.give_up()):
+                    raise
 
     def _decide(self, what: str, *, bad: bool = False) -> None:
         self._decisions.append(Decision(now_iso(), what))
@@ -164,7 +178,18 @@ class Telling:
             alarm=self._alarmed,
             copied=self._copied,
             kept=self._home.kept if self._home is not None else (),
-            decisions=tuple(self._decisions),
+            decisions=_newest(self._decisions, _DECISIONS_BYTES),
         )
         with contextlib.suppress(OSError):
             health.write(self._folder, health.SENTINEL_FILE, found)
+
+
+def _newest(decisions: Sequence[Decision], most_bytes: int) -> tuple[Decision, ...]:
+    """As many as fit, in order."""
+    size, kept = 0, list[Decision]()
+    for one in reversed(decisions):
+        size += len(msgspec.json.encode(one))
+        if size > most_bytes and kept:
+            break
+        kept.append(one)
+    return tuple(reversed(kept))
