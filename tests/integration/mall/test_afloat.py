@@ -447,3 +447,26 @@ def test_where_home_takes_no_writes_and_nobody_finds_it_lost_that_is_told(sea: t
             here.home.run(f"ALTER ROLE {role} RESET default_transaction_read_only")
     assert "nothing was charged" in told.text
     assert page.status_code == 200
+
+
+def test_where_nothing_has_room_pages_are_served_and_what_would_change_something_is_refused_at_once(
+    sea: tuple[Sea, Shop],
+) -> None:
+    here, shop = sea
+    pieces = "SELECT quantity FROM mall.cart_line WHERE shop_id = %s"
+    with TestClient[Litestar](create_app(here.settings)) as client:
+        shopper = Shopper(client, shop)
+        client.get(f"{shopper.base}/?lang=en")
+        shopper.send("/cart/add", sku=str(shop.goods[0].sku_ids[0]), quantity="1")
+        course = Course().with_room(False)
+        here.told.tell(course)
+        assert "Product 0" in shopper.see(f"/products/{shop.goods[0].product_id}")
+        assert "Product 0" in shopper.see("/cart")
+        refused = shopper.send("/cart/add", 409, sku=str(shop.goods[0].sku_ids[0]), quantity="1")
+        assert "nothing was charged" in refused.text
+        refused = shopper.send("/checkout", 409, **checkout_form(shopper.see("/checkout")))
+        assert "nothing was charged" in refused.text
+        assert here.home.run(pieces, shop.shop_id) == [(1,)]
+        assert here.home.run("SELECT 1 FROM mall.orders WHERE shop_id = %s", shop.shop_id) == []
+        here.told.tell(course.with_room(True))
+        assert "/orders/" in shopper.order(shop).headers["location"]
