@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 from ballast.postgres import EmbeddedServer
 
 SCHEMAS = ("mall",)
-TRIES = 20
+TRIES, AGAIN_S = 60, 0.5
 _TABLES = """
 SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1, 2
@@ -20,13 +20,14 @@ SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namesp
 
 
 def delete_rows(dsn: str) -> tuple[int, float]:
-    """Every row of the application, in one transaction, as the owner. How many, and when that was committed."""
+    """Every row of the application, in one transaction, as the owner. How many, and when they were gone for everybody."""
     for left in reversed(range(TRIES)):
         try:
             return _delete(dsn)
-        except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable):  # shoppers hold rows, too
+        except psycopg.OperationalError:  # shoppers hold rows, too; or the server was killed and starts again
             if not left:
                 raise
+            time.sleep(AGAIN_S)
     raise AssertionError
 
 
@@ -39,9 +40,9 @@ def _delete(dsn: str) -> tuple[int, float]:
         rows = 0
         for schema, table in tables:
             rows += connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(schema, table))).rowcount
-        at = time.time()
         connection.commit()
-        return rows, at
+        # Until the commit is acknowledged everybody else sees the rows.
+        return rows, time.time()
 
 
 def remove_server(server: EmbeddedServer) -> float:

@@ -177,8 +177,8 @@ def compared(outcome: Outcome) -> Compared | None:
 
 
 def claims(outcome: Outcome, found: Figures, kept: Compared | None) -> list[Claim]:
-    """Every promise. While somebody kills, times are shown and not judged."""
-    wanted, killing = outcome.wanted, bool(outcome.killed)
+    """Every promise. While somebody kills, what is about speed is shown and not judged."""
+    wanted, killing = outcome.wanted, bool(outcome.killed or outcome.wanted.kill)
     judged = []
     if kept is None or outcome.end is None:
         judged.append(Claim("unasked", False, {"why": outcome.end_problem}))
@@ -207,12 +207,15 @@ def claims(outcome: Outcome, found: Figures, kept: Compared | None) -> list[Clai
         all_home <= ALL_HOME_S or killing or wanted.shops > SHOPS_IN_TIME
     )  # who is not home at all has broken it, whatever was killed
     judged += [
-        Claim("closed", found.closed_minutes == 0, {"minutes": found.closed_minutes, "shops": found.closed_shops}),
-        Claim("errors", found.errors == 0, {"errors": found.errors, "first": found.errors_at_first}),
+        Claim(
+            "closed", None if killing else found.closed_minutes == 0,
+            {"minutes": found.closed_minutes, "shops": found.closed_shops},
+        ),
+        Claim("errors", None if killing else found.errors == 0, {"errors": found.errors, "first": found.errors_at_first}),
         _pace("views", found.views_before, found.views_during, killing=killing),
         _pace("orders", found.orders_before, found.orders_during, killing=killing),
         Claim(
-            "first_order", None if killing and first is not None else first is not None and first <= FIRST_ORDER_S,
+            "first_order", None if killing else first is not None and first <= FIRST_ORDER_S,
             {"seconds": first},
         ),
         Claim("all_home", in_time, {"seconds": all_home, "shops": wanted.shops}),

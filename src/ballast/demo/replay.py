@@ -9,11 +9,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-import httpx
 import msgspec
 import psycopg
 
 from ballast.demo import engineer, killer, proof
+from ballast.demo.browser import connections
 from ballast.demo.crowd import Crowd
 from ballast.demo.killer import Killed
 from ballast.demo.ledger import Edited, Ledger, Ordered
@@ -30,6 +30,8 @@ WARMS_UP_S = 8.0
 _UP_S, _SEED_S = 120.0, 600.0
 _NOTICED_S = 20.0
 """Who has not noticed the loss by then does not."""
+_CALM_S = 2.0
+"""After the last kill, until what follows from it has begun."""
 _LEAVE_S, _NEWS_S, _DRILL_S = 20.0, 20.0, 300.0
 _SHOPS = "SELECT slug, shop_id FROM mall.directory"
 
@@ -72,6 +74,7 @@ class Replay:
         self._deleted_rows = 0
         self._stood: Standing = {}
         self._killed: list[Killed] = []
+        self._calm_at = float("inf")
 
     async def play(self) -> Outcome:
         """What happened."""
@@ -95,20 +98,23 @@ class Replay:
 
     async def _live(self, ids: dict[str, str], ledger: Ledger) -> Outcome:
         wanted = self._wanted
-        limits = httpx.Limits(max_connections=400, max_keepalive_connections=100)
-        async with httpx.AsyncHTTPTransport(limits=limits) as transport:
+        async with connections() as session:
             crowd = Crowd(
                 self._stage.base, list(ids), ledger, seed=wanted.seed, orders_per_s=wanted.orders_per_s,
-                views_per_s=wanted.views_per_s, password=PASSWORD, transport=transport,
+                views_per_s=wanted.views_per_s, password=PASSWORD, session=session,
             )  # fmt: skip
             merchants = Merchants(crowd, list(ids), ledger, seed=wanted.seed, password=PASSWORD)
             async with self._beside(self._show(crowd, ledger)):
                 async with self._beside(merchants.run()):
                     async with self._beside(crowd.run()):
                         self._screen.tell("shoppers come")
-                        await asyncio.sleep(WARMS_UP_S + wanted.before_s)
-                        before = (time.time() - wanted.before_s, time.time())
-                        await self._lose(ledger)
+                        await asyncio.sleep(WARMS_UP_S + wanted.before_s - killer.EARLY_S)
+                        self._stood = await asyncio.to_thread(proof.standing, self._stage.dsn)
+                        begins = time.time() + killer.EARLY_S
+                        async with self._beside(self._kill(begins)):
+                            await asyncio.sleep(begins - time.time())
+                            before = (begins - wanted.before_s, begins)
+                            await self._lose(ledger)
                         await asyncio.sleep(wanted.after_s)
                         until = time.time()
                 self._screen.tell("the last shoppers leave")
@@ -121,7 +127,6 @@ class Replay:
     async def _lose(self, ledger: Ledger) -> None:
         """The engineer's work, and until all shops are home again, or patience is at its end."""
         wanted, stage, log = self._wanted, self._stage, self._log
-        self._stood = await asyncio.to_thread(proof.standing, stage.dsn)
         if wanted.how in ("rows", "both"):
             self._screen.tell("the engineer deletes every row", bad=True)
             self._deleted_rows, lost_at = await asyncio.to_thread(engineer.delete_rows, stage.dsn)
@@ -133,24 +138,36 @@ class Replay:
             killed_at = await asyncio.to_thread(engineer.remove_server, stage.server)
             log.note("lost", killed_at)
             log.note("struck", killed_at)
-        plan = killer.planned(wanted.seed, wanted.kill, wanted.kills)
-        lost_at = log.at["lost"]
-        async with self._beside(killer.run(stage, plan, wanted.seed, lost_at, self._is_killed)):
-            await self._until_home(ledger, lost_at)
+        await self._until_home(ledger, log.at["lost"])
 
     async def _until_home(self, ledger: Ledger, lost_at: float) -> None:
+        looked = 0
         while time.time() < lost_at + self._wanted.patience_s:
             if "first_order" not in self._log.at:
-                first = next((p.at for p in ledger.promises if isinstance(p, Ordered) and p.sent_at >= lost_at), None)
+                new, looked = ledger.promises[looked:], len(ledger.promises)
+                first = next((one.at for one in new if isinstance(one, Ordered) and one.sent_at >= lost_at), None)
                 if first is not None:
                     self._log.note("first_order", first)
-            if "all_home" in self._log.at and self._log.mode == "home":
+            if "all_home" in self._log.at and self._log.mode == "home" and self._is_calm():
                 return
-            if "noticed" not in self._log.at and time.time() > lost_at + _NOTICED_S:
+            if "noticed" not in self._log.at and not self._wanted.kill and time.time() > lost_at + _NOTICED_S:
                 self._screen.tell("nobody has noticed the loss", bad=True)
                 return
             await asyncio.sleep(0.1)
         self._screen.tell(f"not all shops are home after {self._wanted.patience_s:.0f} s", bad=True)
+
+    async def _kill(self, begins_at: float) -> None:
+        wanted = self._wanted
+        plan = killer.planned(wanted.seed, wanted.kill, wanted.kills)
+        await killer.run(self._stage, plan, wanted.seed, begins_at, self._is_killed)
+        self._calm_at = time.time() + _CALM_S
+
+    def _is_calm(self) -> bool:
+        """Nobody is killed any more, and whoever was is there again."""
+        if not self._wanted.kill:
+            return True
+        note = self._watch.note
+        return time.time() > self._calm_at and note is not None and note.all_up
 
     def _is_killed(self, killed: Killed) -> None:
         self._killed.append(killed)
@@ -225,9 +242,8 @@ class Replay:
         while True:
             self._screen.show(
                 State(
-                    at=time.time(), visits=crowd.visits, shut=len(crowd.shut), inside=crowd.inside,
-                    orders=sum(1 for one in ledger.promises if isinstance(one, Ordered)),
-                    note=self._watch.note, course=self._watch.course, log=self._log,
+                    at=time.time(), pulse=crowd.pulse, shut=len(crowd.shut), inside=crowd.inside,
+                    orders=ledger.orders, note=self._watch.note, course=self._watch.course, log=self._log,
                     shops=self._wanted.shops, base=self._stage.base,
                 )
             )  # fmt: skip
