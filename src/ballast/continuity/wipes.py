@@ -81,8 +81,8 @@ class Wipes:
             at = _time(segment)
             if at is None or latest is None or at < latest - _BACK:
                 continue
-            known = known or len(tenants(vault, Cut(timeline, segment.first_lsn)))
-            self._suspects += self._suspects_in(segment, known)
+            found, known = self._suspects_in(segment, known)
+            self._suspects += found
         self._suspects += self._drops(timeline, segments[0].first_lsn)
         self._suspects = [s for s in self._suspects if s.at is None or latest is None or s.at >= latest - _BACK]
 
@@ -92,10 +92,15 @@ class Wipes:
         deed = last_deed([s for s in self._suspects if s.cut.timeline == newest.cut.timeline])
         if not deed:
             return Chosen(newest, "")
+        have = self._count(newest.cut)
+        had = self._count(deed[0].cut)
+        while not is_wiped(had.total(), have.total()):
+            # It may have begun with something else, when there was not much yet.
+            deed = deed[1:]
+            if not deed:
+                return Chosen(newest, "")
+            had = self._count(deed[0].cut)
         before = deed[0].cut
-        had, have = self._count(before), self._count(newest.cut)
-        if not is_wiped(had.total(), have.total()):
-            return Chosen(newest, "")
         names = self._vault.relations_at(before)
         shown = sorted(names[n].qualified for wipe in deed for n in wipe.relations if n in names and had[n] > have[n])
         shown = list(dict.fromkeys(shown))
@@ -117,7 +122,8 @@ class Wipes:
                     found.update(made_after(rows["lsn"], rows["op"], before.lsn))
         return len({lsn for lsn in found if lsn < newest.lsn} - deed)
 
-    def _suspects_in(self, segment: Segment, known: int) -> Iterable[Wipe]:
+    def _suspects_in(self, segment: Segment, known: int) -> tuple[list[Wipe], int]:
+        """Those, and how many tenants are `known` by then."""
         ours = self._of_tenants(Cut(segment.timeline, segment.first_lsn))
         for run in segment.runs:
             for tenant in warm(self._vault).tenants(run):
@@ -135,11 +141,13 @@ class Wipes:
                 once = once.set_column(2, "tenant", once["tenant"].cast("string"))
                 for one in once.group_by(["lsn", "relation", "tenant"]).aggregate([]).to_pylist():
                     hit.setdefault((one["lsn"], one["relation"]), set()).add(one["tenant"])
-        for (lsn, relation), whose in hit.items():
-            if known and len(whose) >= max(1, _SHARE * known):
+        for (lsn, relation), whose in sorted(hit.items(), key=lambda one: one[0]):
+            if len(whose) >= _SHARE * known:  # there may be more of them than when they were counted
+                known = max(known, len(tenants(self._vault, Cut(segment.timeline, lsn))))
+            if len(whose) >= _SHARE * known:
                 found.setdefault(lsn, set()).add(relation)
         at = _time(segment)
-        return [Wipe(Cut(segment.timeline, lsn), at, frozenset(which)) for lsn, which in found.items() if which]
+        return [Wipe(Cut(segment.timeline, lsn), at, frozenset(which)) for lsn, which in found.items() if which], known
 
     def _drops(self, timeline: int, since: int) -> Iterable[Wipe]:
         """Tables that are not in the structure any more."""
