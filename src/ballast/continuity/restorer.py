@@ -35,6 +35,8 @@ from ballast.vault.logbook import Logbook
 from ballast.vault.succession import make_ready
 
 _LOOK_S = 0.05
+_NICE = 10
+"""Shops are open in the lifeboat: who serves them there comes first."""
 
 
 class _Told:
@@ -126,6 +128,7 @@ def _is_recorded(settings: Config, identifier: str) -> bool:
 def main() -> int:
     """0: all are back; 1: not, and why."""
     keep_private()
+    os.nice(_NICE)
     parser = argparse.ArgumentParser(prog="python -m ballast.continuity.restorer")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True)

@@ -20,7 +20,7 @@ SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namesp
 
 
 def delete_rows(dsn: str) -> tuple[int, float]:
-    """Every row of the application, in one transaction, as the owner. How many, and when that was committed."""
+    """Every row of the application, in one transaction, as the owner. How many, and when they were gone for everybody."""
     for left in reversed(range(TRIES)):
         try:
             return _delete(dsn)
@@ -40,9 +40,9 @@ def _delete(dsn: str) -> tuple[int, float]:
         rows = 0
         for schema, table in tables:
             rows += connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(schema, table))).rowcount
-        at = time.time()
         connection.commit()
-        return rows, at
+        # Until the commit is acknowledged everybody else sees the rows.
+        return rows, time.time()
 
 
 def remove_server(server: EmbeddedServer) -> float:
