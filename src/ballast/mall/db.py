@@ -1,8 +1,8 @@
 """Transactions of the mall: of one shop, of accounts, of operators; each where its rows are at that moment.
 
 A database that was lost may come back shop by shop, and then says so by a function: ``ballast.ensure_tenant`` returns when a
-shop is whole. Each new connection looks whether it is there; while it is, every transaction begins with it, and the visitor of a
-shop that is not back waits for that shop. Who asks for shops that are not back without it is refused by the database
+shop is whole. Each new connection looks whether it is there; while it is, the visitor of a shop waits for that shop before he
+takes a connection (`arrivals`). Who asks for shops that are not back without it is refused by the database
 (``Recovering``), which tells a process that had connected before. The call fails when all is back: then it is left away again.
 
 Where continuity is set up (`Settings.continuity`), a shop whose database is away is served by another server, the lifeboat
@@ -31,7 +31,8 @@ from ballast.continuity.signs import Sign
 from ballast.errors import BallastError
 from ballast.mall import share
 from ballast.mall.deeds import Journal
-from ballast.mall.doors import Busy, Closed, Connection, Doors
+from ballast.mall.door import Busy, Closed, Connection, Door
+from ballast.mall.doors import Doors
 from ballast.mall.round_trips import ShopConnection
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
@@ -42,10 +43,8 @@ _log = logging.getLogger(__name__)
 Afloat = Literal["", "fresh", "vault_away"]
 
 _NAME_SHOP = "SELECT set_config('mall.shop', %s, true)"
-_BEGIN_WAITING = (
-    "BEGIN; SELECT set_config('mall.shop', '{}', true); SELECT ballast.ensure_tenant('{}', interval '2 seconds')"
-)
-_WAIT = "SELECT ballast.ensure_tenant(%s, interval '2 seconds')"
+_NAME_TENANT = "SELECT set_config('ballast.tenant', %s, true)"
+"""Where shops come back one by one, nothing is read before the server was told whose it is to be."""
 _HAS_WRITTEN = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS it_has"
 _OVER = (
     psycopg.errors.UndefinedFunction,
@@ -158,8 +157,8 @@ class Database:
                 yield connection
             return
         home = self._home
-        async with self._hearing(home, course, shop_id), home.app.one() as connection:
-            await self._begin(home, connection, shop_id)
+        async with self._hearing(home, course, shop_id), self._one(home, home.app, shop_id) as connection:
+            connection.begin(*_names(home, shop_id))
             try:
                 yield connection
             except BaseException:
@@ -188,8 +187,10 @@ class Database:
         """
         course = self._course()
         doors = await self._doors(course, shop_id)
-        async with self._hearing(doors, course), doors.identity.one() as connection, connection.transaction():
-            await self._wait_for(doors, connection, shop_id)
+        way = self._one(doors, doors.identity, shop_id)
+        async with self._hearing(doors, course), way as connection, connection.transaction():
+            if doors.recovering and shop_id is not None:
+                await connection.execute(_NAME_TENANT, (str(shop_id),))
             yield connection
             if doors.lifeboat and not passing and await _has_written(connection):
                 raise _read_only()
@@ -203,8 +204,10 @@ class Database:
         """
         course = self._course()
         doors = await self._doors(course, shop_id)
-        async with self._hearing(doors, course), doors.platform.one() as connection, connection.transaction():
-            await self._wait_for(doors, connection, shop_id)
+        way = self._one(doors, doors.platform, shop_id)
+        async with self._hearing(doors, course), way as connection, connection.transaction():
+            if doors.recovering and shop_id is not None:
+                await connection.execute(_NAME_TENANT, (str(shop_id),))
             yield connection
             if doors.lifeboat and await _has_written(connection):
                 raise _read_only()
@@ -268,20 +271,6 @@ class Database:
 
     # At home
 
-    async def _begin(self, doors: Doors, connection: ShopConnection, shop_id: UUID) -> None:
-        if doors.recovering:
-            try:
-                await connection.execute(_BEGIN_WAITING.format(shop_id.hex, shop_id).encode(), prepare=False)
-            except psycopg.Error as error:
-                with suppress(psycopg.Error):
-                    await connection.rollback()
-                if not isinstance(error, _OVER):
-                    raise
-                doors.recovering = False
-            else:
-                return
-        connection.begin((_NAME_SHOP, (str(shop_id),)))
-
     async def _commit(self, connection: ShopConnection, course: Course | None) -> None:
         try:
             await connection.finish()
@@ -292,12 +281,19 @@ class Database:
                 f"the end of a transaction was not heard of: {error}", course.number, committing=True
             ) from error
 
-    async def _wait_for(self, doors: Doors, connection: Connection, shop_id: UUID | None) -> None:
+    @asynccontextmanager
+    async def _one(self, doors: Doors, door: Door, shop_id: UUID | None) -> AsyncIterator[ShopConnection]:
+        """A connection, when the shop is back there."""
+        await self._arrival(doors, shop_id)
+        async with door.one() as connection:
+            await self._arrival(doors, shop_id)  # the first connection there may have told that shops are coming back
+            yield connection
+
+    async def _arrival(self, doors: Doors, shop_id: UUID | None) -> None:
         if not doors.recovering or shop_id is None:
             return
         try:
-            async with connection.transaction():
-                await connection.execute(_WAIT, (str(shop_id),), prepare=False)
+            await doors.arrivals.of(shop_id)
         except _OVER:
             doors.recovering = False
 
@@ -333,13 +329,12 @@ class Database:
         doors = await self._board(course)
         self._helm.visited(str(shop_id))
         try:
-            async with self._hearing(doors, course), doors.app.one() as connection:
-                doors.recovering = True
-                await self._begin(doors, connection, shop_id)
+            async with self._hearing(doors, course), self._one(doors, doors.app, shop_id) as connection:
+                connection.begin(*_names(doors, shop_id))
                 if doors.nodes > 1:
                     await share.divide(connection)
                     await connection.commit()
-                    await self._begin(doors, connection, shop_id)
+                    connection.begin(*_names(doors, shop_id))
                 connection.journal = Journal()
                 try:
                     yield connection
@@ -394,6 +389,12 @@ class Database:
                     homecoming.take_in(
                         connection, MergeItem(entry.tenant, entry.key, entry.kind, entry.payload, entry.made_at)
                     )
+
+
+def _names(doors: Doors, shop_id: UUID) -> list[tuple[str, tuple[str]]]:
+    """What a transaction of a shop begins with."""
+    named = (str(shop_id),)
+    return [(_NAME_SHOP, named), (_NAME_TENANT, named)] if doors.recovering else [(_NAME_SHOP, named)]
 
 
 def _of_shop(error: psycopg.errors.ForeignKeyViolation) -> bool:
