@@ -9,8 +9,8 @@ import msgspec
 from ballast.demo import visits as of
 from ballast.demo.killer import Killed
 from ballast.demo.ledger import AnyPromise, Compared, Ordered, compare
-from ballast.demo.operator import Undone
 from ballast.demo.proof import AtTheEnd, Standing
+from ballast.demo.undoing import Undone
 from ballast.demo.visits import Visit, Window
 from ballast.demo.wanted import Victim, Wanted
 from ballast.demo.watching import Log

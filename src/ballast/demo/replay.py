@@ -13,17 +13,17 @@ from random import Random
 import msgspec
 import psycopg
 
-from ballast.demo import engineer, killer, operator, proof
+from ballast.demo import engineer, killer, proof, undoing
 from ballast.demo.browser import connections
 from ballast.demo.crowd import Crowd
 from ballast.demo.killer import Killed
 from ballast.demo.ledger import Edited, Ledger, Ordered
 from ballast.demo.merchants import Merchants
-from ballast.demo.operator import Undone
 from ballast.demo.outcome import Drilled, Outcome
 from ballast.demo.proof import Standing
 from ballast.demo.screen import Screen, State
 from ballast.demo.stage import PASSWORD, Stage, StageError
+from ballast.demo.undoing import Undone
 from ballast.demo.wanted import APART_S, Wanted
 from ballast.demo.watching import Log, Watch
 
@@ -156,8 +156,8 @@ class Replay:
         since = time.time()
         self._changed_rows, at = await asyncio.to_thread(engineer.change_rows, stage.dsn, hit)
         log.note("changed", at)
-        await asyncio.sleep(operator.UNSEEN_S)
-        self._undone = await operator.undo(stage.config, str(stage.folder / "vault"), since, log.note)
+        await asyncio.sleep(undoing.UNSEEN_S)
+        self._undone = await undoing.undo(stage.config, str(stage.folder / "vault"), since, log.note)
         if self._undone.problem:
             self._screen.tell(f"it is not undone: {self._undone.problem}", bad=True)
 

@@ -10,9 +10,9 @@ import msgspec
 
 from ballast.continuity.course import Course
 from ballast.demo.ledger import Edited, Found, Numbered, Ordered, Paid
-from ballast.demo.operator import Undone
 from ballast.demo.outcome import Drilled, Outcome
 from ballast.demo.proof import AtTheEnd
+from ballast.demo.undoing import Undone
 from ballast.demo.visits import Visit
 from ballast.demo.wanted import Wanted
 from ballast.demo.watching import Log

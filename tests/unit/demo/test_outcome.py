@@ -9,8 +9,8 @@ import pytest
 
 from ballast.demo.killer import Killed, planned
 from ballast.demo.ledger import Ordered
-from ballast.demo.operator import Undone
 from ballast.demo.outcome import Drilled, Outcome, all_kept, claims, compared, excused, figures
+from ballast.demo.undoing import Undone
 from ballast.demo.wanted import Victim, Wanted
 from ballast.demo.watching import Log
 from tests.unit.demo.replayed import LOST, START, a_log, a_replay, an_id, changed_end, course, undone, view
