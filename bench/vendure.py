@@ -101,16 +101,15 @@ def _order(mall: Mall, shop: Client, provider: Client, chance: random.Random, pa
         found: dict[str, object] = json.loads(answer.body)
         return found
 
-    token = str(ask("POST", "/visitors")["token"])
-    ask("PUT", f"/cart/lines/{sku}", {"quantity": 1}, 200)
+    token = str(ask("PUT", f"/cart/lines/{sku}", {"quantity": 1}, 200)["token"])
     goods: dict[str, object] = {
         "lines": [{"sku_id": str(sku), "quantity": 1}],
         "address": {"name": "a b", "phone": "13800000000", "province": "广东省", "city": "深圳市", "street": "x"},
         "delivery": "ship",
     }
     shown = ask("POST", "/quotes", goods, 200)["total_fen"]
-    placed = ask("POST", "/orders", {**goods, "agreed_fen": shown}, Idempotency_Key=uuid4().hex)
-    url = str(ask("POST", f"/orders/{placed['order_id']}/payments")["pay_url"])
+    placed = ask("POST", "/orders", {**goods, "agreed_fen": shown, "pay": True}, Idempotency_Key=uuid4().hex)
+    url = str(placed["pay_url"])
     answer = provider.ask(
         "POST", url.split("/", 3)[3].join(("/", "")), b"decision=pay", Content_Type="application/x-www-form-urlencoded"
     )

@@ -29,6 +29,7 @@ from ballast.mall.keys import Holder
 from ballast.mall.owner import Owner
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.standing import Standing
+from ballast.mall.settings import Settings
 from ballast.mall.web.api.limits import limits_of
 from ballast.mall.web.guard import address_of
 from ballast.mall.web.store.visit import NotOpen, entry_of
@@ -48,6 +49,8 @@ Cursor = Annotated[
 Limit = Annotated[int, QueryParameter(ge=1, le=100, description="How many at most.")]
 VISITOR = [{"visitor": list[str]()}]
 """The `security` of what needs a shopper's token."""
+VISITOR_OR_NEW = [*VISITOR, dict[str, list[str]]()]
+"""… and of what a program may begin with, before it has one."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,13 @@ class ShopCall:
     def owner(self) -> Owner:
         """Whose cart and orders it is about. Raises NotAuthorizedException where no token came."""
         return self.known.owner
+
+    async def owner_or_new(self) -> tuple[Owner, str | None]:
+        """Whose cart it is about. Who came without a token is a new guest, whose token is given as well."""
+        if self.visitor is not None:
+            return self.visitor.owner, None
+        opened = await visitors.open_guest(self.connection, self.now)
+        return opened.visitor.owner, opened.token
 
 
 @asynccontextmanager
@@ -160,6 +170,11 @@ def key_call() -> dict[str, Provide]:
 def _call_of(request: Request[Any, Any, Any]) -> KeyCall:
     found: KeyCall = request.scope["auth"]
     return found
+
+
+def return_url(settings: Settings, slug: str, order_id: UUID) -> str:
+    """Where a payment provider sends the shopper's browser afterwards."""
+    return f"{settings.base_url.rstrip('/')}/s/{slug}/orders/{order_id}/paid"
 
 
 def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:

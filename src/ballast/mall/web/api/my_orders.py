@@ -17,7 +17,7 @@ from ballast.mall.payments.sandbox import Sandbox
 from ballast.mall.rules.states import Status
 from ballast.mall.settings import Settings
 from ballast.mall.web.api.answers import Moment, cursor_of, cut, next_link, read_cursor
-from ballast.mall.web.api.calls import VISITOR, Cursor, Key, Limit, ShopCall, shopper
+from ballast.mall.web.api.calls import VISITOR, Cursor, Key, Limit, ShopCall, return_url, shopper
 from ballast.mall.web.api.shapes import (
     OrderInfo,
     OrderItem,
@@ -76,7 +76,7 @@ async def pay_order(
     provider = providers(settings)[Sandbox.name]
     async with shopper(db, request, slug) as call:
         begun = await payments.begin(call.connection, order_id, provider, owner=call.owner, now=call.now)
-    back = f"{settings.base_url.rstrip('/')}/s/{slug}/orders/{order_id}/paid"
+    back = return_url(settings, slug, order_id)
     return PaymentInfo(await payments.ask(db, call.entry.shop_id, begun, provider, return_url=back))
 
 
