@@ -279,6 +279,7 @@ class Database:
                     raise
                 doors.recovering = False
             else:
+                connection.began((_NAME_SHOP, (str(shop_id),)))
                 return
         connection.begin((_NAME_SHOP, (str(shop_id),)))
 

@@ -111,6 +111,34 @@ def test_the_first_goods_in_a_cart_make_the_guest(client: TestClient[Litestar], 
     assert other.call("PUT", first, {"quantity": 1})["token"] != caller.token
 
 
+def test_a_token_that_ended_elsewhere_is_good_for_nothing_here_either(
+    client: TestClient[Litestar], open_shop: OpenShop
+) -> None:
+    shop = open_shop(products=1)
+    sku = shop.goods[0].sku_ids[0]
+    line, lines = f"/cart/lines/{sku}", [{"sku_id": str(sku), "quantity": 1}]
+    caller = Caller(client, f"/api/v1/shops/{shop.slug}")
+    caller.token = caller.call("PUT", line, {"quantity": 1})["token"]
+    order = f"/orders/{caller.order(sku)['order_id']}"
+    caller.call("PUT", line, {"quantity": 2})
+    asked = {"lines": lines, "address": ADDRESS, "agreed_fen": 1000}
+    # As another process does it, of which this one hears nothing.
+    shop.database.run("UPDATE mall.visitor SET expires_at = now() WHERE shop_id = %s", shop.shop_id)
+    for method, path, body in (
+        ("GET", "/cart", None),
+        ("PUT", line, {"quantity": 5}),
+        ("DELETE", line, None),
+        ("POST", "/quotes", {"lines": lines}),
+        ("POST", "/orders", asked),
+        ("GET", order, None),
+        ("POST", f"{order}/payments", None),
+    ):
+        caller.ask(method, path, body, status=401, key="k" if path == "/orders" else "")
+    kept = "SELECT (SELECT sum(quantity)::integer FROM mall.cart_line WHERE shop_id = s), (SELECT count(*)::integer FROM mall.orders"
+    kept += " WHERE shop_id = s), (SELECT count(*)::integer FROM mall.payment WHERE shop_id = s) FROM (SELECT %s::uuid AS s) x"
+    assert shop.database.run(kept, shop.shop_id) == [(2, 1, 0)]
+
+
 def test_an_order_stands_whatever_becomes_of_the_payment_that_was_begun_with_it(
     client: TestClient[Litestar], open_shop: OpenShop
 ) -> None:

@@ -42,7 +42,7 @@ from ballast.mall.web.guard import address_of
 @get("/cart", security=VISITOR)
 async def get_cart(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> CartInfo:
     """What is in the cart."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(db, request, slug, only_whose=True) as call:
         return await _cart(call.connection, call.owner)
 
 
@@ -56,7 +56,7 @@ async def put_cart_line(
 ) -> CartInfo:
     """So many pieces of a SKU in the cart, whether or not it was there. Who comes without a token is a new guest, whose token is
     in the answer: nothing need be asked for before the first goods."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(db, request, slug, only_whose=True) as call:
         owner, token = await call.owner_or_new()
         await cart.put(call.connection, owner, sku_id, data.quantity, call.now)
         return await _cart(call.connection, owner, token)
@@ -67,7 +67,7 @@ async def delete_cart_line(
     request: Request[Any, Any, Any], slug: FromPath[str], sku_id: FromPath[UUID], db: NamedDependency[Database]
 ) -> CartInfo:
     """Take a SKU out of the cart; one that is not there stays away."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(db, request, slug, only_whose=True) as call:
         await cart.remove(call.connection, call.owner, [sku_id])
         return await _cart(call.connection, call.owner)
 
@@ -77,8 +77,8 @@ async def quote(
     request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database], data: JSONBody[QuoteRequest]
 ) -> QuoteInfo:
     """What these goods would cost now, with all promotions. Nothing is kept."""
-    async with shopper(db, request, slug) as call:
-        ending(call.connection)
+    async with shopper(db, request, slug, only_whose=True) as call:
+        ending(call.connection, reads=True)
         found = await checkout.quote(
             call.connection,
             call.owner,
@@ -105,7 +105,7 @@ async def create_order(
     provider = providers(settings)[Sandbox.name]
     begun = None
     try:
-        async with shopper(db, request, slug) as call:
+        async with shopper(db, request, slug, only_whose=True) as call:
             placed = await checkout.place(
                 call.connection,
                 call.owner,
@@ -141,7 +141,7 @@ async def create_order(
 
 
 async def _cart(connection: Connection, owner: Owner, token: str | None = None) -> CartInfo:
-    ending(connection)
+    ending(connection, reads=True)
     lines = await cart.lines(connection, owner)
     return CartInfo(tuple(shaped(one, CartLineInfo) for one in lines), sum(one.quantity for one in lines), token)
 

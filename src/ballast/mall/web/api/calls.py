@@ -61,6 +61,7 @@ class ShopCall:
     connection: Connection
     now: datetime
     visitor: visitors.Visitor | None
+    _owner: Owner | None = None
 
     @property
     def known(self) -> visitors.Visitor:
@@ -72,19 +73,25 @@ class ShopCall:
     @property
     def owner(self) -> Owner:
         """Whose cart and orders it is about. Raises NotAuthorizedException where no token came."""
-        return self.known.owner
+        return self._owner or self.known.owner
 
     async def owner_or_new(self) -> tuple[Owner, str | None]:
         """Whose cart it is about. Who came without a token is a new guest, whose token is given as well."""
-        if self.visitor is not None:
-            return self.visitor.owner, None
+        if self._owner is not None:
+            return self._owner, None
         opened = await visitors.open_guest(self.connection, self.now)
+        visitors.remember(self.entry.shop_id, opened.token, opened.visitor.owner, self.now)
         return opened.visitor.owner, opened.token
 
 
 @asynccontextmanager
-async def shopper(db: Database, request: Request[Any, Any, Any], slug: str) -> AsyncIterator[ShopCall]:
+async def shopper(
+    db: Database, request: Request[Any, Any, Any], slug: str, *, only_whose: bool = False
+) -> AsyncIterator[ShopCall]:
     """A shopper's call.
+
+    Args:
+        only_whose: no more than `owner` is asked of who calls, which costs less (`visitors.whose`).
 
     Raises:
         NotFoundException: no such shop. NotOpen. NotAuthorizedException: a token came that is not good (any more).
@@ -96,6 +103,10 @@ async def shopper(db: Database, request: Request[Any, Any, Any], slug: str) -> A
     now = datetime.now(UTC)
     async with db.shop(entry.shop_id) as connection:
         token = _bearer(request)
+        if token and only_whose:
+            owner = await visitors.whose(connection, entry.shop_id, token, now, NotAuthorizedException)
+            yield ShopCall(entry, connection, now, None, owner)
+            return
         visitor = await visitors.find(connection, token, now) if token else None
         if token and visitor is None:
             raise NotAuthorizedException
