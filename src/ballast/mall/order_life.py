@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -92,7 +93,7 @@ def locking(
     payment_id: UUID | None = None,
     refund_id: UUID | None = None,
     provider: str | None = None,
-) -> tuple[str, dict[str, object]]:
+) -> tuple[str, dict[str, Any]]:
     """The statement that locks an order, or the one of a payment or refund at a provider; it gives a `Locked`."""
     given = {"order_id": order_id, "payment_id": payment_id, "refund_id": refund_id, "provider": provider}
     return queries.load("orders").lock, given
