@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, NotAuthorizedException, TooManyRequestsException
 from litestar.handlers import HTTPRouteHandler
@@ -123,6 +124,11 @@ def rate_of(scope: Any) -> Rate | None:
 
 def _is_closed(handler: HTTPRouteHandler) -> bool:
     return bool(handler.security) and {} not in (handler.security or ())
+
+
+async def asked(request: Request[Any, Any, Any]) -> None:
+    """`admitted` before each request, where there is no other guard: cheaper by a copy of the handler."""
+    await admitted(request, request.route_handler)
 
 
 async def admitted(connection: _Connection, handler: BaseRouteHandler) -> None:
