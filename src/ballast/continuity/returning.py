@@ -262,6 +262,8 @@ class Returning(Leaving):
     def _home_coming(self) -> HomeComing:
         if self._coming is None:
             assert self._incident is not None
+            if self._handler is None:
+                self._load_handler()
             spans = self._spans_beyond(self._incident)
             found = self._later(spans)
             if spans:
@@ -399,8 +401,6 @@ class Returning(Leaving):
     def _bring(self, wanted: list[str], most: int) -> tuple[str, ...]:
         if not wanted:
             return ()
-        if self._handler is None:
-            self._load_handler()
         back = those_back(self._settings.dsn, wanted, most)
         if not back:
             return ()
