@@ -259,7 +259,7 @@ class Clients:
                 with psycopg.connect(self._dsn, autocommit=True) as conn:
                     while not self._stop.is_set():
                         following += 1  # an id whose fate is unknown is not used again
-                        length = following * 7 % self._body_bytes
+                        length = following * 7919 % self._body_bytes  # of all lengths from the first on
                         conn.execute("INSERT INTO t VALUES (%s, repeat('x', %s))", (following, length))
                         self.acknowledged.add(following)
                         self._stop.wait(self._pause_s)
