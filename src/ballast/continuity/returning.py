@@ -234,9 +234,10 @@ class Returning(Leaving):
     def _open_for(self, found: Later) -> None:
         """Home is made ready for what is brought in, and told is what cannot be."""
         assert self._incident is not None
-        if not self._incident.is_opened:
+        if not self._incident.is_opened and self._incident.opened != self._recorded():
             for failure in open_for(self._home_dsn(), found):
                 self._alarm(f"not brought in again: {failure}")
+            self._note(opened=self._recorded())
         if found.transactions:
             self._decide(
                 f"{found.transactions:,} transactions were committed after that moment, while rows were deleted: they are brought"

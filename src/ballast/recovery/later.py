@@ -75,7 +75,7 @@ class Later(msgspec.Struct, frozen=True):
     of: Mapping[str, tuple[MergeItem, ...]] = {}
     """By tenant, in order."""
     shared: tuple[MergeItem, ...] = ()
-    """Their payload does what it does once or twice alike."""
+    """No register keeps them, since it is kept by tenant: whoever has them done notes that they are."""
     transactions: int = 0
     """So many these are of."""
     unclear: tuple[str, ...] = ()
