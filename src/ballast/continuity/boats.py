@@ -33,6 +33,8 @@ from ballast.vault.records import Cut
 
 MOST_BYTES, LEAVE_BYTES = 4 << 30, 256 << 20
 _BUILD_EVERY_S = 300.0
+_REST_S = 10.0
+"""Everybody is just home, and who could not be served in time comes again."""
 _MEASURE_EVERY_S = 5.0
 _MOST_INSIDE = 50
 _MAKES_S, _SINKS_S = 10.0, 5.0
@@ -80,7 +82,7 @@ class Boats:
         self._hurry = threading.Event()
         self._lock = threading.Lock()
         self._fits: tuple[int, int] | None = None
-        self._build_at = 0.0
+        self._build_at = self._rest_until = 0.0
         self.trouble = ""
         """Why there is no spare one."""
         self.number = 0
@@ -106,6 +108,8 @@ class Boats:
         """Have a spare one made in the background where there is none, and now and then made anew. `active`: who is to be in
         it in case the vault is away."""
         if self.is_settled(vault):
+            return
+        if time.monotonic() < self._rest_until:
             return
         if self._spare is not None and time.monotonic() < self._build_at and self._is_fit(vault):
             self._fits = _structure(vault)
@@ -191,6 +195,7 @@ class Boats:
         if self.afloat is not None:
             _apart(self.afloat.sink).join(_SINKS_S)
         self.afloat, self.number = None, 0
+        self._rest_until = time.monotonic() + _REST_S
 
     def close(self, *, keep: bool) -> None:
         """The process ends. `keep`: what is afloat will be needed again."""

@@ -35,6 +35,10 @@ class SentinelHealth(msgspec.Struct, frozen=True):
     """Why the record cannot be read; "": it can."""
     seen_true: bool = False
     """The application's data was there: that it is not is a loss."""
+    seen_writable: bool = False
+    """Home has taken writes: that it does not is a loss. One that never did is a standby that is meant to be one."""
+    ours: bool = True
+    """Home is a server that the platform makes and keeps running."""
     tenants: int = 0
     """Of the incident; so are the following."""
     home: int = 0

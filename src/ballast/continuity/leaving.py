@@ -35,14 +35,17 @@ class Leaving(Watching):
 
     def _lose(self, why: Sign) -> None:
         now, self._alarmed = datetime.now(UTC), ""
+        self._stuck = ""
+        if why in (Sign.REFUSED, Sign.GONE) and self._is_full():
+            why = Sign.FULL  # a server that cannot write its log ends
         timeline = self._vault.index.newest_timeline if self._vault is not None and self._vault.index.timelines else 0
-        self._incident = incident.write(
-            self._folder,
+        self._write_down(
             Incident(now, why, lost=self._recorded(), timeline=timeline, ordered=not self._options.asks),
         )
         reach("sentinel.noted")
         self._process_at = time.monotonic()
-        seen = self._seen.what.splitlines()[-1] if self._seen is not None and self._seen.what else ""
+        said = self._seen.what or self._seen.why if self._seen is not None else ""
+        seen = said.strip().splitlines()[0] if said else self._why_full(None) if why is Sign.FULL else ""
         self._decide(f"home is lost: {why}" + (f" ({seen})" if seen else ""), bad=True)
         self._tell(self._course.lost(why, now))
         reach("sentinel.told")
@@ -64,8 +67,7 @@ class Leaving(Watching):
         rewound, beyond = (former.rewound, former.beyond) if former is not None else ((), ())
         if former is not None:
             moments = former.moments | moments
-        self._incident = incident.write(
-            self._folder,
+        self._write_down(
             Incident(
                 now, Sign.EMPTY, lost=self._recorded(), timeline=self._vault.index.newest_timeline,
                 only=tuple(dict.fromkeys(only)), ordered=not self._options.asks, moments=moments, rewound=rewound,
@@ -118,7 +120,7 @@ class Leaving(Watching):
         timeline = self._vault.index.newest_timeline if self._vault is not None else self._incident.timeline
         self._note(
             why=why, lost=self._recorded(), timeline=timeline, only=None, data_lost=False, why_lost="", at="", why_at="",
-            moments={}, rewound=(),
+            moments={}, rewound=(), ordered=self._incident.ordered if self._home is not None else not self._options.asks,
             beyond=tuple(s for s in self._incident.beyond if s.tenant is None or s.tenant in self._incident.rewound),
         )  # fmt: skip
         if self._rebuilding is not None:
@@ -147,6 +149,7 @@ class Leaving(Watching):
         vault, boats = self._vault, self._boats
         try:
             resolved = self._boat_moment(under_way)
+            chosen = time.monotonic()
             made = self._patience("launching", lambda: boats.make(vault, resolved), _LAUNCHING_S, keep=True)
             if made.resolved.cut != resolved.cut:  # it took so long that another is wanted now
                 boats.throw_away(made.boat)
@@ -170,7 +173,8 @@ class Leaving(Watching):
         self._boats.sink_former()
         self._again_into(began_from=last[-1].number if last else 0)
         self._decide(
-            f"the lifeboat is afloat {opened - began:.2f} s after that (the record's tail {sealed - began:.2f} s), as of"
+            f"the lifeboat is afloat {opened - began:.2f} s after that (the record's tail {sealed - began:.2f} s, the moment"
+            f" {chosen - sealed:.2f} s), as of"
             f" {resolved.committed_at or resolved.how}"
         )
 
@@ -203,7 +207,7 @@ class Leaving(Watching):
         chosen = self._choose()
         if chosen.why:
             # Written down: when it is recovered, the record may have gone on for hours.
-            self._keep(under_way.going_back(show(chosen.resolved.cut), chosen.why))
+            self._write_down(under_way.going_back(show(chosen.resolved.cut), chosen.why))
             self._decide(f"the record ends in rows that were deleted: {chosen.why}", bad=True)
         return chosen.resolved
 

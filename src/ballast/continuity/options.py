@@ -26,6 +26,6 @@ class Options:
         self.probe = found.continuity.probe or probe
         self.undecided = found.continuity.undecided or undecided
         self.rule = Rule(found.continuity.intake_days, found.continuity.intake_bytes)
-        self.asks = found.asks
+        self.asks = found.asks(ours=server is not None)
         self.nodes, self.node = found.continuity.nodes, found.continuity.node
         self.lifeboat_bytes = found.continuity.lifeboat_bytes

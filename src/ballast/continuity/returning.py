@@ -10,12 +10,14 @@ import msgspec
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ballast.continuity import holding, incident, tail
+from ballast.continuity.course import address
 from ballast.continuity.entries import open_entries
 from ballast.continuity.home import Data
 from ballast.continuity.homecoming import HomeComing, those_back
 from ballast.continuity.incident import Incident
 from ballast.continuity.leaving import Leaving
 from ballast.continuity.rebuilding import Rebuilding
+from ballast.continuity.room import ENOUGH_BYTES
 from ballast.continuity.signs import Sign, Watched
 from ballast.continuity.some import rewind_some
 from ballast.recovery import Later, Span, open_for
@@ -26,7 +28,8 @@ from ballast.vault.records import Cut
 
 _DAMAGED_AFTER_S = 45.0
 """A server with its data that no process has been working on for so long does not start any more."""
-_ROOM_BYTES = 64 << 20
+_ROOM_BYTES = 128 << 20
+"""More than what it was left for: home is not gone back to for a moment."""
 _VISITED_FIRST, _TOGETHER = 4, 40
 _RESTART_S = 3.0
 _AGAIN_S = 1.0
@@ -49,6 +52,8 @@ class Returning(Leaving):
         if under_way.only is not None:
             self._see_to_some(under_way)
             return
+        if self._home is None:
+            self._follow_settings()
         if under_way.is_taken_back(self._well, self._is_begun()):
             under_way = self._note(data_lost=False, why_lost="", ordered=not self._options.asks)
             self._decide("home is well again, and nothing of it was touched: its data is not lost")
@@ -67,7 +72,7 @@ class Returning(Leaving):
                 self._decide(
                     "the record does not tell when its rows went: a person must say which moment is to come back"
                 )
-        if self._home is None:
+        if self._home is None and not under_way.ordered:
             self._return_to_another(under_way)
         elif not under_way.ordered:
             self._waits_for = "the word for the recovery: ballast recover --now (--at MOMENT: not to the newest)"
@@ -90,7 +95,7 @@ class Returning(Leaving):
                 return f"its data folder {self._home.server.pgdata} is gone"
             if data is Data.ANOTHER:
                 return "an empty server stands in its place"
-            if self._home.has_process:
+            if self._home.has_process or self._is_full():
                 self._process_at = time.monotonic()
             elif time.monotonic() - self._process_at > _DAMAGED_AFTER_S:
                 return f"it has not started for {_DAMAGED_AFTER_S:.0f} s; see {self._home.server.log_path}"
@@ -117,8 +122,8 @@ class Returning(Leaving):
         return self._sign_of(seen) in (Sign.EMPTY, Sign.MISSING)
 
     def _return_to_the_same(self) -> None:
-        self._waits_for = "the server that was home, which has its data and is expected back"
-        if self._well < incident.WELL_LOOKS or self._is_full(2 * _ROOM_BYTES):
+        self._waits_for = self._what_is_waited_for()
+        if self._well < incident.WELL_LOOKS or (self._left_for_room and self._is_full(_ROOM_BYTES)):
             return
         if not tail.is_recording(self._settings):
             self._waits_for = "the recorder, which commits at home wait for"
@@ -126,32 +131,75 @@ class Returning(Leaving):
         self._decide("home is back with its data: nothing needs to be recovered")
         self._go_home()
 
+    @property
+    def _left_for_room(self) -> bool:
+        return self._incident is not None and self._incident.why is Sign.FULL
+
+    def _what_is_waited_for(self) -> str:
+        seen = self._seen
+        if self._home is not None and self._is_full(_ROOM_BYTES if self._left_for_room else ENOUGH_BYTES):
+            return (
+                f"room on the disk of {self._home.server.data_dir}: {_ROOM_BYTES >> 20} MB must be free. Then the server starts"
+                " by itself, and nothing is recovered"
+            )
+        if seen is not None and (seen.why or self._no_spool):
+            return f"home, which has its data, to take writes again: {self._why_full(seen)}"
+        if self._home is None and not self._well:
+            return f"the server that was home, which is expected back; if it does not come: {self._by_hand}"
+        return "the server that was home, which has its data and is expected back"
+
+    def _follow_settings(self) -> None:
+        """A server that is not ours may be recovered at another address: `recover --into` writes it into ballast.toml."""
+        if time.monotonic() < self._follow_at:
+            return
+        self._follow_at = time.monotonic() + _AGAIN_S
+        fresh = config.load(self._options.config_path)
+        if fresh.dsn == self._settings.dsn:
+            return
+        course = self._course.with_home(self._settings.dsn, fresh.dsn)
+        self._settings = fresh
+        self._tell(course)
+        self._decide(f"home is at another address from now on, by {self._options.config_path}: {address(fresh.dsn)}")
+        self._seen, self._well = None, 0
+        self._look_from_now()
+        if self._rebuilding is not None:
+            self._new_rebuilding()
+
+    @property
+    def _by_hand(self) -> str:
+        return (
+            f"put an empty one in its place and say ballast recover --now --config {self._options.config_path} (with --into DSN"
+            " where it is at another address)"
+        )
+
     def _return_to_another(self, under_way: Incident) -> None:
         """A server that is not ours to make: a person recovers it, and protects it."""
-        self._waits_for = (
-            "a server that a person recovers: ballast recover --into DSN --config"
-            f" {self._options.config_path}, then the recorder"
-        )
-        fresh = config.load(self._options.config_path)
-        if fresh.dsn != self._settings.dsn:
-            self._settings = fresh
-            self._look_from_now()
+        self._waits_for = f"a person, since the server is not ours to make: {self._by_hand}"
         seen = self._seen
-        if seen is None or seen.sign is not Sign.NONE or not tail.is_recording(self._settings):
+        if seen is None or seen.sign is not Sign.NONE or self._recorded() != seen.identifier:
             return
+        if seen.identifier == under_way.lost:
+            return
+        self._waits_for = "the recorder, which commits at home wait for: it records the server that was recovered"
+        self._restart_recorder(seen.identifier)
         # Until somebody is back there the application's data seems to be gone, and it would be taken for lost at once.
-        if self._recorded() == seen.identifier != under_way.lost and (self._well or not self._seen_true):
+        if tail.is_recording(self._settings) and (self._well or not self._seen_true):
             self._decide("another server is recovered and recorded")
             self._go_home()
 
+    def _restart_recorder(self, identifier: str) -> None:
+        """One that still looks for the server that was lost; who keeps it running starts it again, with the settings of now."""
+        if self._recorder_of != identifier and not tail.is_recording(self._settings):
+            self._recorder_of = identifier
+            tail.stop_recorder(self._settings)
+
     def _rebuild(self, under_way: Incident) -> None:
-        assert self._home is not None
         self._refresh()
         if self._vault_away and self._rebuilding is None:
             self._waits_for = f"the vault: {self._vault_away}"
             return
         recorded = self._recorded()
-        now_there = self._home.identifier
+        now_there = self._there
         if recorded != under_way.lost and now_there is not None and now_there != recorded:
             assert self._vault is not None
             # It was recorded already, and is lost as well: what it has seen comes back, too.
@@ -162,7 +210,11 @@ class Returning(Leaving):
             self._new_rebuilding()
         assert self._rebuilding is not None
         self._waits_for = "the new server"
-        self._incident = self._rebuilding.step(under_way, self._settings, recorded)
+        if self._home is None and now_there in (None, under_way.lost):
+            self._waits_for = (
+                f"an empty server at {address(self._settings.dsn)}, which is recovered as soon as it answers"
+            )
+        self._incident = self._rebuilding.step(under_way, self._settings, recorded, now_there)
         if not self._rebuilding.is_open:
             return
         self._waits_for = "the recorder, which commits at home wait for"
@@ -179,11 +231,17 @@ class Returning(Leaving):
             self._ask_for([*self._visited, *self._roster][:1])
             self._merge_ahead()
 
+    @property
+    def _there(self) -> str | None:
+        """Identifier of the server that stands at home now, as far as it can be told."""
+        if self._home is not None:
+            return self._home.identifier
+        return (self._seen.identifier or None) if self._seen is not None else None
+
     def _new_rebuilding(self) -> None:
         if self._rebuilding is not None:
             self._rebuilding.stop()
         self._coming = None
-        assert self._home is not None
         self._rebuilding = Rebuilding(
             self._options.config_path, self._folder, self._home, self._decide, self._choose, self._patience,
         )  # fmt: skip
@@ -320,7 +378,7 @@ class Returning(Leaving):
             return
         under_way = self._incident
         assert under_way is not None
-        rebuilding = under_way.data_lost and self._home is not None and under_way.only is None
+        rebuilding = under_way.data_lost and under_way.ordered and under_way.only is None
         if rebuilding:
             self._see_to_restorer(under_way)
         self._home_coming()
@@ -374,7 +432,7 @@ class Returning(Leaving):
                 return  # which server is recorded is not known for certain: nothing is stopped for it
             self._new_rebuilding()
         assert self._rebuilding is not None
-        self._incident = self._rebuilding.step(under_way, self._settings, self._recorded())
+        self._incident = self._rebuilding.step(under_way, self._settings, self._recorded(), self._there)
         if self._rebuilding.is_open and holding.is_held(self._folder):
             holding.let_go(self._folder)
 

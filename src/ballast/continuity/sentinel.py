@@ -75,7 +75,9 @@ class Sentinel(Returning):
         is_home = self._course.mode == "home"
         self._boats.close(keep=not is_home)
         if is_home:
-            self._told.close()  # else the next one goes on, and everybody must know where they are until then
+            self._told.close(
+                keep=bool(self._course.moved)
+            )  # else the next one goes on, and everybody must know where they are until then
         self._intake.close()
         self._log.info("ended")
 
@@ -97,8 +99,10 @@ class Sentinel(Returning):
                     self._bring_home()
 
     def _at_home(self) -> None:
+        self._has_room_again()
         if self._watched.lost:
-            self._lose(self._watched.why)
+            if not self._would_not_help():
+                self._lose(self._watched.why)
         elif self._some_are_empty:
             self._lose_some()
         elif self._well:
@@ -116,7 +120,7 @@ class Sentinel(Returning):
         if left is None:
             holding.let_go(self._folder)
             self._boats.clear()
-            self._tell(Course(course.number + 1))
+            self._tell(Course(course.number + 1, moved=course.moved))
             return
         self._decide("a sentinel goes on from where the one before it was")
         self._incident, self._course = left, course

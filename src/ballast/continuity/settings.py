@@ -43,8 +43,9 @@ class Continuity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Recovery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What follows a loss."""
 
-    automatic: bool | Literal["ask"] = True
-    """true: the server of our own is made anew and recovered at once; "ask": when `ballast recover --now` says so"""
+    automatic: bool | Literal["ask"] | None = None
+    """true: the server is made anew and recovered at once; "ask": when `ballast recover --now` says so. Default: true
+    for a server of our own, "ask" for one that somebody else keeps"""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -53,10 +54,9 @@ class Settings(msgspec.Struct, frozen=True):
     continuity: Continuity = Continuity()
     recovery: Recovery = Recovery()
 
-    @property
-    def asks(self) -> bool:
-        """Whether a person gives the word for a recovery."""
-        return self.recovery.automatic == "ask"
+    def asks(self, *, ours: bool) -> bool:
+        """Whether a person gives the word for a recovery. `ours`: the server is one that we make and keep running."""
+        return not ours if self.recovery.automatic is None else self.recovery.automatic == "ask"
 
 
 _Table = TypeVar("_Table", Continuity, Recovery)

@@ -101,6 +101,12 @@ def is_recording(settings: Config) -> bool:
     return found.armed or found.acknowledge == "off" or bool(found.not_armed_because)
 
 
+def is_out_of_room(settings: Config) -> bool:
+    """Whether a recorder runs whose disk is full: commits at home wait until there is room."""
+    found = health.read_state(settings.state_dir, health.RECORDER_FILE, health.RecorderHealth)
+    return found is not None and found.state == "spool_full" and health.is_held(settings.state_dir)
+
+
 def _held(vault: Vault, settings: Config) -> Held:
     timeline = vault.index.newest_timeline
     return undertaking.held(settings.spool_dir, timeline, vault.index.recorded_until(timeline))

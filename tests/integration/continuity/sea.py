@@ -24,9 +24,10 @@ from ballast.continuity import health, incident, roles
 from ballast.continuity.board import Board
 from ballast.continuity.course import Course
 from ballast.continuity.entries import Closed, Offered
-from ballast.continuity.helm import BOARD, INTAKE
+from ballast.continuity.helm import BOARD, INTAKE, sign_of_error
 from ballast.continuity.intake import Intake
 from ballast.continuity.settings import LEAST_LIFEBOAT_BYTES
+from ballast.continuity.signs import Sign
 from ballast.postgres import EmbeddedServer
 from ballast.supervise import look
 from ballast.supervise.processes import left_of
@@ -44,9 +45,12 @@ _HANDLER = "tests.integration.continuity.small_shop:take_in"
 class Sea:
     """One platform, through all that happens to it."""
 
-    def __init__(self, folder: Path, *, automatic: str = "true", vault: str = "") -> None:
-        self.folder, self.sea = folder, folder / "continuity"
+    def __init__(self, folder: Path, *, automatic: str = "true", vault: str = "", ours: bool = True) -> None:
+        """`ours`: the server is one that the platform makes and keeps running; else it is somebody else's, who keeps it so."""
+        self.folder, self.sea, self.ours = folder, folder / "continuity", ours
         self.server = EmbeddedServer(folder / "server", settings={"fsync": "off"})
+        self.another = EmbeddedServer(folder / "another", settings={"fsync": "off"})
+        """That somebody may start."""
         self.process: subprocess.Popen[bytes] | None = None
         self.board = Board(self.sea / BOARD)
         with self.server:
@@ -66,6 +70,8 @@ class Sea:
                 conn.execute(f"CREATE ROLE app LOGIN PASSWORD '{self.verifier}'".encode())
         roles.keep(self.sea, {"app": self.verifier, "gone": self.verifier})
         self.settle(automatic)
+        if not ours:
+            self.server.start()
 
     @property
     def config_path(self) -> Path:
@@ -77,7 +83,8 @@ class Sea:
         text = self.config_path.read_text().partition("\n[continuity]")[0]
         self.config_path.write_text(
             f"{text}\n[continuity]\nhandler = {_HANDLER!r}\nprobe = {small_shop.PROBE!r}\n"
-            f"lifeboat_bytes = {LEAST_LIFEBOAT_BYTES}\n\n[recovery]\nautomatic = {automatic}\n"
+            f"lifeboat_bytes = {LEAST_LIFEBOAT_BYTES}\n"
+            + (f"\n[recovery]\nautomatic = {automatic}\n" if automatic else "")
         )
 
     # Running
@@ -85,7 +92,7 @@ class Sea:
     def start(self) -> None:
         with (self.folder / "console").open("ab") as console:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.continuity.running", str(self.folder)],
+                [sys.executable, "-m", "tests.integration.continuity.running", str(self.folder), *([] if self.ours else ["not ours"])],
                 stdout=console, stderr=console, cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])},
             )  # fmt: skip
@@ -116,6 +123,7 @@ class Sea:
         for boat in (self.sea / "lifeboat").glob("*"):
             EmbeddedServer(boat).discard()
         self.server.discard()
+        self.another.discard()
 
     def said(self) -> str:
         """The end of the console."""
@@ -286,9 +294,10 @@ class Shoppers:
         except psycopg.errors.ForeignKeyViolation:
             self._sea.board.ring(f"empty {shop}")
             return ""
-        except psycopg.Error:
-            if place == "home":
-                self._sea.board.ring("lost gone")
+        except psycopg.Error as error:
+            sign = sign_of_error(error)
+            if place == "home" and sign not in (Sign.NONE, Sign.SLOW):
+                self._sea.board.ring(f"lost {sign}")
             return ""
         except Closed:
             return ""
