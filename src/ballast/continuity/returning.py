@@ -299,7 +299,7 @@ class Returning(Leaving):
         if found.transactions:
             self._decide(
                 f"{found.transactions:,} transactions were committed after that moment, while rows were deleted: they are brought"
-                f" in again, in {len(found.of):,} shops"
+                f" in again, in {len(found.of):,} shops; {found.deletions:,} that only deleted are left out"
             )
         if found.unclear:
             shown = " ".join(f"--transaction {position}" for position in found.unclear[:_SHOWN])
@@ -414,7 +414,8 @@ class Returning(Leaving):
         for refusal in came.not_again:
             self._alarm(
                 f"{refusal.key.removeprefix('recorded:')} of {refusal.tenant}, committed after that moment, cannot be brought in"
-                f" again: {refusal.reason}; it is kept: ballast merge --tenant {refusal.tenant}"
+                f" again: {refusal.reason}; it is kept: ballast merge --into DSN --tenant {refusal.tenant} (once more: --retry"
+                " --handler ballast.recovery.redo:take_in)"
             )
         if came.home:
             course = self._course
