@@ -60,14 +60,14 @@ class Sea:
             with psycopg.connect(self.dsn, autocommit=True) as conn:
                 for statement in small_shop.TABLES:
                     conn.execute(statement.encode())
+                self.verifier = conn.pgconn.encrypt_password(b"secret", b"app", b"scram-sha-256").decode()
+                conn.execute(f"CREATE ROLE app LOGIN PASSWORD '{self.verifier}'".encode())
+                conn.execute("GRANT SELECT ON shop TO app")
             settings = Config(
                 dsn=self.dsn, vault=vault or str(folder / "vault"), state_dir=folder / "state",
                 tenants=Tenants(column="tenant", shared=("public.country",)), record=Record(seal_after_s=2.0),
             )  # fmt: skip
             protect(settings, self.config_path, self.dsn, Silent())
-            with psycopg.connect(self.dsn, autocommit=True) as conn:
-                self.verifier = conn.pgconn.encrypt_password(b"secret", b"app", b"scram-sha-256").decode()
-                conn.execute(f"CREATE ROLE app LOGIN PASSWORD '{self.verifier}'".encode())
         roles.keep(self.sea, {"app": self.verifier, "gone": self.verifier})
         self.settle(automatic)
         if not ours:
