@@ -16,7 +16,12 @@ _DEFAULT = Wanted()
 def demo(
     shops: Annotated[int, typer.Option("--shops", min=1, max=100_000, help="How many.")] = _DEFAULT.shops,
     how: Annotated[
-        How, typer.Option("--how", help="What the engineer does: `rows`, `files`, or `both`, two seconds apart.")
+        How,
+        typer.Option(
+            "--how",
+            help="What the engineer does: `rows`, `files`, or `both`, two seconds apart; or `changes`: he takes nothing away, and"
+            " prices, addresses and stock of every third shop are wrong.",
+        ),
     ] = _DEFAULT.how,
     seed: Annotated[int, typer.Option("--seed", min=1, help="Of all chances: the same one repeats a run.")] = 1,
     before: Annotated[

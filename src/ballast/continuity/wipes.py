@@ -79,8 +79,8 @@ class Wipes:
             at = _time(segment)
             if at is None or latest is None or at < latest - _BACK:
                 continue
-            known = known or len(tenants(vault, Cut(timeline, segment.first_lsn)))
-            self._suspects += self._suspects_in(segment, known)
+            found, known = self._suspects_in(segment, known)
+            self._suspects += found
         self._suspects += self._drops(timeline, segments[0].first_lsn)
         self._suspects = [s for s in self._suspects if s.at is None or latest is None or s.at >= latest - _BACK]
 
@@ -90,15 +90,21 @@ class Wipes:
         deed = last_deed([s for s in self._suspects if s.cut.timeline == newest.cut.timeline])
         if not deed:
             return Chosen(newest, "")
+        had = self._count(deed[0].cut)
+        have = self._count_on(had, deed[0].cut, newest.cut)
+        while not is_wiped(had.total(), have.total()):
+            # It may have begun with something else, when there was not much yet.
+            deed = deed[1:]
+            if not deed:
+                return Chosen(newest, "")
+            had = self._count(deed[0].cut)
         before = deed[0].cut
-        had, have = self._count(before), self._count(newest.cut)
-        if not is_wiped(had.total(), have.total()):
-            return Chosen(newest, "")
         names = self._vault.relations_at(before)
         shown = sorted(names[n].qualified for wipe in deed for n in wipe.relations if n in names and had[n] > have[n])
         shown = list(dict.fromkeys(shown))
         more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
-        begin = self._begin(before, deed[0].at, {number for number in self._of_tenants(before) if not had[number]})
+        empty = {number for number in self._of_tenants(before) if not had[number]}
+        begin = self._begin(before, deed[0].at, empty) if len(deed) > 1 else before
         return Chosen(
             self._vault.resolve(show(begin)),
             f"just before {', '.join(shown[:3])}{more} were emptied: of {had.total():,} rows of all tenants {have.total():,}"
@@ -106,8 +112,8 @@ class Wipes:
         )
 
     def _begin(self, before: Cut, at: datetime | None, empty: set[int]) -> Cut:
-        """Where a deed began that went on at `before`: a table in which few tenants have rows raises no suspicion, and one that
-        is `empty` there may have been the first. Whoever goes back too far has what others did since brought in again."""
+        """Where a deed of several transactions began that went on at `before`: a table in which few tenants have rows raises no
+        suspicion, and one that is `empty` there may have been the first. What others did since then is brought in again."""
         begin = before
         for segment in reversed(self._vault.index.segments_of(before.timeline)):
             if segment.first_lsn >= before.lsn or not empty:
@@ -126,7 +132,8 @@ class Wipes:
             begin = Cut(before.timeline, min([*found, begin.lsn]))
         return begin
 
-    def _suspects_in(self, segment: Segment, known: int) -> Iterable[Wipe]:
+    def _suspects_in(self, segment: Segment, known: int) -> tuple[list[Wipe], int]:
+        """Those, and how many tenants are `known` by then."""
         ours = self._of_tenants(Cut(segment.timeline, segment.first_lsn))
         for run in segment.runs:
             for tenant in warm(self._vault).tenants(run):
@@ -144,11 +151,14 @@ class Wipes:
                 once = once.set_column(2, "tenant", once["tenant"].cast("string"))
                 for one in once.group_by(["lsn", "relation", "tenant"]).aggregate([]).to_pylist():
                     hit.setdefault((one["lsn"], one["relation"]), set()).add(one["tenant"])
-        for (lsn, relation), whose in hit.items():
-            if known and len(whose) >= max(1, _SHARE * known):
+        counted = -1
+        for (lsn, relation), whose in sorted(hit.items(), key=lambda one: one[0]):
+            if len(whose) >= _SHARE * known and counted != lsn:  # there may be more of them than when they were counted
+                known, counted = max(known, len(tenants(self._vault, Cut(segment.timeline, lsn)))), lsn
+            if len(whose) >= _SHARE * known:
                 found.setdefault(lsn, set()).add(relation)
         at = _time(segment)
-        return [Wipe(Cut(segment.timeline, lsn), at, frozenset(which)) for lsn, which in found.items() if which]
+        return [Wipe(Cut(segment.timeline, lsn), at, frozenset(which)) for lsn, which in found.items() if which], known
 
     def _drops(self, timeline: int, since: int) -> Iterable[Wipe]:
         """Tables that are not in the structure any more."""
@@ -186,7 +196,7 @@ class Wipes:
             for base in plan.bases:
                 run = warm(vault).open(base.run)
                 for rows in run.slices(None, wanted & {*base.relations}, buckets=some, bucket_count=buckets):
-                    counts.update(rows["relation"].to_pylist())
+                    counts.update(_tally(rows["relation"]))
             for change in plan.changes:
                 run = warm(vault).open(change.run)
                 for rows in run.slices(
@@ -198,6 +208,23 @@ class Wipes:
                         if counted and change.from_lsn <= lsn < change.to_lsn:
                             counts[relation] += by
         return counts
+
+    def _count_on(self, counts: Counter[int], since: Cut, until: Cut) -> Counter[int]:
+        """The same at a later position of the timeline, from what was counted at `since`."""
+        between = [
+            segment
+            for segment in self._vault.index.segments_of(until.timeline)
+            if segment.last_lsn > since.lsn and segment.first_lsn < until.lsn
+        ]
+        if since.timeline != until.timeline or any(segment.truncations for segment in between):
+            return self._count(until)
+        wanted, later = self._of_tenants(until), counts.copy()
+        for run in (run for segment in between for run in segment.runs):
+            for rows in warm(self._vault).open(run).slices(None, wanted, columns=("lsn", "op")):
+                for relation, lsn, by in grown(rows):
+                    if since.lsn <= lsn < until.lsn:
+                        later[relation] += by
+        return Counter({relation: later[relation] for relation in later.keys() & wanted})
 
     def _count_exactly(self, cut: Cut, wanted: set[int]) -> Counter[int]:
         counts: Counter[int] = Counter()
@@ -215,6 +242,10 @@ def _sources(plan: Plan) -> tuple[object, ...]:
         tuple((base.run.object.name, base.relations) for base in plan.bases),
         tuple((one.run.object.name, one.from_lsn, one.to_lsn, one.relations) for one in plan.changes),
     )
+
+
+def _tally(relations: pa.ChunkedArray) -> dict[int, int]:
+    return {one["values"]: one["counts"] for one in pc.value_counts(relations).to_pylist()}
 
 
 def grown(rows: pa.Table) -> list[tuple[int, int, int]]:

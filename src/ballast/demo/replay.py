@@ -8,11 +8,12 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from random import Random
 
 import msgspec
 import psycopg
 
-from ballast.demo import engineer, killer, proof
+from ballast.demo import engineer, killer, proof, undoing
 from ballast.demo.browser import connections
 from ballast.demo.crowd import Crowd
 from ballast.demo.killer import Killed
@@ -22,12 +23,13 @@ from ballast.demo.outcome import Drilled, Outcome
 from ballast.demo.proof import Standing
 from ballast.demo.screen import Screen, State
 from ballast.demo.stage import PASSWORD, Stage, StageError
+from ballast.demo.undoing import Undone
 from ballast.demo.wanted import APART_S, Wanted
 from ballast.demo.watching import Log, Watch
 
 WARMS_UP_S = 8.0
 """Until as many shoppers are inside as come and go."""
-_UP_S, _SEED_S = 120.0, 600.0
+_UP_S, _SEED_S = 300.0, 600.0
 _NOTICED_S = 20.0
 """Who has not noticed the loss by then does not."""
 _CALM_S = 2.0
@@ -71,7 +73,8 @@ class Replay:
         self._log = Log(lambda moment: screen.moment(moment, self._log))
         self._watch = Watch(stage.board, stage.note, self._log)
         self._started_at = time.time()
-        self._deleted_rows = 0
+        self._deleted_rows = self._hit = self._changed_rows = 0
+        self._undone: Undone | None = None
         self._stood: Standing = {}
         self._killed: list[Killed] = []
         self._calm_at = float("inf")
@@ -127,6 +130,9 @@ class Replay:
     async def _lose(self, ledger: Ledger) -> None:
         """The engineer's work, and until all shops are home again, or patience is at its end."""
         wanted, stage, log = self._wanted, self._stage, self._log
+        if wanted.how == "changes":
+            await self._change(list(self._stood))
+            return
         if wanted.how in ("rows", "both"):
             self._screen.tell("the engineer deletes every row", bad=True)
             self._deleted_rows, lost_at = await asyncio.to_thread(engineer.delete_rows, stage.dsn)
@@ -139,6 +145,21 @@ class Replay:
             log.note("lost", killed_at)
             log.note("struck", killed_at)
         await self._until_home(ledger, log.at["lost"])
+
+    async def _change(self, shops: list[str]) -> None:
+        """The engineer's work of the other kind, and somebody who undoes it."""
+        stage, log = self._stage, self._log
+        rng = Random(f"changes {self._wanted.seed}")  # noqa: S311 - the same run is to be had again
+        hit = rng.sample(sorted(shops), max(1, len(shops) // 3))
+        self._hit = len(hit)
+        self._screen.tell(f"the engineer changes prices, addresses, stock and points of {len(hit)} shops", bad=True)
+        since = time.time()
+        self._changed_rows, at = await asyncio.to_thread(engineer.change_rows, stage.dsn, hit)
+        log.note("changed", at)
+        await asyncio.sleep(undoing.UNSEEN_S)
+        self._undone = await undoing.undo(stage.config, str(stage.folder / "vault"), since, log.note)
+        if self._undone.problem:
+            self._screen.tell(f"it is not undone: {self._undone.problem}", bad=True)
 
     async def _until_home(self, ledger: Ledger, lost_at: float) -> None:
         looked = 0
@@ -210,6 +231,9 @@ class Replay:
             end=end,
             end_problem=problem,
             drilled=drilled,
+            hit=self._hit,
+            changed_rows=self._changed_rows,
+            undone=self._undone,
         )
 
     async def _drill(self) -> Drilled:

@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-How = Literal["rows", "files", "both"]
+How = Literal["rows", "files", "both", "changes"]
+"""What the engineer does. `changes`: he takes nothing away; prices, addresses and stock of some shops are wrong."""
 
 
 class Victim(StrEnum):

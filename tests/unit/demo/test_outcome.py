@@ -10,9 +10,10 @@ import pytest
 from ballast.demo.killer import Killed, planned
 from ballast.demo.ledger import Ordered
 from ballast.demo.outcome import Drilled, Outcome, all_kept, claims, compared, excused, figures
+from ballast.demo.undoing import Undone
 from ballast.demo.wanted import Victim, Wanted
 from ballast.demo.watching import Log
-from tests.unit.demo.replayed import LOST, START, a_log, a_replay, an_id, changed_end, course, view
+from tests.unit.demo.replayed import LOST, START, a_log, a_replay, an_id, changed_end, course, undone, view
 
 GOOD = a_replay()
 
@@ -141,6 +142,25 @@ def test_kills_are_the_same_for_the_same_seed() -> None:
     assert plan == planned(7, victims, 5) == sorted(plan)
     assert plan != planned(8, victims, 5)
     assert planned(7, (), 5) == []
+
+
+UNDONE = undone()
+
+
+@pytest.mark.parametrize(
+    ("what", "broken"),
+    [
+        (lambda: UNDONE, set()),
+        (lambda: changed_end(UNDONE, excepted=frozenset()), {"reviewed"}),
+        (lambda: changed_end(UNDONE, standing={}), {"whole"}),
+        (lambda: changed_end(UNDONE, orders=UNDONE.end.orders[1:]), {"lost"}),  # type: ignore[union-attr]
+        (lambda: msgspec.structs.replace(UNDONE, undone=Undone(problem="refused")), {"undone", "reviewed"}),
+        (lambda: msgspec.structs.replace(UNDONE, hit=2), {"undone"}),
+    ],
+)
+def test_what_was_changed_is_undone_and_what_it_led_to_is_told(what: Callable[[], Outcome], broken: set[str]) -> None:
+    assert _broken(what()) == broken
+    assert not {"first_order", "all_home"} & {one.name for one in claims(what(), figures(what()), compared(what()))}
 
 
 def test_a_second_loss_sends_shops_back_into_the_lifeboat() -> None:

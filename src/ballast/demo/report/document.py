@@ -48,7 +48,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 def of(outcome: Outcome) -> bytes:
     """As JSON."""
     found, kept = figures(outcome), compared(outcome)
-    lost = outcome.log.at.get("lost", outcome.started_at)
+    lost = outcome.started_at if outcome.log.begun is None else outcome.log.begun
     told = Document(
         seed=outcome.wanted.seed,
         how=outcome.wanted.how,
