@@ -294,13 +294,14 @@ class Returning(Leaving):
     def _open_for(self, found: Later) -> None:
         """Home is made ready for what is brought in, and told is what cannot be."""
         assert self._incident is not None
-        if not self._incident.is_opened:
+        if not self._incident.is_opened and self._incident.opened != self._recorded():
             for failure in open_for(self._home_dsn(), found):
                 self._alarm(f"not brought in again: {failure}")
+            self._note(opened=self._recorded())
         if found.transactions:
             self._decide(
                 f"{found.transactions:,} transactions were committed after that moment, while rows were deleted: they are brought"
-                f" in again, in {len(found.of):,} shops"
+                f" in again, in {len(found.of):,} shops; {found.deletions:,} that only deleted are left out"
             )
         if found.unclear:
             shown = " ".join(f"--transaction {position}" for position in found.unclear[:_SHOWN])
@@ -413,7 +414,8 @@ class Returning(Leaving):
         for refusal in came.not_again:
             self._alarm(
                 f"{refusal.key.removeprefix('recorded:')} of {refusal.tenant}, committed after that moment, cannot be brought in"
-                f" again: {refusal.reason}; it is kept: ballast merge --tenant {refusal.tenant}"
+                f" again: {refusal.reason}; it is kept: ballast merge --into DSN --tenant {refusal.tenant} (once more: --retry"
+                " --handler ballast.recovery.redo:take_in)"
             )
         if came.home:
             course = self._course
