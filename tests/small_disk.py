@@ -16,11 +16,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
     folder.mkdir(exist_ok=True)
     folder.rename(kept)
     folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.skip(f"no disk may be mounted here: {done.stderr.strip()}")
+    _mount("-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder))
     try:
         subprocess.run(["cp", "-a", f"{kept}/.", str(folder)], check=True)
         yield
@@ -31,12 +27,18 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """What is opened in `folder` from now on is on a file system that is read-only."""
-    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    _mount("--bind", str(folder), str(folder))
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
         yield
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _mount(*arguments: str) -> None:
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no disk may be mounted here: {done.stderr.strip()}")
 
 
 class Hog:

@@ -48,7 +48,7 @@ def fill_log(sea: Sea) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_server_that_ends_for_want_of_room_is_home_again_when_there_is_some() -> None:
-    with on_a_small_disk(512, "server") as sea:
+    with on_a_small_disk(384, "server") as sea:
         sea.ensure()
         before, number = sea.identifier, sea.course.number
         with Shoppers(sea) as shoppers:
@@ -68,7 +68,7 @@ def test_a_server_that_ends_for_want_of_room_is_home_again_when_there_is_some() 
 
 @pytest.mark.timeout(240)
 def test_where_everything_is_on_the_full_disk_shops_stay_and_it_is_told_until_there_is_room() -> None:
-    with on_a_small_disk(900) as sea:
+    with on_a_small_disk(640) as sea:
         sea.ensure()
         before = sea.identifier
         with Shoppers(sea) as shoppers:
