@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PY := .venv/bin/python
-.PHONY: help setup assets demo run test check lint types imports format bench lock clean
+.PHONY: help setup assets demo kills run test check lint types imports format bench lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ assets: ## bring the scripts and styles of the pages (done once; needs npm)
 demo: setup ## 300 shops under live shoppers, their database destroyed, every promise counted (ARGS="--how rows …")
 	@sh scripts/assets.sh || echo "without npm the shops' pages are plain; the replay does not need them"
 	@$(PY) -m ballast.cli demo --report demo-out/replay.html $(ARGS)
+
+kills: setup ## 50 small replays in which whoever serves or restores is killed; goes on where it was (ARGS="--runs 5 …")
+	@$(PY) -m ballast.demo.kills $(ARGS)
 
 run: setup assets ## run the whole platform with some shops to look at; Ctrl-C stops it (ARGS="--port 9000 …")
 	@$(PY) -m ballast.cli up --seed-shops 20 --seed-orders 400 $(ARGS)

@@ -20,7 +20,7 @@ WHATEVER_THE_MACHINE = (
     "what merchants saved is there",
     "stock is the sum of its movements, the books balance",
     "every shop equals the record, row by row",
-    "every shop is what it was before the loss",
+    "every shop is what it was before",
 )
 
 

@@ -16,7 +16,12 @@ _DEFAULT = Wanted()
 def demo(
     shops: Annotated[int, typer.Option("--shops", min=1, max=100_000, help="How many.")] = _DEFAULT.shops,
     how: Annotated[
-        How, typer.Option("--how", help="What the engineer does: `rows`, `files`, or `both`, two seconds apart.")
+        How,
+        typer.Option(
+            "--how",
+            help="What the engineer does: `rows`, `files`, or `both`, two seconds apart; or `changes`: he takes nothing away, and"
+            " prices, addresses and stock of every third shop are wrong.",
+        ),
     ] = _DEFAULT.how,
     seed: Annotated[int, typer.Option("--seed", min=1, help="Of all chances: the same one repeats a run.")] = 1,
     before: Annotated[
@@ -33,7 +38,8 @@ def demo(
         list[Victim] | None,
         typer.Option(
             "--kill",
-            help="SIGKILL to one of these at a random moment after the loss. May be given several times.",
+            help="SIGKILL to one of these at a random moment shortly before or after the loss; what is about speed is then shown"
+            " and not judged. May be given several times.",
             show_default=False,
         ),
     ] = None,
@@ -48,7 +54,14 @@ def demo(
             show_default=False,
         ),
     ] = None,
+    patience: Annotated[
+        float,
+        typer.Option("--patience", min=1, help="Seconds after which shops that are not back are taken for lost."),
+    ] = _DEFAULT.patience_s,
     report: Annotated[Path, typer.Option("--report", help="The report, as a page for a browser.")] = _DEFAULT.report,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="What became of each promise, for programs.", show_default=False)
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the platform's folder, for a look at it.")] = False,
 ) -> None:
     """Replay the loss of a whole platform: shops, live shoppers, the database destroyed, and every promise counted afterwards.
@@ -66,16 +79,19 @@ def demo(
       ballast demo --kill sentinel --kill restorer --kills 3 --seed 7
     """
     from ballast.demo import replay
-    from ballast.demo.report import page, terminal
+    from ballast.demo.report import document, page, terminal
     from ballast.demo.screen import Screen
 
     wanted = Wanted(
         shops=shops, how=how, seed=seed, before_s=before, after_s=after, orders_per_s=orders, views_per_s=views,
-        kill=tuple(kill or ()), kills=kills, port=port, report=report, keep=keep,
+        kill=tuple(kill or ()), kills=kills, port=port, patience_s=patience,
+        report=report, keep=keep,
     )  # fmt: skip
     outcome = replay.run(wanted, Screen(out))
     judged = terminal.show(outcome, out)
     page.write(outcome, wanted.report)
+    if json is not None:
+        json.write_bytes(document.of(outcome))
     out.print(f"report: {wanted.report}", markup=False)
     if not judged:
         raise typer.Exit(1)

@@ -21,7 +21,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ballast.continuity import health, incident
+from ballast.continuity import health, incident, roles
 from ballast.continuity.health import RestorerHealth
 from ballast.continuity.incident import Incident
 from ballast.errors import BallastError, RestoreError
@@ -35,6 +35,8 @@ from ballast.vault.logbook import Logbook
 from ballast.vault.succession import make_ready
 
 _LOOK_S = 0.05
+_NICE = 10
+"""Shops are open in the lifeboat: who serves them there comes first."""
 
 
 class _Told:
@@ -60,6 +62,10 @@ class _Told:
         self._log.info("said", line=line)
 
     def opened(self) -> None:
+        try:
+            roles.give(self._folder, self._settings.dsn)
+        except psycopg.Error as error:  # it is tried again at the next start of everything
+            self._log.warning("no_passwords", reason=str(error))
         is_protected = _is_recorded(self._settings, self.found.identifier)
         if is_protected and not vault_health.is_held(self._settings.state_dir):
             arming.begin_anew(self._settings.state_dir)
@@ -126,6 +132,7 @@ def _is_recorded(settings: Config, identifier: str) -> bool:
 def main() -> int:
     """0: all are back; 1: not, and why."""
     keep_private()
+    os.nice(_NICE)
     parser = argparse.ArgumentParser(prog="python -m ballast.continuity.restorer")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True)

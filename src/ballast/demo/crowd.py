@@ -12,12 +12,12 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from random import Random
 
-import httpx
+import aiohttp
 
 from ballast.demo.browser import Browser, GaveUp
 from ballast.demo.ledger import Ledger
 from ballast.demo.shopping import Bought, Shopper
-from ballast.demo.visits import OF_SHOPS, Visit
+from ballast.demo.visits import OF_SHOPS, Pulse, Visit
 
 VIEWS_OF_BUYER, VIEWS_OF_LOOKER = 7, 4
 MOST_INSIDE = 800
@@ -30,9 +30,9 @@ class Crowd:
 
     def __init__(
         self, base: str, shops: Sequence[str], ledger: Ledger, *, seed: int, orders_per_s: float, views_per_s: float,
-        password: str, transport: httpx.AsyncBaseTransport,
+        password: str, session: aiohttp.ClientSession,
     ) -> None:  # fmt: skip
-        self._base, self._ledger, self._password, self._transport = base, ledger, password, transport
+        self._base, self._ledger, self._password, self._session = base, ledger, password, session
         self._rng = Random(f"crowd {seed}")  # noqa: S311 - the same run is to be had again
         self._shops = _in_turn(shops, self._rng)
         self._orders_per_s = orders_per_s
@@ -42,6 +42,7 @@ class Crowd:
         self._numbers = itertools.count(1)
         self._prefix = f"replay-{seed}-{int(time.time())}"
         self.visits: list[Visit] = []
+        self.pulse = Pulse()
         self.shut: set[str] = set()
         """Shops whose last answer was none, or not as it should be."""
         self.gave_up: Counter[str] = Counter()
@@ -57,12 +58,13 @@ class Crowd:
     def seen(self, visit: Visit) -> None:
         """One more request."""
         self.visits.append(visit)
+        self.pulse.count(visit)
         if visit.kind in OF_SHOPS:
             (self.shut.discard if visit.good else self.shut.add)(visit.shop)
 
     def browser(self, shop: str) -> Browser:
         """A new one in this shop."""
-        return Browser(self._base, shop, self._transport, self.seen)
+        return Browser(self._base, shop, self._session, self.seen)
 
     async def run(self) -> None:
         """They come, until it is cancelled."""

@@ -1,4 +1,4 @@
-"""SIGKILL to whoever brings the shops back, at moments that the seed says."""
+"""SIGKILL to whoever serves or brings back the shops, at moments that the seed says."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ballast.demo.stage import Stage
 from ballast.demo.wanted import Victim
 from ballast.supervise.processes import MARK
 
-WITHIN_S = 15.0
-"""After the loss: that is how long there is most to be disturbed."""
+EARLY_S, WITHIN_S = 3.0, 15.0
+"""Before the engineer begins, and after: that is when there is most to be disturbed."""
 _WAITS_S = 10.0
 """For a victim that is not there yet."""
 _RESTORER = "ballast.continuity.restorer"
@@ -33,18 +33,18 @@ class Killed(msgspec.Struct, frozen=True):
 
 
 def planned(seed: int, victims: Sequence[Victim], kills: int) -> list[tuple[float, Victim]]:
-    """Seconds after the loss, and who; in their order."""
+    """Seconds after the engineer begins, or before where negative, and who; in their order."""
     rng = Random(f"kills {seed}")  # noqa: S311 - a run that failed is to be had again
-    return sorted((rng.uniform(0.05, WITHIN_S), rng.choice(list(victims))) for _ in range(kills if victims else 0))
+    return sorted((rng.uniform(-EARLY_S, WITHIN_S), rng.choice(list(victims))) for _ in range(kills if victims else 0))
 
 
 async def run(
-    stage: Stage, plan: Sequence[tuple[float, Victim]], seed: int, lost_at: float, told: Callable[[Killed], None]
+    stage: Stage, plan: Sequence[tuple[float, Victim]], seed: int, begins_at: float, told: Callable[[Killed], None]
 ) -> None:
     """Kills them. Who does not come up in time is left out."""
     rng = Random(f"victims {seed}")  # noqa: S311
     for after_s, victim in plan:
-        await asyncio.sleep(max(0.0, lost_at + after_s - time.time()))
+        await asyncio.sleep(max(0.0, begins_at + after_s - time.time()))
         until = time.monotonic() + _WAITS_S
         while time.monotonic() < until:
             found = await asyncio.to_thread(processes, stage, victim)

@@ -65,11 +65,14 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab", buffering=0)
         self.promises: list[AnyPromise] = []
+        self.orders = 0
+        """That were acknowledged."""
 
     def note(self, promise: AnyPromise) -> None:
         """This was heard."""
         self._file.write(msgspec.json.encode(promise) + b"\n")
         self.promises.append(promise)
+        self.orders += isinstance(promise, Ordered)
 
     def __enter__(self) -> Self:
         return self

@@ -9,8 +9,6 @@ import time
 from collections.abc import Sequence
 from random import Random
 
-import httpx
-
 from ballast.demo.browser import REFUSED, Browser, GaveUp, Page
 from ballast.demo.crowd import Crowd
 from ballast.demo.ledger import Edited, Ledger
@@ -47,7 +45,7 @@ class Merchants:
                 if browser is None:
                     browser = await self._enter(shop)
                 await self._edit(browser, turn)
-            except (GaveUp, httpx.HTTPError):
+            except GaveUp:
                 pass  # he comes again; the requests are counted as they were
             await asyncio.sleep(EVERY_S)
 
@@ -64,7 +62,7 @@ class Merchants:
         base = f"/merchant/{browser.shop}"
         await browser.see(f"{base}/orders", kind="merchant")
         listed = await browser.see(f"{base}/products", kind="merchant")
-        products = listed.ids(f"{base}/products/ID")
+        products = listed.ids(f"{base}/products/")
         if not products:
             return
         path = f"{base}/products/{products[0]}"

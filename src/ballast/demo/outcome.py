@@ -10,6 +10,7 @@ from ballast.demo import visits as of
 from ballast.demo.killer import Killed
 from ballast.demo.ledger import AnyPromise, Compared, Ordered, compare
 from ballast.demo.proof import AtTheEnd, Standing
+from ballast.demo.undoing import Undone
 from ballast.demo.visits import Visit, Window
 from ballast.demo.wanted import Victim, Wanted
 from ballast.demo.watching import Log
@@ -111,6 +112,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """None: the database could not be asked."""
     end_problem: str
     drilled: Drilled
+    hit: int = 0
+    """Shops whose data was changed."""
+    changed_rows: int = 0
+    undone: Undone | None = None
+    """None: nothing was changed."""
 
 
 def excused(outcome: Outcome) -> list[Window]:
@@ -128,8 +134,8 @@ def excused(outcome: Outcome) -> list[Window]:
 def figures(outcome: Outcome) -> Figures:
     """Work them out."""
     log, seen = outcome.log, outcome.visits
-    lost = log.at.get("lost", outcome.until)
-    incident = (lost, log.at.get("all_home", outcome.until))
+    lost = outcome.until if log.begun is None else log.begun
+    incident = (lost, log.at.get("all_home", log.at.get("reviewed", outcome.until)))
     without = excused(outcome)
     wrong = of.errors(seen, (lost, float("inf")), without)
     late = [one for one in wrong if one.sent_at > lost + GRACE_S or one.at > lost + GRACE_S]
@@ -177,8 +183,8 @@ def compared(outcome: Outcome) -> Compared | None:
 
 
 def claims(outcome: Outcome, found: Figures, kept: Compared | None) -> list[Claim]:
-    """Every promise. While somebody kills, times are shown and not judged."""
-    wanted, killing = outcome.wanted, bool(outcome.killed)
+    """Every promise. While somebody kills, what is about speed is shown and not judged."""
+    wanted, killing = outcome.wanted, bool(outcome.killed or outcome.wanted.kill)
     judged = []
     if kept is None or outcome.end is None:
         judged.append(Claim("unasked", False, {"why": outcome.end_problem}))
@@ -202,20 +208,15 @@ def claims(outcome: Outcome, found: Figures, kept: Compared | None) -> list[Clai
             ),
         ]
     drilled = outcome.drilled
-    all_home, first = outcome.log.since_loss("all_home"), found.first_order_s
-    in_time = all_home is not None and (
-        all_home <= ALL_HOME_S or killing or wanted.shops > SHOPS_IN_TIME
-    )  # who is not home at all has broken it, whatever was killed
     judged += [
-        Claim("closed", found.closed_minutes == 0, {"minutes": found.closed_minutes, "shops": found.closed_shops}),
-        Claim("errors", found.errors == 0, {"errors": found.errors, "first": found.errors_at_first}),
+        Claim(
+            "closed", None if killing else found.closed_minutes == 0,
+            {"minutes": found.closed_minutes, "shops": found.closed_shops},
+        ),
+        Claim("errors", None if killing else found.errors == 0, {"errors": found.errors, "first": found.errors_at_first}),
         _pace("views", found.views_before, found.views_during, killing=killing),
         _pace("orders", found.orders_before, found.orders_during, killing=killing),
-        Claim(
-            "first_order", None if killing and first is not None else first is not None and first <= FIRST_ORDER_S,
-            {"seconds": first},
-        ),
-        Claim("all_home", in_time, {"seconds": all_home, "shops": wanted.shops}),
+        *(_undone(outcome) if wanted.how == "changes" else _back(outcome, found, killing=killing)),
         Claim(
             "equal", drilled.equal and drilled.shops >= wanted.shops,
             {"shops": drilled.shops, "rows": drilled.rows, "tables": drilled.tables, "why": drilled.why},
@@ -223,6 +224,32 @@ def claims(outcome: Outcome, found: Figures, kept: Compared | None) -> list[Clai
         _whole(outcome),
     ]  # fmt: skip
     return judged
+
+
+def _back(outcome: Outcome, found: Figures, *, killing: bool) -> list[Claim]:
+    all_home, first = outcome.log.since_loss("all_home"), found.first_order_s
+    in_time = all_home is not None and (
+        all_home <= ALL_HOME_S or killing or outcome.wanted.shops > SHOPS_IN_TIME
+    )  # who is not home at all has broken it, whatever was killed
+    in_a_second = None if killing else first is not None and first <= FIRST_ORDER_S
+    return [
+        Claim("first_order", in_a_second, {"seconds": first}),
+        Claim("all_home", in_time, {"seconds": all_home, "shops": outcome.wanted.shops}),
+    ]
+
+
+def _undone(outcome: Outcome) -> list[Claim]:
+    undone, end = outcome.undone or Undone(problem="nothing was changed"), outcome.end
+    cheap = set(end.cheap) if end else set()
+    missed = cheap - end.excepted if end else set()
+    told = {
+        "shops": outcome.hit, "changed": outcome.changed_rows, "rows": undone.rows, "why": undone.problem,
+        "seconds": outcome.log.since_loss("undone"),
+    }  # fmt: skip
+    return [
+        Claim("undone", not undone.problem and undone.tenants == outcome.hit > 0, told),
+        Claim("reviewed", not missed and not undone.problem, {"cheap": len(cheap), "missed": len(missed)}),
+    ]
 
 
 def all_kept(judged: list[Claim]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import psycopg
 
+from ballast.demo.engineer import PRICE_FEN
 from ballast.demo.ledger import Found
 
 _ORDERS = """
@@ -23,12 +24,14 @@ SELECT o.order_id, o.shop_id, o.number, o.note, o.total_fen, o.paid_fen, o.statu
   FROM mall.orders o WHERE o.note LIKE 'replay-%'
 """
 _CODES = "SELECT sku_id, code FROM mall.sku WHERE sku_id = ANY (%s)"
-# What the merge itself could not do, and what waits for a shop's decision, each with all deeds that wait with it.
+# What the merge itself could not do.
+_NOT_MERGED = "SELECT kind, key, payload::text FROM ballast_merge.exception"
+# What waits for a shop's decision, each with all deeds that wait with it.
 _EXCEPTIONS = """
-SELECT kind, key, payload::text FROM ballast_merge.exception
-UNION ALL
-SELECT e.kind, e.exception_id::text, string_agg(d.payload::text, ' ')
-  FROM mall.exception e JOIN mall.exception_deed d USING (shop_id, exception_id) GROUP BY e.kind, e.exception_id
+SELECT kind, coalesce(order_id, exception_id)::text,
+       (SELECT string_agg(d.payload::text, ' ') FROM mall.exception_deed d
+         WHERE (d.shop_id, d.exception_id) = (e.shop_id, e.exception_id))
+  FROM mall.exception e
 """
 _APPLIED = "SELECT kind, count(*) FROM ballast_merge.applied GROUP BY kind"
 # Goods that are counted down twice, or not at all, do not add up to what came and went.
@@ -48,6 +51,11 @@ _STAND = "SELECT shop_id, count(*), sum(hashtextextended(t::text, 0)) FROM mall.
 _SOLD_LONG_AGO = """
 SELECT l.shop_id, count(*), sum(hashtextextended(l::text, 0))
   FROM mall.order_line l JOIN mall.orders o USING (shop_id, order_id) WHERE o.note NOT LIKE 'replay-%' GROUP BY 1
+"""
+_PRICED = "SELECT shop_id, count(*), sum(hashtextextended(sku_id || ':' || price_fen, 0)) FROM mall.sku GROUP BY 1"
+_CHEAP = """
+SELECT order_id FROM mall.order_line JOIN mall.orders o USING (shop_id, order_id)
+ WHERE list_fen = %s AND o.note LIKE 'replay-%%' AND o.status NOT IN ('cancelled', 'refunded')
 """
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -72,6 +80,8 @@ class AtTheEnd(msgspec.Struct, frozen=True, kw_only=True):
     """SKUs whose stock is not the sum of what moved it."""
     books_wrong: int
     """Transactions of the books whose postings do not add up to nothing."""
+    cheap: tuple[str, ...]
+    """Orders at the price that was set wrong."""
     unbooked: tuple[str, ...]
     """Payments that the provider took and the shops' books do not have, nor an exception."""
 
@@ -81,7 +91,7 @@ def standing(dsn: str) -> Standing:
     found: Standing = {}
     with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
         questions = [(table, _STAND.format(table)) for table in _STANDING]
-        for table, question in (*questions, ("order_line", _SOLD_LONG_AGO)):
+        for table, question in (*questions, ("order_line", _SOLD_LONG_AGO), ("price", _PRICED)):
             for shop_id, count, digest in connection.execute(question.encode()).fetchall():
                 found.setdefault(str(shop_id), {})[table] = (count, str(digest))
     return found
@@ -104,6 +114,7 @@ def look(dsn: str, sandbox: Path, slugs: Mapping[str, str], skus: Iterable[str])
             standing=standing(dsn),
             stock_wrong=_count(connection, _STOCK),
             books_wrong=_count(connection, _BOOKS),
+            cheap=tuple(str(row[0]) for row in connection.execute(_CHEAP, (PRICE_FEN,)).fetchall()),
             unbooked=tuple(sorted(_taken(sandbox) - booked - excepted)),
         )
 
@@ -131,10 +142,11 @@ def _found(row: tuple[Any, ...], slugs: Mapping[str, str]) -> Found:
 
 
 def _register(connection: psycopg.Connection[Any]) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    exceptions = connection.execute(_EXCEPTIONS).fetchall()
     try:
-        return connection.execute(_EXCEPTIONS).fetchall(), connection.execute(_APPLIED).fetchall()
+        return exceptions + connection.execute(_NOT_MERGED).fetchall(), connection.execute(_APPLIED).fetchall()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        return [], []  # nothing was merged
+        return exceptions, []  # nothing was merged
 
 
 def _count(connection: psycopg.Connection[Any], question: str) -> int:

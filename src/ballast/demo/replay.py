@@ -8,12 +8,13 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from random import Random
 
-import httpx
 import msgspec
 import psycopg
 
-from ballast.demo import engineer, killer, proof
+from ballast.demo import engineer, killer, proof, undoing
+from ballast.demo.browser import connections
 from ballast.demo.crowd import Crowd
 from ballast.demo.killer import Killed
 from ballast.demo.ledger import Edited, Ledger, Ordered
@@ -22,14 +23,17 @@ from ballast.demo.outcome import Drilled, Outcome
 from ballast.demo.proof import Standing
 from ballast.demo.screen import Screen, State
 from ballast.demo.stage import PASSWORD, Stage, StageError
+from ballast.demo.undoing import Undone
 from ballast.demo.wanted import APART_S, Wanted
 from ballast.demo.watching import Log, Watch
 
 WARMS_UP_S = 8.0
 """Until as many shoppers are inside as come and go."""
-_UP_S, _SEED_S = 120.0, 600.0
+_UP_S, _SEED_S = 300.0, 600.0
 _NOTICED_S = 20.0
 """Who has not noticed the loss by then does not."""
+_CALM_S = 2.0
+"""After the last kill, until what follows from it has begun."""
 _LEAVE_S, _NEWS_S, _DRILL_S = 20.0, 20.0, 300.0
 _SHOPS = "SELECT slug, shop_id FROM mall.directory"
 
@@ -69,9 +73,11 @@ class Replay:
         self._log = Log(lambda moment: screen.moment(moment, self._log))
         self._watch = Watch(stage.board, stage.note, self._log)
         self._started_at = time.time()
-        self._deleted_rows = 0
+        self._deleted_rows = self._hit = self._changed_rows = 0
+        self._undone: Undone | None = None
         self._stood: Standing = {}
         self._killed: list[Killed] = []
+        self._calm_at = float("inf")
 
     async def play(self) -> Outcome:
         """What happened."""
@@ -95,20 +101,23 @@ class Replay:
 
     async def _live(self, ids: dict[str, str], ledger: Ledger) -> Outcome:
         wanted = self._wanted
-        limits = httpx.Limits(max_connections=400, max_keepalive_connections=100)
-        async with httpx.AsyncHTTPTransport(limits=limits) as transport:
+        async with connections() as session:
             crowd = Crowd(
                 self._stage.base, list(ids), ledger, seed=wanted.seed, orders_per_s=wanted.orders_per_s,
-                views_per_s=wanted.views_per_s, password=PASSWORD, transport=transport,
+                views_per_s=wanted.views_per_s, password=PASSWORD, session=session,
             )  # fmt: skip
             merchants = Merchants(crowd, list(ids), ledger, seed=wanted.seed, password=PASSWORD)
             async with self._beside(self._show(crowd, ledger)):
                 async with self._beside(merchants.run()):
                     async with self._beside(crowd.run()):
                         self._screen.tell("shoppers come")
-                        await asyncio.sleep(WARMS_UP_S + wanted.before_s)
-                        before = (time.time() - wanted.before_s, time.time())
-                        await self._lose(ledger)
+                        await asyncio.sleep(WARMS_UP_S + wanted.before_s - killer.EARLY_S)
+                        self._stood = await asyncio.to_thread(proof.standing, self._stage.dsn)
+                        begins = time.time() + killer.EARLY_S
+                        async with self._beside(self._kill(begins)):
+                            await asyncio.sleep(begins - time.time())
+                            before = (begins - wanted.before_s, begins)
+                            await self._lose(ledger)
                         await asyncio.sleep(wanted.after_s)
                         until = time.time()
                 self._screen.tell("the last shoppers leave")
@@ -121,7 +130,9 @@ class Replay:
     async def _lose(self, ledger: Ledger) -> None:
         """The engineer's work, and until all shops are home again, or patience is at its end."""
         wanted, stage, log = self._wanted, self._stage, self._log
-        self._stood = await asyncio.to_thread(proof.standing, stage.dsn)
+        if wanted.how == "changes":
+            await self._change(list(self._stood))
+            return
         if wanted.how in ("rows", "both"):
             self._screen.tell("the engineer deletes every row", bad=True)
             self._deleted_rows, lost_at = await asyncio.to_thread(engineer.delete_rows, stage.dsn)
@@ -133,24 +144,51 @@ class Replay:
             killed_at = await asyncio.to_thread(engineer.remove_server, stage.server)
             log.note("lost", killed_at)
             log.note("struck", killed_at)
-        plan = killer.planned(wanted.seed, wanted.kill, wanted.kills)
-        lost_at = log.at["lost"]
-        async with self._beside(killer.run(stage, plan, wanted.seed, lost_at, self._is_killed)):
-            await self._until_home(ledger, lost_at)
+        await self._until_home(ledger, log.at["lost"])
+
+    async def _change(self, shops: list[str]) -> None:
+        """The engineer's work of the other kind, and somebody who undoes it."""
+        stage, log = self._stage, self._log
+        rng = Random(f"changes {self._wanted.seed}")  # noqa: S311 - the same run is to be had again
+        hit = rng.sample(sorted(shops), max(1, len(shops) // 3))
+        self._hit = len(hit)
+        self._screen.tell(f"the engineer changes prices, addresses, stock and points of {len(hit)} shops", bad=True)
+        since = time.time()
+        self._changed_rows, at = await asyncio.to_thread(engineer.change_rows, stage.dsn, hit)
+        log.note("changed", at)
+        await asyncio.sleep(undoing.UNSEEN_S)
+        self._undone = await undoing.undo(stage.config, str(stage.folder / "vault"), since, log.note)
+        if self._undone.problem:
+            self._screen.tell(f"it is not undone: {self._undone.problem}", bad=True)
 
     async def _until_home(self, ledger: Ledger, lost_at: float) -> None:
+        looked = 0
         while time.time() < lost_at + self._wanted.patience_s:
             if "first_order" not in self._log.at:
-                first = next((p.at for p in ledger.promises if isinstance(p, Ordered) and p.sent_at >= lost_at), None)
+                new, looked = ledger.promises[looked:], len(ledger.promises)
+                first = next((one.at for one in new if isinstance(one, Ordered) and one.sent_at >= lost_at), None)
                 if first is not None:
                     self._log.note("first_order", first)
-            if "all_home" in self._log.at and self._log.mode == "home":
+            if "all_home" in self._log.at and self._log.mode == "home" and self._is_calm():
                 return
-            if "noticed" not in self._log.at and time.time() > lost_at + _NOTICED_S:
+            if "noticed" not in self._log.at and not self._wanted.kill and time.time() > lost_at + _NOTICED_S:
                 self._screen.tell("nobody has noticed the loss", bad=True)
                 return
             await asyncio.sleep(0.1)
         self._screen.tell(f"not all shops are home after {self._wanted.patience_s:.0f} s", bad=True)
+
+    async def _kill(self, begins_at: float) -> None:
+        wanted = self._wanted
+        plan = killer.planned(wanted.seed, wanted.kill, wanted.kills)
+        await killer.run(self._stage, plan, wanted.seed, begins_at, self._is_killed)
+        self._calm_at = time.time() + _CALM_S
+
+    def _is_calm(self) -> bool:
+        """Nobody is killed any more, and whoever was is there again."""
+        if not self._wanted.kill:
+            return True
+        note = self._watch.note
+        return time.time() > self._calm_at and note is not None and note.all_up
 
     def _is_killed(self, killed: Killed) -> None:
         self._killed.append(killed)
@@ -193,6 +231,9 @@ class Replay:
             end=end,
             end_problem=problem,
             drilled=drilled,
+            hit=self._hit,
+            changed_rows=self._changed_rows,
+            undone=self._undone,
         )
 
     async def _drill(self) -> Drilled:
@@ -225,9 +266,8 @@ class Replay:
         while True:
             self._screen.show(
                 State(
-                    at=time.time(), visits=crowd.visits, shut=len(crowd.shut), inside=crowd.inside,
-                    orders=sum(1 for one in ledger.promises if isinstance(one, Ordered)),
-                    note=self._watch.note, course=self._watch.course, log=self._log,
+                    at=time.time(), pulse=crowd.pulse, shut=len(crowd.shut), inside=crowd.inside,
+                    orders=ledger.orders, note=self._watch.note, course=self._watch.course, log=self._log,
                     shops=self._wanted.shops, base=self._stage.base,
                 )
             )  # fmt: skip

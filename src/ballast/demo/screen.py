@@ -14,14 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ballast.continuity.course import Course
-from ballast.demo.visits import Visit, per_second
+from ballast.demo.visits import Pulse
 from ballast.demo.watching import ORDER, Log, Moment
 from ballast.demo.words import MOMENTS
 from ballast.supervise import Note
 
 _SPARKS = " ▁▂▃▄▅▆▇█"
 _SPAN_S = 45
-_PLAIN_EVERY_S = 5.0
+_PLAIN_EVERY_S = 5
 _COURSE = {
     "home": "shops are at home",
     "launching": "the lifeboat is launched",
@@ -35,8 +35,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """How it is just now."""
 
     at: float
-    visits: Sequence[Visit]
-    """All until now, the newest last."""
+    pulse: Pulse
     shut: int
     inside: int
     orders: int
@@ -53,7 +52,7 @@ class Screen:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._is_live = console.is_terminal
-        self.every_s = 0.5 if self._is_live else _PLAIN_EVERY_S
+        self.every_s: float = 0.5 if self._is_live else _PLAIN_EVERY_S
         self._live: Live | None = None
         self._begun = time.monotonic()
         self._progress = ""
@@ -72,7 +71,10 @@ class Screen:
     def moment(self, moment: Moment, log: Log) -> None:
         """One of the moments that the replay waits for."""
         since = log.since_loss(moment)
-        self.tell(f"{MOMENTS[moment][1]}" + (f": {since:.2f} s after the loss" if since else ""), bad=moment == "lost")
+        self.tell(
+            f"{MOMENTS[moment][1]}" + (f": {since:.2f} s after the loss" if since else ""),
+            bad=moment in ("lost", "changed"),
+        )
 
     def show(self, state: State) -> None:
         """As it is now."""
@@ -91,15 +93,10 @@ class Screen:
             self._live = None
 
 
-def _last(state: State) -> list[Visit]:
-    return list(state.visits[-10_000:])
-
-
 def _line(state: State) -> str:
-    recent = [one for one in _last(state) if one.at >= state.at - _PLAIN_EVERY_S]
-    views = sum(one.kind == "view" and one.done for one in recent) / _PLAIN_EVERY_S
-    orders = sum(one.kind == "order" and one.done for one in recent) / _PLAIN_EVERY_S
-    wrong = sum(not one.good for one in recent)
+    views = sum(state.pulse.done("view", state.at, _PLAIN_EVERY_S)) / _PLAIN_EVERY_S
+    orders = sum(state.pulse.done("order", state.at, _PLAIN_EVERY_S)) / _PLAIN_EVERY_S
+    wrong = sum(state.pulse.wrong(state.at, _PLAIN_EVERY_S))
     return (
         f"  {state.shops - state.shut} of {state.shops} shops open, {views:.0f} views/s, {orders:.1f} orders/s,"
         f" {wrong} errors, {state.inside} inside; {_COURSE[state.course.mode]}{_home(state)}"
@@ -111,23 +108,18 @@ def _home(state: State) -> str:
 
 
 def _picture(state: State) -> Panel:
-    recent = _last(state)
-    start = state.at - _SPAN_S
+    orders, views = state.pulse.done("order", state.at, _SPAN_S), state.pulse.done("view", state.at, _SPAN_S)
+    wrong = state.pulse.wrong(state.at, _SPAN_S)
     rows = Table.grid(padding=(0, 2))
     rows.add_column(no_wrap=True)
     rows.add_column(no_wrap=True)
     rows.add_column(no_wrap=True)
     open_ = state.shops - state.shut
     rows.add_row("shops open", Text(f"{open_} of {state.shops}", "green" if not state.shut else "red"), "")
-    for name, kind in (("orders a second", "order"), ("views a second", "view")):
-        counts = per_second(recent, kind, start, state.at)  # type: ignore[arg-type]
-        lately = sum(counts[-6:-1]) / 5
-        rows.add_row(name, f"{lately:.1f}", Text(sparks(counts[:-1]), "cyan"))
-    wrong = [0] * _SPAN_S
-    for one in recent:
-        if not one.good and start <= one.at < state.at:
-            wrong[min(_SPAN_S - 1, int(one.at - start))] += 1
-    rows.add_row("errors a second", f"{sum(wrong[-6:-1]) / 5:.1f}", Text(sparks(wrong[:-1]), "red"))
+    for name, counts, colour in (
+        ("orders a second", orders, "cyan"), ("views a second", views, "cyan"), ("errors a second", wrong, "red"),
+    ):  # fmt: skip
+        rows.add_row(name, f"{sum(counts[-5:]) / 5:.1f}", Text(sparks(counts), colour))
     rows.add_row("orders taken", f"{state.orders:,}", f"{state.inside} shoppers inside")
     now = Text(f"{_COURSE[state.course.mode]}{_home(state)}", "bold")
     return Panel(

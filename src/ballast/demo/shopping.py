@@ -40,9 +40,9 @@ class Shopper:
     async def look_around(self) -> None:
         """Home, categories, one of them, two products. GaveUp."""
         await self._see("/")
-        categories = (await self._see("/categories")).ids(rf"{self._base}/products\?category=ID")
+        categories = (await self._see("/categories")).ids(f"{self._base}/products?category=")
         listed = await self._see(f"/products?category={self._one_of(categories)}" if categories else "/products")
-        products = listed.ids(f"{self._base}/products/ID")
+        products = listed.ids(f"{self._base}/products/")
         for _ in range(2 if products else 0):
             await self._see(f"/products/{self._one_of(products)}")
 
@@ -85,9 +85,9 @@ class Shopper:
     async def _choose(self) -> Page | None:
         searched = self._rng.random() < 0.3
         listed = await self._see(f"/products?q={quote(self._one_of(_SEARCHED))}" if searched else "/products")
-        products = listed.ids(f"{self._base}/products/ID")
+        products = listed.ids(f"{self._base}/products/")
         if not products:
-            products = (await self._see("/products")).ids(f"{self._base}/products/ID")
+            products = (await self._see("/products")).ids(f"{self._base}/products/")
         return await self._see(f"/products/{self._one_of(products)}") if products else None
 
     async def _place(self, form: Page) -> str | None:

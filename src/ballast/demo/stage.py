@@ -173,10 +173,11 @@ def ports(wanted: int | None) -> tuple[int, int]:
     """Of the pages and of the payment provider: those that are wanted, else 8000 and 8001, else two that are free."""
     if wanted is not None:
         return wanted, wanted + 1
-    return (_PORT, _PORT + 1) if _is_free(_PORT) and _is_free(_PORT + 1) else (_free(), _free())
+    return (_PORT, _PORT + 1) if is_free(_PORT) and is_free(_PORT + 1) else (_free(), _free())
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens there."""
     with socket.socket() as tried:
         try:
             tried.bind(("127.0.0.1", port))

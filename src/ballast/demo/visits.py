@@ -6,6 +6,7 @@ Moments are seconds since 1970. A request belongs to the second in which its ans
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -36,6 +37,30 @@ class Visit(NamedTuple):
     def at(self) -> float:
         """When it was answered."""
         return self.sent_at + self.took_s
+
+
+class Pulse:
+    """How many there were in each second, counted as they come: looking costs no more the longer a run lasts."""
+
+    def __init__(self) -> None:
+        self._done: Counter[tuple[Kind, int]] = Counter()
+        self._wrong: Counter[int] = Counter()
+
+    def count(self, one: Visit) -> None:
+        """One more."""
+        second = int(one.at)
+        if one.done:
+            self._done[one.kind, second] += 1
+        if not one.good:
+            self._wrong[second] += 1
+
+    def done(self, kind: Kind, now: float, seconds: int) -> list[int]:
+        """Of each of the last whole seconds, the newest last."""
+        return [self._done[kind, second] for second in range(int(now) - seconds, int(now))]
+
+    def wrong(self, now: float, seconds: int) -> list[int]:
+        """The same of those of all kinds that were not good."""
+        return [self._wrong[second] for second in range(int(now) - seconds, int(now))]
 
 
 def per_second(visits: Iterable[Visit], kind: Kind, start: float, until: float) -> list[int]:

@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-How = Literal["rows", "files", "both"]
+How = Literal["rows", "files", "both", "changes"]
+"""What the engineer does. `changes`: he takes nothing away; prices, addresses and stock of some shops are wrong."""
 
 
 class Victim(StrEnum):
@@ -40,7 +41,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     views_per_s: float = 45.0
     """Page views in all; those on the way to an order count as well."""
     patience_s: float = 120.0
-    """From the loss on; shops that are not home by then are taken for lost."""
+    """From the loss on; shops that are not home by then, or after the last kill, are taken for lost."""
     kill: tuple[Victim, ...] = ()
     kills: int = 1
     """How many of them are killed, where any are to be."""

@@ -13,9 +13,23 @@ from ballast.supervise import Note
 
 EVERY_S = 0.05
 _LOOK_S = 0.3
-Moment = Literal["lost", "noticed", "afloat", "struck", "first_order", "home_open", "first_home", "all_home"]
+Moment = Literal[
+    "lost",
+    "noticed",
+    "afloat",
+    "struck",
+    "first_order",
+    "home_open",
+    "first_home",
+    "all_home",
+    "changed",
+    "found",
+    "undone",
+    "reviewed",
+]
 ORDER: tuple[Moment, ...] = (
     "lost", "noticed", "afloat", "first_order", "struck", "home_open", "first_home", "all_home",
+    "changed", "found", "undone", "reviewed",
 )  # fmt: skip
 
 
@@ -62,9 +76,14 @@ class Log:
             self.note("all_home", now)
 
     def since_loss(self, moment: Moment) -> float | None:
-        """Seconds; None: it did not happen."""
-        lost, at = self.at.get("lost"), self.at.get(moment)
-        return None if lost is None or at is None else max(0.0, at - lost)
+        """Seconds, or since data was changed; None: it did not happen."""
+        begun, at = self.begun, self.at.get(moment)
+        return None if begun is None or at is None else max(0.0, at - begun)
+
+    @property
+    def begun(self) -> float | None:
+        """When data was lost or changed."""
+        return self.at.get("lost", self.at.get("changed"))
 
     def was_away(self, shop_id: str, at: float) -> bool:
         """Whether a shop was served without its own database at this moment."""

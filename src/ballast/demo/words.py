@@ -77,8 +77,19 @@ CLAIMS: Mapping[str, tuple[Pair, Pair]] = {
         ("所有店铺 60 秒内恢复并合并", "all shops are back and merged within 60 s"),
         ("{seconds}（{shops:,} 家）", "{seconds} ({shops:,} shops)"),
     ),
+    "undone": (
+        ("被改动的数据已撤销", "what was changed is undone"),
+        (
+            "{shops:,} 家店铺中 {changed:,} 行被改动，撤销 {rows:,} 行，用时 {seconds} {why}",
+            "{changed:,} rows of {shops:,} shops were changed, {rows:,} went back, after {seconds} {why}",
+        ),
+    ),
+    "reviewed": (
+        ("错误价格下的订单都交给了商家", "every order at a wrong price is before its merchant"),
+        ("{cheap:,} 单，未交给商家 {missed:,}", "{cheap:,} orders, {missed:,} not"),
+    ),
     "whole": (
-        ("每家店铺与丢失之前一致", "every shop is what it was before the loss"),
+        ("每家店铺与事故之前一致", "every shop is what it was before"),
         (
             "{shops:,} 家店铺中无人改动的 {rows:,} 行，有 {other:,} 家不同",
             "{shops:,} shops, {rows:,} rows that nobody changed; {other:,} shops differ",
@@ -103,6 +114,10 @@ MOMENTS: Mapping[str, Pair] = {
     "home_open": ("新服务器就绪", "the new server is open"),
     "first_home": ("第一家店铺回家", "the first shop is home"),
     "all_home": ("所有店铺回家并合并", "all shops are home and merged"),
+    "changed": ("价格、地址、库存、积分被改", "prices, addresses, stock and points are changed"),
+    "found": ("从记录中找到", "it is found in the record"),
+    "undone": ("已撤销", "it is undone"),
+    "reviewed": ("其间的订单交给商家处理", "orders that came in between are before their merchants"),
 }
 
 

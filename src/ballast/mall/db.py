@@ -1,8 +1,8 @@
 """Transactions of the mall: of one shop, of accounts, of operators; each where its rows are at that moment.
 
 A database that was lost may come back shop by shop, and then says so by a function: ``ballast.ensure_tenant`` returns when a
-shop is whole. Each new connection looks whether it is there; while it is, every transaction begins with it, and the visitor of a
-shop that is not back waits for that shop. Who asks for shops that are not back without it is refused by the database
+shop is whole. Each new connection looks whether it is there; while it is, the visitor of a shop waits for that shop before he
+takes a connection (`arrivals`). Who asks for shops that are not back without it is refused by the database
 (``Recovering``), which tells a process that had connected before. The call fails when all is back: then it is left away again.
 
 Where continuity is set up (`Settings.continuity`), a shop whose database is away is served by another server, the lifeboat
@@ -31,7 +31,8 @@ from ballast.continuity.signs import Sign
 from ballast.errors import BallastError
 from ballast.mall import share
 from ballast.mall.deeds import Journal
-from ballast.mall.doors import Busy, Closed, Connection, Doors
+from ballast.mall.door import Busy, Closed, Connection, Door
+from ballast.mall.doors import Doors
 from ballast.mall.round_trips import ShopConnection
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
@@ -42,10 +43,8 @@ _log = logging.getLogger(__name__)
 Afloat = Literal["", "fresh", "vault_away"]
 
 _NAME_SHOP = "SELECT set_config('mall.shop', %s, true)"
-_BEGIN_WAITING = (
-    "BEGIN; SELECT set_config('mall.shop', '{}', true); SELECT ballast.ensure_tenant('{}', interval '2 seconds')"
-)
-_WAIT = "SELECT ballast.ensure_tenant(%s, interval '2 seconds')"
+_NAME_TENANT = "SELECT set_config('ballast.tenant', %s, true)"
+"""Where shops come back one by one, nothing is read before the server was told whose it is to be."""
 _HAS_WRITTEN = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS it_has"
 _OVER = (
     psycopg.errors.UndefinedFunction,
@@ -150,7 +149,7 @@ class Database:
 
         Raises:
             Busy: no connection could be had. Recovering: the shop is not back, and did not come in time. Turned: it is elsewhere.
-            Refused: `afloat.read_only`, `afloat.full`: it is in the lifeboat, and this cannot be kept.
+            Refused: `afloat.read_only`, `afloat.full`: it is in the lifeboat, or there is no room, and this cannot be kept.
         """
         course = self._course()
         if course is not None and course.place(str(shop_id)) != "home":
@@ -158,15 +157,22 @@ class Database:
                 yield connection
             return
         home = self._home
-        async with self._hearing(home, course, shop_id), home.app.one() as connection:
-            await self._begin(home, connection, shop_id)
+        async with self._hearing(home, course, shop_id), self._one(home, home.app, shop_id) as connection:
+            connection.begin(*_names(home, shop_id))
+            if course is not None and course.no_room:
+                connection.journal = Journal()
             try:
                 yield connection
+                if connection.journal is not None:
+                    await _change_nothing(connection, connection.journal)
+                    return
             except BaseException:
                 # Where it cannot be rolled back, the connection is broken, and the pool throws it away.
                 with suppress(psycopg.Error):
                     await connection.rollback()
                 raise
+            finally:
+                connection.journal = None
             await self._commit(connection, course)
 
     @asynccontextmanager
@@ -188,8 +194,10 @@ class Database:
         """
         course = self._course()
         doors = await self._doors(course, shop_id)
-        async with self._hearing(doors, course), doors.identity.one() as connection, connection.transaction():
-            await self._wait_for(doors, connection, shop_id)
+        way = self._one(doors, doors.identity, shop_id)
+        async with self._hearing(doors, course), way as connection, connection.transaction():
+            if doors.recovering and shop_id is not None:
+                await connection.execute(_NAME_TENANT, (str(shop_id),))
             yield connection
             if doors.lifeboat and not passing and await _has_written(connection):
                 raise _read_only()
@@ -203,8 +211,10 @@ class Database:
         """
         course = self._course()
         doors = await self._doors(course, shop_id)
-        async with self._hearing(doors, course), doors.platform.one() as connection, connection.transaction():
-            await self._wait_for(doors, connection, shop_id)
+        way = self._one(doors, doors.platform, shop_id)
+        async with self._hearing(doors, course), way as connection, connection.transaction():
+            if doors.recovering and shop_id is not None:
+                await connection.execute(_NAME_TENANT, (str(shop_id),))
             yield connection
             if doors.lifeboat and await _has_written(connection):
                 raise _read_only()
@@ -215,7 +225,7 @@ class Database:
         helm = self._helm
         if helm is None:
             return Doors(self._settings)
-        return Doors(self._settings, broken=lambda: helm.ring(f"lost {Sign.GONE}"))
+        return Doors(self._settings, broken=lambda: helm.ring(f"lost {Sign.GONE}"), at_home=helm.course.at_home)
 
     def _course(self) -> Course | None:
         return self._helm.course if self._helm is not None else None
@@ -268,21 +278,6 @@ class Database:
 
     # At home
 
-    async def _begin(self, doors: Doors, connection: ShopConnection, shop_id: UUID) -> None:
-        if doors.recovering:
-            try:
-                await connection.execute(_BEGIN_WAITING.format(shop_id.hex, shop_id).encode(), prepare=False)
-            except psycopg.Error as error:
-                with suppress(psycopg.Error):
-                    await connection.rollback()
-                if not isinstance(error, _OVER):
-                    raise
-                doors.recovering = False
-            else:
-                connection.began((_NAME_SHOP, (str(shop_id),)))
-                return
-        connection.begin((_NAME_SHOP, (str(shop_id),)))
-
     async def _commit(self, connection: ShopConnection, course: Course | None) -> None:
         try:
             await connection.finish()
@@ -293,12 +288,19 @@ class Database:
                 f"the end of a transaction was not heard of: {error}", course.number, committing=True
             ) from error
 
-    async def _wait_for(self, doors: Doors, connection: Connection, shop_id: UUID | None) -> None:
+    @asynccontextmanager
+    async def _one(self, doors: Doors, door: Door, shop_id: UUID | None) -> AsyncIterator[ShopConnection]:
+        """A connection, when the shop is back there."""
+        await self._arrival(doors, shop_id)
+        async with door.one() as connection:
+            await self._arrival(doors, shop_id)  # the first connection there may have told that shops are coming back
+            yield connection
+
+    async def _arrival(self, doors: Doors, shop_id: UUID | None) -> None:
         if not doors.recovering or shop_id is None:
             return
         try:
-            async with connection.transaction():
-                await connection.execute(_WAIT, (str(shop_id),), prepare=False)
+            await doors.arrivals.of(shop_id)
         except _OVER:
             doors.recovering = False
 
@@ -314,6 +316,10 @@ class Database:
                 doors.recovering = True
                 what = error.diag.message_primary or str(error)
                 raise Recovering(what, all_shops=error.sqlstate == _OF_ALL) from error
+            told = doors.lifeboat or (course is not None and course.no_room)
+            if told and isinstance(error, psycopg.errors.DiskFull):
+                _log.error("there is no room: %s", error)
+                raise _no_room() from error
             if course is not None and self._helm is not None and self._helm.failed(error):
                 raise Turned(f"the database failed: {error}", course.number) from error
             if shop_id is not None and isinstance(error, psycopg.errors.ForeignKeyViolation) and _of_shop(error):
@@ -334,13 +340,12 @@ class Database:
         doors = await self._board(course)
         self._helm.visited(str(shop_id))
         try:
-            async with self._hearing(doors, course), doors.app.one() as connection:
-                doors.recovering = True
-                await self._begin(doors, connection, shop_id)
+            async with self._hearing(doors, course), self._one(doors, doors.app, shop_id) as connection:
+                connection.begin(*_names(doors, shop_id))
                 if doors.nodes > 1:
                     await share.divide(connection)
                     await connection.commit()
-                    await self._begin(doors, connection, shop_id)
+                    connection.begin(*_names(doors, shop_id))
                 connection.journal = Journal()
                 try:
                     yield connection
@@ -376,7 +381,7 @@ class Database:
             raise Turned(error.what, course.number) from error
         except IntakeFull as error:
             _log.error("%s", error)
-            raise Refused("afloat.full", error.what, error.do) from error
+            raise _no_room() from error
         if any(one.repeated for one in taken):
             await connection.rollback()
             await asyncio.to_thread(self._catch_up, course, tenant)
@@ -397,9 +402,24 @@ class Database:
                     )
 
 
+def _names(doors: Doors, shop_id: UUID) -> list[tuple[str, tuple[str]]]:
+    """What a transaction of a shop begins with."""
+    named = (str(shop_id),)
+    return [(_NAME_SHOP, named), (_NAME_TENANT, named)] if doors.recovering else [(_NAME_SHOP, named)]
+
+
 def _of_shop(error: psycopg.errors.ForeignKeyViolation) -> bool:
     """Whether it is the shop itself that is not there: somebody has deleted it."""
     return (error.diag.constraint_name or "").endswith("_shop_id_fkey")
+
+
+async def _change_nothing(connection: ShopConnection, journal: Journal) -> None:
+    """At the end of a transaction where nothing can be kept: one that changed something is refused, instead of waiting for room
+    with an order that its shopper then takes for placed or not as he likes."""
+    await connection.flush()
+    if journal.deeds or (not journal.of_no_weight and await _has_written(connection)):
+        raise _no_room()
+    await connection.rollback()
 
 
 async def _has_written(connection: Connection) -> bool:
@@ -412,4 +432,10 @@ def _read_only() -> Refused:
         "afloat.read_only",
         "The shop's own database is being brought back: this cannot be changed meanwhile.",
         "Try again in a few minutes.",
+    )
+
+
+def _no_room() -> Refused:
+    return Refused(
+        "afloat.full", "There is no room to keep this just now; it was not done.", "Try again in a few minutes."
     )

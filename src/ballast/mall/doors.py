@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import select
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
-import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
 
-from ballast.errors import BallastError
 from ballast.mall import share
+from ballast.mall.arrivals import Arrivals
+from ballast.mall.door import Door
 from ballast.mall.round_trips import ShopConnection
 from ballast.mall.settings import Settings
 
@@ -34,6 +33,8 @@ SELECT EXISTS (
 _CLOSING_S = 0.2
 LOCK_S = 5
 """Nobody waits longer for a row that another transaction holds."""
+_ASKING, _MOST_ASKING, _ASKING_S = 8, 4096, 6.0
+"""Shops that are asked for at the same time where they come back one by one; and how many others wait for that, how long."""
 IDLE_S = 60
 """A transaction in which nothing happens for so long is ended by the server: its locks are worth more than it.
 
@@ -52,75 +53,31 @@ class _NewestFirst(deque[ShopConnection]):
         self.appendleft(connection)
 
 
-Connection = psycopg.AsyncConnection[DictRow]
-
-
-class Busy(BallastError):
-    """No connection is free and enough wait already, or what is asked for is held by somebody else for too long."""
-
-
-class Closed(BallastError):
-    """Nobody goes to this server any more."""
-
-
-class Door:
-    """A pool, and how many may wait for its connections.
-
-    The pool could count itself, but takes those who gave up for waiting until it has a connection again; and where the database
-    was away for long it connects for those alone whom it lets wait: with nobody let in any more, never again."""
-
-    def __init__(
-        self, pool: AsyncConnectionPool[ShopConnection], most_waiting: int, broken: Callable[[], None] = lambda: None
-    ) -> None:
-        self.pool, self._broken = pool, broken
-        self._most, self._waiting = most_waiting, 0
-
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[ShopConnection]:
-        """A connection; Busy, Closed."""
-        connection = await self._get()
-        try:
-            yield connection
-        finally:
-            connection.forget()
-            broken = connection.broken
-            await self.pool.putconn(connection)
-            if broken and not self.pool.closed:
-                # The server went away, and those that were idle meanwhile are broken as well: not one request for each.
-                await self.pool.check()
-
-    async def _get(self) -> ShopConnection:
-        do = "Try again in a second."
-        if self._waiting >= self._most:
-            raise Busy(f"{self._waiting} requests wait for a connection to the database already", do)
-        self._waiting += 1
-        try:
-            return await self.pool.getconn()
-        except PoolTimeout as error:
-            self._broken()
-            raise Busy("the database has no free connection for this request", do) from error
-        except PoolClosed as error:
-            raise Closed("the database was left", do) from error
-        finally:
-            self._waiting -= 1
-
-
 class Doors:
     """All ways into one server."""
 
-    def __init__(self, settings: Settings, *, lifeboat: str = "", broken: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        lifeboat: str = "",
+        broken: Callable[[], None] = lambda: None,
+        at_home: Callable[[str], str] = str,
+    ) -> None:
         """`lifeboat`: its DSN; the roles and their passwords are those of the settings. `broken` is called when a connection
-        broke while nobody used it, or none could be had in time."""
+        broke while nobody used it, or none could be had in time. `at_home`: a DSN of the settings as it leads home now."""
         self.lifeboat = lifeboat
         self._broken = broken
-        self.recovering = False
+        self.recovering = bool(lifeboat)
         """Shops are still coming back there, as far as this process has heard."""
         self.nodes = 1
         """Machines that have a lifeboat each, where this is one."""
         self.closed = False
-        self.app = self._door(settings.app_dsn, settings.pool_size, settings.max_waiting)
-        self.identity = self._door(settings.identity_dsn, 2, settings.max_waiting)
-        self.platform = self._door(settings.platform_dsn, 2, settings.max_waiting)
+        self.app = self._door(at_home(settings.app_dsn), settings.pool_size, settings.max_waiting)
+        self.identity = self._door(at_home(settings.identity_dsn), 2, settings.max_waiting)
+        self.platform = self._door(at_home(settings.platform_dsn), 2, settings.max_waiting)
+        self._asking = self._door(at_home(settings.app_dsn), _ASKING, _MOST_ASKING, least=0, patience_s=_ASKING_S)
+        self.arrivals = Arrivals(self._asking)
 
     async def open(self) -> None:
         """Start the pools; they connect in the background, so that a process starts while the database is away."""
@@ -134,17 +91,17 @@ class Doors:
 
     @property
     def _all(self) -> tuple[Door, ...]:
-        return self.app, self.identity, self.platform
+        return self.app, self.identity, self.platform, self._asking
 
-    def _door(self, dsn: str, size: int, most_waiting: int) -> Door:
+    def _door(self, dsn: str, size: int, most_waiting: int, *, least: int = 1, patience_s: float = 2.0) -> Door:
         if self.lifeboat:
             known = conninfo_to_dict(dsn)
             dsn = make_conninfo(self.lifeboat, user=known.get("user"), password=known.get("password"))
         pool = AsyncConnectionPool(
             dsn,
-            min_size=1,
+            min_size=least,
             max_size=size,
-            timeout=2.0,
+            timeout=patience_s,
             # Tries that fail come ever more seldom until then; after it, whenever somebody wants a connection. With the
             # default of five minutes a database that is back after two would not be looked for in the next two.
             reconnect_timeout=3.0,

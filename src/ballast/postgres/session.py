@@ -15,6 +15,8 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from ballast.postgres import niceness
+
 PINNED: MappingProxyType[str, str] = MappingProxyType(
     {
         "DateStyle": "ISO",
@@ -43,7 +45,7 @@ _NOT_LIBPQS = ("context", "cursor_factory", "prepare_threshold", "row_factory")
 
 
 def connect(dsn: str, *, autocommit: bool = True, **kw: Any) -> psycopg.Connection[tuple[Any, ...]]:
-    """A connection with everything of `PINNED` set from the start; `kw` as for psycopg.connect.
+    """A connection with everything of `PINNED` set from the start; `kw` as for psycopg.connect. See also `niceness`.
 
     Raises psycopg.OperationalError when the server cannot be reached.
     """
@@ -51,6 +53,7 @@ def connect(dsn: str, *, autocommit: bool = True, **kw: Any) -> psycopg.Connecti
     conn = psycopg.Connection.connect(pinned_conninfo(dsn, **kw), autocommit=True, **options)
     try:
         pin(conn.pgconn)
+        niceness.hand_on(conn)
         conn.autocommit = autocommit
     except BaseException:
         conn.close()

@@ -10,6 +10,8 @@ from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
+import msgspec
+
 from ballast.errors import ConfigError, GapError, IntegrityError
 from ballast.postgres.lsn import format_lsn
 from ballast.vault.plan import Picture, Plan, Stretch, after, lowest_base, make_plan
@@ -31,6 +33,9 @@ from ballast.vault.records import (
     Segment,
     Timeline,
 )
+
+_ANY_OTHER = -2
+_PLANS_KEPT = 2048
 
 
 class VaultIndex:
@@ -66,6 +71,9 @@ class VaultIndex:
         """Timeline and level to the merges of all buckets' changes, in order."""
         self._truncating: defaultdict[int, list[Segment]] = defaultdict(list)
         """Segments with truncations, in order."""
+        self._apart: set[int] = set()
+        """Buckets of which something is stored for itself; for all others a plan reads the same."""
+        self._plans: dict[tuple[int, int, int, int], Plan] = {}
 
     @property
     def genesis(self) -> Genesis:
@@ -131,6 +139,7 @@ class VaultIndex:
                 self.abandoned.append(body)
             case Note():
                 self.notes.append(body)
+        self._apart.update(_own_buckets(body))
         for ref in objects_of(body):
             self.objects[ref.name] = ref
         self.head = entry.number
@@ -185,6 +194,19 @@ class VaultIndex:
 
         `without`: numbers of entries whose (merged) images are not to be used. GapError where the vault does not
         hold what that needs."""
+        if without:
+            return self._plan(timeline, lsn, bucket, without)
+        like = bucket if bucket == SHARED_BUCKET or bucket in self._apart else _ANY_OTHER
+        key = (self.head, timeline, lsn, like)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plan(timeline, lsn, bucket, ())
+            if len(self._plans) > _PLANS_KEPT:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan if plan.bucket == bucket else msgspec.structs.replace(plan, bucket=bucket)
+
+    def _plan(self, timeline: int, lsn: int, bucket: int, without: Collection[int]) -> Plan:
         if lsn > self.recorded_until(timeline):
             raise GapError(
                 f"{timeline}/{format_lsn(lsn)} is past what is recorded:"
@@ -317,6 +339,16 @@ class VaultIndex:
             known = ", ".join(map(str, sorted(self.timelines))) or "none"
             raise ConfigError(f"There is no timeline {timeline} in this vault.", f"Known: {known}.")
         return self.timelines[timeline]
+
+
+def _own_buckets(body: Body) -> Iterator[int]:
+    """Buckets that an entry has something for alone."""
+    match body:
+        case Merge():
+            yield from body.buckets or ()
+            yield from (run.bucket for run in body.runs if run.bucket is not None)
+        case Image() | Segment():
+            yield from (run.bucket for run in body.runs if run.bucket is not None)
 
 
 def _beginning(merges: Sequence[Merge], lsn: int) -> Merge | None:

@@ -1,8 +1,8 @@
 """Rows as they were at a cut: of one tenant, or of a whole bucket, as buffers that COPY takes as they are.
 
 One tenant's read opens the runs of its bucket's plan, takes from each the row groups that can hold it, and folds.
-Footers stay in memory with the vault, so that the next tenant finds them there. Reading bucket by bucket, runs
-that hold all buckets are taken apart once (`partition.py`).
+Footers stay in memory with the vault, and row groups that are read again (`hot.py`), so that the next tenant finds
+them there. Reading bucket by bucket, runs that hold all buckets are taken apart once (`partition.py`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ballast.vault import bulk, layout
 from ballast.vault.blocks import TURN, merged
 from ballast.vault.buckets import bucket_of
 from ballast.vault.fold import Lookup, Patches, Structure, Version, Wanted, fold
+from ballast.vault.hot import HotGroups
 from ballast.vault.moment import Resolved
 from ballast.vault.order import bytes_of
 from ballast.vault.partition import Partitions
@@ -135,9 +136,8 @@ def tenants(vault: Vault, resolved: Resolved | Cut) -> list[str]:
         for run in vault.plan(cut, bucket).runs
         if run.max_tenant is not None
     }
-    with ThreadPoolExecutor(_READERS) as pool:
-        found = pool.map(lambda run: warm(vault).tenants(run), runs.values())
-        names = {name for known in found for name in known if name is not None}
+    found = warm(vault).readers.map(warm(vault).tenants, runs.values())
+    names = {name for known in found for name in known if name is not None}
     return sorted(names, key=str.encode)
 
 
@@ -186,7 +186,7 @@ class Scope:
         """Of several, whose buckets can be read together. Neighbours by name share row groups, which are read once."""
         wanted = frozenset(tenants)
         buckets = sorted({bucket_of(tenant, vault.index.genesis.buckets) for tenant in wanted})
-        plan = bulk.joint([warm(vault).plan(cut, bucket) for bucket in buckets]).for_tenants(wanted)
+        plan = bulk.joint([vault.plan(cut, bucket) for bucket in buckets]).for_tenants(wanted)
         return cls(vault, plan, warm(vault).tenant_slices(wanted))
 
     @classmethod
@@ -222,7 +222,8 @@ class Scope:
         if not exact and not self.plan.changes and not self.plan.truncations:
             return gathered(bulk.as_imaged(self.plan, wanted, self._slices, structure), self.target)
         plain = self.sources(wanted - exact)
-        parts: Iterator[tuple[int, pa.LargeBinaryArray]] = _folded(plain, structure, self.lookup)
+        folds = fold(merged(plain, warm(self._vault).readers), structure, self.lookup)
+        parts = (part for folded in folds for part in folded.parts())
         if exact:
             replayed = (
                 (table["relation"][0].as_py(), table["row"].chunk(0))
@@ -230,14 +231,6 @@ class Scope:
             )
             parts = heapq.merge(parts, replayed, key=lambda part: part[0])
         return gathered(parts, self.target)
-
-
-def _folded(
-    plain: Sequence[Iterator[pa.Table]], structure: Structure, lookup: Lookup
-) -> Iterator[tuple[int, pa.LargeBinaryArray]]:
-    with ThreadPoolExecutor(_READERS) as pool:
-        for folded in fold(merged(plain, pool), structure, lookup):
-            yield from folded.parts()
 
 
 def gathered(
@@ -300,24 +293,14 @@ class Warm:
         self._store = vault.store
         self._buckets = vault.index.genesis.buckets
         self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._hot = HotGroups()
         self._lock = threading.Lock()
         self._folder: Path | None = None
         self._partitions = Partitions(self._make_folder, self._buckets)
         self._bucket_reads: Counter[str] = Counter()
         self._held_buckets: dict[str, frozenset[int]] = {}
-        self._plans: dict[tuple[int, Cut, int], Plan] = {}
-
-    def plan(self, cut: Cut, bucket: int) -> Plan:
-        """As `Vault.plan`, from memory until the ledger has grown: many tenants of one bucket ask one after another."""
-        vault = self._vault()
-        assert vault is not None  # whoever reads holds it
-        key = (vault.index.head, cut, bucket)
-        plan = self._plans.get(key)
-        if plan is None:
-            if len(self._plans) > 4 * self._buckets:
-                self._plans.clear()
-            plan = self._plans[key] = vault.plan(cut, bucket)
-        return plan
+        self.readers = ThreadPoolExecutor(_READERS, "ballast-reader")
+        weakref.finalize(self, self.readers.shutdown, wait=False)
 
     def open(self, ref: RunRef) -> Run:
         """The run, from memory if it was opened before; else held against the ledger first."""
@@ -341,8 +324,7 @@ class Warm:
         with self._lock:
             new = [ref for ref in refs if ref.object.name not in self._runs]
         if len(new) > 1:
-            with ThreadPoolExecutor(min(_READERS, len(new))) as pool:
-                list(pool.map(self.open, new))
+            list(self.readers.map(self.open, new))
         return [self.open(ref) for ref in refs]
 
     def tenants(self, ref: RunRef) -> list[str | None]:
@@ -360,7 +342,7 @@ class Warm:
             if buckets.isdisjoint(self._held_buckets.get(ref.object.name, buckets)):
                 return iter(())
             wanted = None if frozenset(ref.relations) <= frozenset(relations) else relations
-            return self.open(ref).slices(tenants, wanted, columns=columns)
+            return self._hot.slices(ref.object.name, self.open(ref), tenants, wanted, columns)
 
         return slices
 

@@ -259,17 +259,15 @@ class Run:
         buckets: Collection[int] | None = None,
         bucket_count: int = 0,
         columns: Sequence[str] | None = None,
+        groups: Collection[int] | None = None,
     ) -> Iterator[pa.Table]:
         """The rows of these tenants, relations and tenant buckets of `bucket_count` (None: all), in order.
 
-        A table for each row group that has any. `tenant` comes dictionary-encoded. `tenant` and `relation`
-        are always among the columns. StoreError, IntegrityError (a page's checksum is wrong)."""
+        `groups`: of these row groups alone. A table for each row group that has any. `tenant` comes dictionary-encoded.
+        `tenant` and `relation` are always among the columns. StoreError, IntegrityError (a page's checksum is wrong)."""
         wanted = list(dict.fromkeys(("tenant", "relation", *(columns or RUN_SCHEMA.names))))
         rest = [name for name in wanted if name not in ("tenant", "relation")]
-        named = None if tenants is None else [t.encode() for t in tenants if t is not None]
-        for index, bounds in enumerate(self._bounds):
-            if not bounds.may_hold(tenants, named, relations):
-                continue
+        for index in self.groups(tenants, relations) if groups is None else groups:
             if tenants is None and relations is None and buckets is None:
                 yield self._read(index, wanted)
                 continue
@@ -289,6 +287,23 @@ class Run:
                 yield rows.slice(first, len(picked))
             else:
                 yield rows.take(pa.array(picked))
+
+    def groups(
+        self, tenants: Collection[str | None] | None = None, relations: Collection[int] | None = None
+    ) -> Iterator[int]:
+        """The row groups that may hold rows of these tenants and relations (None: all), in order."""
+        named = None if tenants is None else [t.encode() for t in tenants if t is not None]
+        for index, bounds in enumerate(self._bounds):
+            if bounds.may_hold(tenants, named, relations):
+                yield index
+
+    def group(self, index: int) -> pa.Table:
+        """All of one row group, with `tenant` dictionary-encoded. StoreError, IntegrityError."""
+        return self._read(index, RUN_SCHEMA.names)
+
+    def group_bytes(self, index: int) -> int:
+        """About what a row group takes when it is decoded."""
+        return int(self._metadata.row_group(index).total_byte_size)
 
     def batches(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """All rows in order, `rows` at a time, without ever decoding a whole row group."""

@@ -12,6 +12,7 @@ from ballast.continuity.course import Course
 from ballast.demo.ledger import Edited, Found, Numbered, Ordered, Paid
 from ballast.demo.outcome import Drilled, Outcome
 from ballast.demo.proof import AtTheEnd
+from ballast.demo.undoing import Undone
 from ballast.demo.visits import Visit
 from ballast.demo.wanted import Wanted
 from ballast.demo.watching import Log
@@ -89,7 +90,7 @@ def a_replay(**changes: Any) -> Outcome:
     end = AtTheEnd(
         orders=tuple(found(one) for one in promises if isinstance(one, Ordered)),
         codes={an_id(900): "R-1"}, excepted=frozenset(), exceptions=0, merged={"checkout": 39, "callback": 39},
-        standing=dict(stood), stock_wrong=0, books_wrong=0, unbooked=(),
+        standing=dict(stood), stock_wrong=0, books_wrong=0, cheap=(), unbooked=(),
     )  # fmt: skip
     made = Outcome(
         wanted=Wanted(shops=len(SHOPS), report=Path("replay.html")), started_at=START - 60, took_s=150.0, log=a_log(),
@@ -99,6 +100,21 @@ def a_replay(**changes: Any) -> Outcome:
         drilled=Drilled(True, shops=len(SHOPS), rows=1_000, tables=50),
     )  # fmt: skip
     return msgspec.structs.replace(made, **changes)
+
+
+def undone(**changes: Any) -> Outcome:
+    """One in which data was changed, and undone: an order that came in meanwhile is before its merchant."""
+    log = Log()
+    for moment, after_s in (("changed", 0.0), ("found", 7.0), ("undone", 10.0), ("reviewed", 12.0)):
+        log.note(moment, LOST + after_s)  # type: ignore[arg-type]
+    made = a_replay(
+        wanted=Wanted(shops=len(SHOPS), how="changes", report=Path("replay.html")), log=log, hit=1, changed_rows=40,
+        undone=Undone(("1/0/5F0A9C8",), 1, 39, 1, 1),
+    )  # fmt: skip
+    cheap = an_id(33)
+    return msgspec.structs.replace(
+        changed_end(made, cheap=(cheap,), excepted=frozenset({cheap}), exceptions=1), **changes
+    )
 
 
 def changed_end(outcome: Outcome, **changes: Any) -> Outcome:

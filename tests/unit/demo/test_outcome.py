@@ -10,9 +10,10 @@ import pytest
 from ballast.demo.killer import Killed, planned
 from ballast.demo.ledger import Ordered
 from ballast.demo.outcome import Drilled, Outcome, all_kept, claims, compared, excused, figures
+from ballast.demo.undoing import Undone
 from ballast.demo.wanted import Victim, Wanted
 from ballast.demo.watching import Log
-from tests.unit.demo.replayed import LOST, START, a_log, a_replay, an_id, changed_end, course, view
+from tests.unit.demo.replayed import LOST, START, a_log, a_replay, an_id, changed_end, course, undone, view
 
 GOOD = a_replay()
 
@@ -115,19 +116,24 @@ def _killed(victim: Victim, at: float) -> Outcome:
 
 def test_who_kills_the_web_face_meets_errors_until_it_is_back() -> None:
     assert excused(_killed(Victim.WEB, 5.0)) == [(LOST + 4.5, LOST + 10.0)]
-    assert _broken(_killed(Victim.WEB, 5.0)) == set()
+    assert figures(_killed(Victim.WEB, 5.0)).errors == 0
 
 
 def test_who_kills_another_excuses_nothing() -> None:
     assert excused(_killed(Victim.SENTINEL, 5.0)) == []
-    assert _broken(_killed(Victim.SENTINEL, 5.0)) == {"errors", "closed"}
+    assert figures(_killed(Victim.SENTINEL, 5.0)).errors == 1
 
 
-def test_paces_are_not_judged_while_somebody_kills() -> None:
-    slow = msgspec.structs.replace(_without("view", 3), killed=(Killed(Victim.RESTORER, 1, LOST + 1),))
+def test_what_is_about_speed_is_not_judged_while_somebody_kills_and_all_else_is() -> None:
+    slow = msgspec.structs.replace(
+        _killed(Victim.SENTINEL, 5.0), visits=(*_without("view", 3).visits, view("tea", LOST + 5, good=False))
+    )
     judged = {one.name: one.kept for one in claims(slow, figures(slow), compared(slow))}
-    assert judged["views"] is None
-    assert judged["lost"] is True
+    shown = {"views", "orders", "errors", "closed", "first_order"}
+    assert {name for name, kept in judged.items() if kept is None} == shown
+    assert {name for name, kept in judged.items() if kept} == judged.keys() - shown
+    assert _broken(changed_end(slow, orders=slow.end.orders[1:])) == {"lost"}  # type: ignore[union-attr]
+    assert _broken(msgspec.structs.replace(_log(all_home=None), killed=slow.killed)) == {"all_home"}
 
 
 def test_kills_are_the_same_for_the_same_seed() -> None:
@@ -136,6 +142,25 @@ def test_kills_are_the_same_for_the_same_seed() -> None:
     assert plan == planned(7, victims, 5) == sorted(plan)
     assert plan != planned(8, victims, 5)
     assert planned(7, (), 5) == []
+
+
+UNDONE = undone()
+
+
+@pytest.mark.parametrize(
+    ("what", "broken"),
+    [
+        (lambda: UNDONE, set()),
+        (lambda: changed_end(UNDONE, excepted=frozenset()), {"reviewed"}),
+        (lambda: changed_end(UNDONE, standing={}), {"whole"}),
+        (lambda: changed_end(UNDONE, orders=UNDONE.end.orders[1:]), {"lost"}),  # type: ignore[union-attr]
+        (lambda: msgspec.structs.replace(UNDONE, undone=Undone(problem="refused")), {"undone", "reviewed"}),
+        (lambda: msgspec.structs.replace(UNDONE, hit=2), {"undone"}),
+    ],
+)
+def test_what_was_changed_is_undone_and_what_it_led_to_is_told(what: Callable[[], Outcome], broken: set[str]) -> None:
+    assert _broken(what()) == broken
+    assert not {"first_order", "all_home"} & {one.name for one in claims(what(), figures(what()), compared(what()))}
 
 
 def test_a_second_loss_sends_shops_back_into_the_lifeboat() -> None:

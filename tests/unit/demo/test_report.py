@@ -16,7 +16,7 @@ from ballast.demo.report.page import render
 from ballast.demo.report.terminal import show
 from ballast.demo.report.texts import PAGE
 from ballast.demo.words import CLAIMS, MOMENTS
-from tests.unit.demo.replayed import LOST, a_replay, changed_end, view
+from tests.unit.demo.replayed import LOST, a_replay, changed_end, undone, view
 
 GOOD = a_replay()
 
@@ -69,6 +69,16 @@ def test_what_comes_from_outside_is_no_markup() -> None:
 def test_a_replay_without_a_loss_and_without_a_database_is_written_down_as_well() -> None:
     gone = a_replay(visits=(), promises=(), end=None, end_problem="refused", stood={}, drilled=Drilled(False))
     assert "refused" in render(gone)
+
+
+def test_a_replay_in_which_data_was_changed_is_written_down_as_well() -> None:
+    page = render(undone())
+    assert MOMENTS["undone"][1] in page
+    assert PAGE["card.cheap"][0] in page
+    assert PAGE["card.first"][0] not in page
+    written = io.StringIO()
+    assert show(undone(), Console(file=written, width=200)) is True
+    assert "40 rows of 1 shops were changed, 39 went back, after 10.00 s" in written.getvalue()
 
 
 def test_the_terminal_tells_each_promise_and_gives_the_verdict() -> None:

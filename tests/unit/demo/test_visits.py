@@ -17,6 +17,16 @@ def test_what_is_done_counts_in_the_second_of_its_answer() -> None:
     assert of.per_second(seen, "view", 0.0, 3.0) == [0, 2, 0]
 
 
+def test_counted_as_they_come_they_are_as_many() -> None:
+    seen = [view("tea", 0.95, took_s=0.2), view("tea", 1.0), view("tea", 2.5, good=False), view("tea", 9.0)]
+    pulse = of.Pulse()
+    for one in seen:
+        pulse.count(one)
+    assert pulse.done("view", 3.4, 3) == of.per_second(seen, "view", 0.0, 3.0) == [0, 2, 0]
+    assert pulse.wrong(3.4, 3) == [0, 0, 1]
+    assert pulse.done("order", 3.4, 3) == [0, 0, 0]
+
+
 def test_a_refusal_is_an_answer_and_is_not_what_was_wanted() -> None:
     refused = view("tea", 1.0, kind="order", status=409, done=False)
     assert of.per_second([refused], "order", 0.0, 3.0) == [0, 0, 0]

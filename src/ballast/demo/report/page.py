@@ -68,32 +68,43 @@ def _cards(outcome: Outcome, found: Figures, judged: list[Claim]) -> list[tuple[
         return ("–", False) if one is None else (f"{one.seen[key]:,}", one.kept)
 
     lost, doubled = of_claim("lost", "lost"), of_claim("doubled", "doubled")
-    all_home = outcome.log.since_loss("all_home")
+    undone = "undone" in seen
+    last = (
+        [
+            ("away", f"{found.away_orders:,}", "", None),
+            ("first", _short(found.first_order_s), "s", seen["first_order"].kept),
+            ("all", _short(outcome.log.since_loss("all_home")), "s", seen["all_home"].kept),
+        ]
+        if not undone
+        else [
+            ("cheap", of_claim("reviewed", "cheap")[0], "", None),
+            ("found", _short(outcome.log.since_loss("found")), "s", None),
+            ("undone", _short(outcome.log.since_loss("undone")), "s", seen["undone"].kept),
+        ]
+    )
     return [
         ("closed", f"{found.closed_minutes:.1f}".removesuffix(".0"), "min", seen["closed"].kept),
         ("lost", lost[0], "", lost[1]),
         ("doubled", doubled[0], "", doubled[1]),
-        ("away", f"{found.away_orders:,}", "", None),
-        ("first", _short(found.first_order_s), "s", seen["first_order"].kept),
-        ("all", _short(all_home), "s", seen["all_home"].kept),
+        *last,
     ]
 
 
 def _timeline(outcome: Outcome) -> list[tuple[str, str, str, str]]:
     """Seconds since the loss, kind, what in both languages."""
-    lost = outcome.log.at.get("lost", 0.0)
+    lost = outcome.log.begun or 0.0
     events: list[tuple[float, str, str, str]] = []
     for moment in ORDER:
         since = outcome.log.since_loss(moment)
         if since is not None:
-            kind = "bad" if moment in ("lost", "struck") else "good"
+            kind = "bad" if moment in ("lost", "struck", "changed") else "good"
             events.append((since, kind, *MOMENTS[moment]))
     events += [(one.at - lost, "bad", f"SIGKILL：{one.victim}", f"SIGKILL to {one.victim}") for one in outcome.killed]
     return [(f"{since:.2f}", kind, zh, en) for since, kind, zh, en in sorted(events)]
 
 
 def _plots(outcome: Outcome, found: Figures) -> list[Plot]:
-    lost = outcome.log.at.get("lost", outcome.until)
+    lost = outcome.until if outcome.log.begun is None else outcome.log.begun
     start, until = outcome.before[0], outcome.until
     x = plots.across(start - lost, until - lost)
     bands = _bands(outcome, x, until - lost)

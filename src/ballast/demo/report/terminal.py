@@ -40,7 +40,7 @@ def show(outcome: Outcome, console: Console) -> bool:
 def _timeline(outcome: Outcome, console: Console) -> None:
     table = _table()
     events = [(outcome.log.since_loss(moment), MOMENTS[moment][1]) for moment in ORDER]
-    lost = outcome.log.at.get("lost", 0.0)
+    lost = outcome.log.begun or 0.0
     events += [(one.at - lost, f"SIGKILL to {one.victim}") for one in outcome.killed]
     for since, what in sorted((since, what) for since, what in events if since is not None):
         table.add_row(f"{since:7.2f} s", what)
