@@ -70,6 +70,7 @@ class Mall:
             sandbox_url=f"http://127.0.0.1:{self.sandbox_port}",
             sandbox_file=str(here.folder / f"{name}-sandbox.sqlite"),
             sandbox_delay_s=0.0,
+            sandbox_redirect_wait_s=10.0,
             # One address and few shops stand for many here.
             **dict.fromkeys({one for one in Settings.__struct_fields__ if one.endswith("_per_minute")}, 10**9),  # type: ignore[arg-type]
         )

@@ -92,7 +92,8 @@ def s3_requests(_s3_log: list[Asked]) -> list[Asked]:
 
 
 class Line:
-    """A TCP port of this machine that leads to another, until it is cut; then nobody answers there."""
+    """A TCP port of this machine that leads to another, until it is cut; then nobody answers there. One that is frozen takes what
+    it is given, and passes nothing on."""
 
     def __init__(self, target: str) -> None:
         host, _, port = target.rpartition("/")[2].rpartition(":")
@@ -101,7 +102,17 @@ class Line:
         self.port: int = self._socket.getsockname()[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._ends: set[socket.socket] = set()
+        self._flows = threading.Event()
+        self._flows.set()
         self._accept()
+
+    def freeze(self) -> None:
+        """Who asks waits."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        """As before, with what was held back."""
+        self._flows.set()
 
     def cut(self) -> None:
         """Refuse new connections, end those there are."""
@@ -135,6 +146,7 @@ class Line:
     def _pass(self, a: socket.socket, b: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := a.recv(1 << 16):
+                self._flows.wait()
                 b.sendall(data)
         for end in (a, b):
             self._ends.discard(end)

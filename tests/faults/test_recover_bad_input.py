@@ -22,10 +22,10 @@ from ballast.recovery.watcher import Silent
 from ballast.vault.moment import show
 from ballast.vault.vault import Vault
 from tests.faults.test_restore_kills import ROWS, TABLES
-from tests.faults.test_spool_full import small_disk
 from tests.fix_postgres import Database
 from tests.fix_vault import Line, bucket_url, s3_environment
 from tests.kept import Kept, contents, structure
+from tests.small_disk import small_disk
 
 MUCH = (
     "INSERT INTO item (tenant, label) SELECT 't' || g, (SELECT string_agg(md5((g * 1000 + h * 40 + i)::text), '')"

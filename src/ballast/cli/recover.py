@@ -76,8 +76,8 @@ def recover(
         bool,
         typer.Option(
             "--now",
-            help="Instead of --vault and --into: the word for the recovery that a sentinel waits for"
-            ' ([recovery] automatic = "ask").',
+            help='Instead of --vault: the word for the recovery that a sentinel waits for ([recovery] automatic = "ask", or a'
+            " server that is not ours: an empty one in its place, or where --into says).",
         ),
     ] = False,
     priority: Annotated[
@@ -143,7 +143,7 @@ def recover(
       ballast recover --now
     """
     if now:
-        afloat.recover_now(config or options.DEFAULT_CONFIG, at)
+        afloat.recover_now(config or options.DEFAULT_CONFIG, at, without_password(into) if into else None)
         return
     if vault_url is None or into is None:
         missing = "--vault (BALLAST_VAULT)" if vault_url is None else "--into"

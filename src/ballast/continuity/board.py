@@ -14,6 +14,7 @@ import msgspec
 
 from ballast.continuity.course import Course
 from ballast.vault.durable import make_folder
+from ballast.vault.health import write_state
 
 _FILE, _BELL = "course.json", "bell"
 
@@ -32,9 +33,9 @@ class Board:
             there = os.stat(self._path)
             seen = (there.st_ino, there.st_mtime_ns)
             if seen != self._seen:
-                content = self._path.read_bytes()
-                self._seen, self._course = seen, _read(content)
-        except FileNotFoundError:
+                self._course = msgspec.json.decode(self._path.read_bytes(), type=Course)
+                self._seen = seen
+        except (FileNotFoundError, msgspec.DecodeError):
             self._seen, self._course = None, Course()
         return self._course
 
@@ -51,13 +52,6 @@ class Board:
         return True
 
 
-def _read(content: bytes) -> Course:
-    try:
-        return msgspec.json.decode(content, type=Course)
-    except msgspec.DecodeError:
-        return Course()
-
-
 class Told:
     """The sentinel's side: one process of a machine at a time."""
 
@@ -70,10 +64,9 @@ class Told:
         self._socket.bind(str(bell))
 
     def tell(self, course: Course) -> None:
-        """From now on everybody reads this. Not synced: after a power cut there is no lifeboat to be told of."""
-        staged = self._path.with_suffix(".new")
-        staged.write_bytes(msgspec.json.encode(course))
-        staged.rename(self._path)
+        """From now on everybody reads this, also where the disk is full. Not synced: after a power cut there is no lifeboat to be
+        told of."""
+        write_state(self._path.parent, self._path.name, course)
 
     def hear(self, timeout_s: float) -> list[str]:
         """What was rung since, after at most so long."""
@@ -87,7 +80,8 @@ class Told:
         except (TimeoutError, BlockingIOError):
             return heard
 
-    def close(self) -> None:
-        """Nobody is told anything any more: without a sentinel everybody is at home."""
+    def close(self, *, keep: bool = False) -> None:
+        """Nobody is told anything any more: without a sentinel everybody is at home. `keep`: what was told last holds."""
         self._socket.close()
-        self._path.unlink(missing_ok=True)
+        if not keep:
+            self._path.unlink(missing_ok=True)

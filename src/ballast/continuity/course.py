@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ballast.continuity.signs import Sign
 
@@ -36,6 +37,19 @@ class Course(msgspec.Struct, frozen=True):
     """The record could not be read: who is not in the lifeboat yet cannot come."""
     back: frozenset[str] = frozenset()
     """While returning: tenants that are home, their entries merged."""
+    no_room: bool = False
+    """Home takes no writes, and the lifeboat and the intake are on a disk that is as full: whoever is there changes nothing."""
+    moved: dict[str, str] = {}
+    """Servers that were home, by address, and where home is instead."""
+
+    def at_home(self, dsn: str) -> str:
+        """A DSN of home as a process was given it, with home's address of now. One that goes there by another way (a pooler in
+        between) is not known, and is as it was."""
+        now = self.moved.get(address(dsn)) if self.moved else None
+        if now is None:
+            return dsn
+        who = {name: said for name, said in conninfo_to_dict(dsn).items() if name not in _ADDRESS}
+        return make_conninfo("", **who, **conninfo_to_dict(now))
 
     def place(self, tenant: str) -> Place:
         """Where this tenant's next transaction belongs."""
@@ -51,7 +65,7 @@ class Course(msgspec.Struct, frozen=True):
             return self._next(only=wider)
         if self.mode == "returning":
             return self._next(mode="afloat", why=why, only=wider, back=frozenset())
-        return self._next(mode="launching", since=now, why=why, only=only)
+        return self._next(mode="launching", since=now, why=why, only=only, no_room=False)
 
     def launched(self, lifeboat: str, as_of: datetime | None, *, vault_away: bool = False) -> Course:
         """The lifeboat is open: the first, or another in the place of one that was lost."""
@@ -68,7 +82,26 @@ class Course(msgspec.Struct, frozen=True):
 
     def all_home(self) -> Course:
         """It is over."""
-        return Course(self.number + 1)
+        return Course(self.number + 1, moved=self.moved)
+
+    def with_room(self, has: bool) -> Course:
+        """Home takes no writes and is not left for it, or takes them again."""
+        return self._next(no_room=not has)
+
+    def with_home(self, former: str, now: str) -> Course:
+        """Home's DSN is another one."""
+        new = address(now)
+        moved = {old: new for old in (*self.moved, address(former)) if old != new}
+        return self._next(moved=moved)
 
     def _next(self, **changed: object) -> Course:
         return msgspec.structs.replace(self, number=self.number + 1, **changed)
+
+
+_ADDRESS = ("host", "hostaddr", "port", "dbname")
+
+
+def address(dsn: str) -> str:
+    """Where it leads, without who goes there."""
+    said = conninfo_to_dict(dsn)
+    return make_conninfo("", **{name: said[name] for name in _ADDRESS if said.get(name)})

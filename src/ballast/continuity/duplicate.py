@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 
 from ballast.continuity.entries import BEGINNING, Entry, read_chain
+from ballast.continuity.intake import closed_files
 from ballast.errors import AlreadyExists
 from ballast.vault.durable import make_folder, replace_file
 from ballast.vault.store import Store
@@ -54,6 +55,18 @@ class Duplicate:
             replace_file(self._note, str(last).encode())
         return self.copied - before
 
+    def holds(self, data: bytes) -> bool:
+        """Whether these lines, read back from the store, are the same. StoreError: it cannot be told."""
+        lines = data.splitlines(keepends=True)
+        first, last = _number(lines[0]), _number(lines[-1])
+        there: dict[int, bytes] = {}
+        for path, _ in self._store.list(self._name):
+            span = _NAME.fullmatch(path.rpartition("/")[2])
+            if span is not None and int(span[1]) <= last and int(span[2]) >= first:
+                for line in self._store.get(path).splitlines(keepends=True):
+                    there.setdefault(_number(line), line)
+        return [there.get(number) for number in range(first, last + 1)] == lines
+
     def _incarnation(self) -> str:
         path = self._folder / "incarnation"
         if not path.exists():
@@ -80,7 +93,7 @@ def _chunks(folder: Path, after: int) -> Iterator[tuple[int, int, bytes]]:
     """What comes after the entry `after`: first and last number, and the lines."""
     # The current file before the list of those that were closed: one that is closed in between is read twice, not left out.
     current = _durable(folder / "intake.jsonl")
-    closed = sorted(path for path in folder.glob("*.jsonl") if _NAME.fullmatch(path.name))
+    closed = closed_files(folder)
     for data in chain((p.read_bytes() for p in closed if int(p.stem[13:]) > after), [current]):
         lines = [line for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True) if _number(line) > after]
         while lines:

@@ -34,8 +34,6 @@ class Emptied(msgspec.Struct, frozen=True):
     had: int
     """Rows at that moment; where none can be told, at the beginning of what was looked through."""
     left: int
-    beyond: int
-    """Transactions after that moment that added or changed rows of it and are not of the deed: going back undoes them."""
 
 
 class _Fall(msgspec.Struct, frozen=True):
@@ -77,14 +75,9 @@ def emptied(transactions: Sequence[Summary], left: Mapping[str, int]) -> Emptied
         before[place] = before[place + 1] - sum(map(_grown, transactions[place].tables))
     deed = _deed(transactions, falls)
     if not deed or not known or total > _NEARLY_NOTHING * before[min(deed)]:
-        return Emptied("", before[0], total, 0)
+        return Emptied("", before[0], total)
     first = min(deed)
-    beyond = sum(
-        bool(one.inserted or one.updated)
-        for place, one in enumerate(transactions[first:], start=first)
-        if place not in deed
-    )
-    return Emptied(transactions[first].position, before[first], total, beyond)
+    return Emptied(transactions[first].position, before[first], total)
 
 
 def _falls(transactions: Sequence[Summary], left: Mapping[str, int]) -> list[_Fall]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from ballast.continuity.outlived import Kept
 from ballast.vault import health
 from ballast.vault.health import now_iso
 
@@ -34,6 +35,10 @@ class SentinelHealth(msgspec.Struct, frozen=True):
     """Why the record cannot be read; "": it can."""
     seen_true: bool = False
     """The application's data was there: that it is not is a loss."""
+    seen_writable: bool = False
+    """Home has taken writes: that it does not is a loss. One that never did is a standby that is meant to be one."""
+    ours: bool = True
+    """Home is a server that the platform makes and keeps running."""
     tenants: int = 0
     """Of the incident; so are the following."""
     home: int = 0
@@ -48,6 +53,8 @@ class SentinelHealth(msgspec.Struct, frozen=True):
     """What a person must look at: the last of it, until another loss."""
     copied: int = 0
     """Number of the last entry that is in the vault's store as well."""
+    closed: Kept = Kept()
+    """Of what was accepted and is at home: what this machine still has."""
     kept: tuple[str, ...] = ()
     """Data folders of lost servers, which nobody but a person deletes."""
     decisions: tuple[Decision, ...] = ()

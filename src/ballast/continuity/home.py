@@ -6,12 +6,14 @@ touched. Lost is what cannot come back by itself: the data folder is gone, or an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
 from enum import StrEnum
 from pathlib import Path
 
+from ballast.continuity import room
 from ballast.errors import ServerError
 from ballast.postgres import EmbeddedServer
 from ballast.postgres.postmaster import find_postmaster
@@ -59,6 +61,15 @@ class Home:
         if found is None:
             return Data.GONE
         return Data.THERE if found == recorded else Data.ANOTHER
+
+    @property
+    def room(self) -> int | None:
+        """Bytes left on the fullest of the disks that its data, its log and its tablespaces are on; see `room.left`."""
+        pgdata = self.server.pgdata
+        spaces = []
+        with contextlib.suppress(OSError):
+            spaces = list((pgdata / "pg_tblspc").iterdir())
+        return room.left((self.server.data_dir, pgdata, pgdata / "pg_wal", *spaces))
 
     @property
     def has_process(self) -> bool:

@@ -1,5 +1,6 @@
 """Tenants go home: what was accepted of them is done there, and from then on they are served there.
 
+    brought in       what was committed after the moment to which home went back (`recovery.later`)
     merged ahead     what is in the intake so far, while the tenant is still served in the lifeboat
     ballast.home     the intake is closed for it: whoever comes later is sent home
     merged           the few that came in between
@@ -20,7 +21,7 @@ import psycopg
 from ballast.continuity.entries import AWAY, HOME, MERGED, Entry, Offered, open_entries
 from ballast.continuity.intake import Intake
 from ballast.errors import BallastError, ConfigError
-from ballast.recovery import Handler, MergeError, MergeItem, merge
+from ballast.recovery import Handler, Later, MergeError, MergeItem, Refusal, merge, take_in
 
 _FEW, _PASSES = 3, 4
 _BACK = """
@@ -37,6 +38,8 @@ class Came(msgspec.Struct, frozen=True):
     home: tuple[str, ...] = ()
     merged: int = 0
     refused: int = 0
+    not_again: tuple[Refusal, ...] = ()
+    """Of what was committed after the moment: what could not be brought in."""
     trouble: str = ""
     """Why the others are not home yet."""
 
@@ -58,10 +61,13 @@ def those_back(dsn: str, wanted: Sequence[str], most: int) -> list[str]:
 class HomeComing:
     """The way home, over one intake."""
 
-    def __init__(self, intake: Intake, handler: Handler | None, dsn: str) -> None:
+    def __init__(self, intake: Intake, handler: Handler | None, dsn: str, later: Later | None = None) -> None:
         """`dsn`: of home, as a role that may do what the handler does. Without a handler nobody of whom something was accepted
-        can go."""
+        can go. `later`: what is to be brought in first, home being opened for it."""
         self._intake, self._handler, self._dsn = intake, handler, dsn
+        self._later = later or Later()
+        self._brought: set[str] = set()
+        self._not_again: list[Refusal] = []
         self._ahead: dict[str, int] = {}
         self._merged = self._refused = 0
 
@@ -76,9 +82,9 @@ class HomeComing:
         except (MergeError, BallastError, psycopg.Error) as error:
             if len(tenants) == 1:
                 self._open_again(tenants)
-                return Came((), self._merged, self._refused, str(error))
+                return Came((), self._merged, self._refused, self._told(), str(error))
             return self._one_by_one(tenants)
-        return Came(tuple(tenants), self._merged, self._refused)
+        return Came(tuple(tenants), self._merged, self._refused, self._told())
 
     def _one_by_one(self, tenants: Sequence[str]) -> Came:
         """One of them holds up the others."""
@@ -87,15 +93,28 @@ class HomeComing:
             tuple(tenant for part in parts for tenant in part.home),
             sum(part.merged for part in parts),
             sum(part.refused for part in parts),
+            tuple(refusal for part in parts for refusal in part.not_again),
             next((part.trouble for part in parts if part.trouble), ""),
         )
 
     def merge_ahead(self, tenants: Sequence[str]) -> None:
         """What is accepted so far of tenants who are whole there, while they go on where they are. MergeError, ConfigError."""
+        self._bring_in(tenants)
         for _ in range(_PASSES):
             if len(self._left(tenants)) <= _FEW:
                 return
             self._merge(tenants)
+
+    def _bring_in(self, tenants: Sequence[str]) -> None:
+        """First of all: what was accepted meanwhile came later."""
+        items = [item for tenant in tenants if tenant not in self._brought for item in self._later.of.get(tenant, ())]
+        if items:
+            self._not_again += merge(self._dsn, items, take_in, jobs=2).refused
+        self._brought.update(tenants)
+
+    def _told(self) -> tuple[Refusal, ...]:
+        told, self._not_again = tuple(self._not_again), []
+        return told
 
     def _close(self, tenants: Sequence[str]) -> None:
         closed = self._intake.closed()

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from ballast.continuity.signs import Sign
+from ballast.recovery import Span
 from ballast.vault.durable import remove_file, replace_file
 
 _FILE = "incident.json"
@@ -37,12 +38,22 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of rows that were taken, as the record shows, or by a person's word."""
     moments: dict[str, str] = {}
     """Of `only`: the position to which each goes back."""
+    rewound: tuple[str, ...] = ()
+    """Of `only`: those who are back there."""
+    beyond: tuple[Span, ...] = ()
+    """What comes after a moment that was chosen, and is brought in again. A second loss changes nothing about it."""
+    is_opened: bool = False
+    """Somebody went home since that was begun: rows that all share are as they should be."""
     boat: int = 0
     """Number of the lifeboat's folder."""
     boat_at: str = ""
     """Position that it is built as of."""
     boot: str = ""
     """Of the machine when the lifeboat was launched: its data does not outlive a power cut."""
+
+    def going_back(self, at: str, why: str) -> Incident:
+        """With the moment chosen; `why`: what came after it does not come back with it, as of rows that were deleted."""
+        return self.with_(at=at, why_at=why, beyond=(*self.beyond, Span(at)) if why else self.beyond)
 
     def is_taken_back(self, well: int, begun: bool) -> bool:
         """Whether its data was taken for lost by mistake: it has answered well `well` times in a row, nothing has been put aside

@@ -1,7 +1,7 @@
 """The intake: what tenants accepted while their database was away, on this machine's disk before anybody is told so.
 
     <folder>/intake.jsonl               entries in the order of acceptance (`entries`), only ever added to
-    <folder>/<first>-<last>.jsonl       files that were closed: all of it was merged
+    <folder>/<first>-<last>.jsonl       files that were closed: all of it was merged; kept for a while (`outlived`)
     <folder>/reserve                    room that is given up, piece by piece, where the disk is full and it must go on
 
 All processes of a machine write to the same file, one after the other under its lock; whoever adds reads first what others
@@ -159,7 +159,7 @@ class Intake:
 
     def _end_of_closed(self) -> tuple[int, str]:
         """Number and hash of the last entry of the last file that was closed."""
-        closed = sorted(path for path in self.folder.iterdir() if _CLOSED.fullmatch(path.name))
+        closed = closed_files(self.folder)
         if not closed:
             return 0, BEGINNING
         # Its chain was read when it was the current one, and is read again by whoever verifies the copy.
@@ -219,6 +219,11 @@ class Intake:
                     ) from error
         self._size += len(data)
         self._durable = self._size
+
+
+def closed_files(folder: Path) -> list[Path]:
+    """The oldest first."""
+    return sorted(path for path in folder.glob("*.jsonl") if _CLOSED.fullmatch(path.name))
 
 
 def _read(file: int, start: int, end: int) -> bytes:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+import msgspec
 import psycopg
 
 from ballast.continuity import incident, tail
-from ballast.continuity.boats import do_again, roster
+from ballast.continuity.boats import bring_in_again, do_again, roster
 from ballast.continuity.emptied import tenant_emptied
 from ballast.continuity.entries import AWAY, open_entries
 from ballast.continuity.homecoming import note
 from ballast.continuity.incident import Incident
+from ballast.continuity.lifeboat import Lifeboat
+from ballast.continuity.patience import Busy
 from ballast.continuity.signs import Sign
 from ballast.continuity.watching import Watching
 from ballast.errors import BallastError
+from ballast.recovery import Span
 from ballast.vault import Resolved
 from ballast.vault.failpoints import reach
 from ballast.vault.moment import show
@@ -23,6 +27,7 @@ from ballast.vault.moment import show
 _SEALING_S = 3.0
 """The lifeboat does not wait longer for the newest seconds of the record."""
 _AGAIN_S = 1.0
+_LOOKING_S, _RAISING_S, _LAUNCHING_S = 20.0, 10.0, 30.0
 
 
 class Leaving(Watching):
@@ -30,14 +35,17 @@ class Leaving(Watching):
 
     def _lose(self, why: Sign) -> None:
         now, self._alarmed = datetime.now(UTC), ""
+        self._stuck = ""
+        if why in (Sign.REFUSED, Sign.GONE) and self._is_full():
+            why = Sign.FULL  # a server that cannot write its log ends
         timeline = self._vault.index.newest_timeline if self._vault is not None and self._vault.index.timelines else 0
-        self._incident = incident.write(
-            self._folder,
+        self._write_down(
             Incident(now, why, lost=self._recorded(), timeline=timeline, ordered=not self._options.asks),
         )
         reach("sentinel.noted")
         self._process_at = time.monotonic()
-        seen = self._seen.what.splitlines()[-1] if self._seen is not None and self._seen.what else ""
+        said = self._seen.what or self._seen.why if self._seen is not None else ""
+        seen = said.strip().splitlines()[0] if said else self._why_full(None) if why is Sign.FULL else ""
         self._decide(f"home is lost: {why}" + (f" ({seen})" if seen else ""), bad=True)
         self._tell(self._course.lost(why, now))
         reach("sentinel.told")
@@ -47,31 +55,44 @@ class Leaving(Watching):
         """Tenants whose rows are gone while the others are there, as the record confirms."""
         assert self._vault is not None
         asked, self._empty = sorted(self._empty), {}
-        tail.bring_in(self._vault, self._settings, self._options.config_path, self._said, _SEALING_S)
+        self._seal()
         self._refresh()
         moments = {tenant: at for tenant in asked if (at := self._moment_of(tenant))}
         if not moments:
             return
         gone = tuple(moments)
         now = datetime.now(UTC)
-        only = gone if self._incident is None else (*(self._incident.only or ()), *gone)
-        if self._incident is not None:
-            moments = self._incident.moments | moments
-        self._incident = incident.write(
-            self._folder,
+        former = self._incident
+        only = gone if former is None else (*(former.only or ()), *gone)
+        rewound, beyond = (former.rewound, former.beyond) if former is not None else ((), ())
+        if former is not None:
+            moments = former.moments | moments
+        self._write_down(
             Incident(
                 now, Sign.EMPTY, lost=self._recorded(), timeline=self._vault.index.newest_timeline,
-                only=tuple(dict.fromkeys(only)), ordered=not self._options.asks, moments=moments,
+                only=tuple(dict.fromkeys(only)), ordered=not self._options.asks, moments=moments, rewound=rewound,
+                beyond=(*beyond, *(Span(moments[tenant], tenant=tenant) for tenant in gone)),
             ),
         )  # fmt: skip
         self._decide(f"rows of {', '.join(gone)} are gone, and others' are there", bad=True)
         self._tell(self._course.lost(Sign.EMPTY, now, frozenset(gone)))
         self._launch()
 
+    def _seal(self) -> None:
+        """The record's tail comes into the vault. BallastError, OSError: it does not, or not in time."""
+        assert self._vault is not None
+        vault, settings, path = self._vault, self._settings, self._options.config_path
+        self._patience(
+            "sealing the record's tail",
+            lambda: tail.bring_in(vault, settings, path, self._said, _SEALING_S),
+            2 * _SEALING_S,
+        )
+
     def _moment_of(self, tenant: str) -> str:
         """The position to which this one alone goes back; "": nothing is missing, or a person must say it, who is told."""
         assert self._vault is not None
-        found = tenant_emptied(self._vault, tenant)
+        vault = self._vault
+        found = self._patience(f"what became of {tenant}", lambda: tenant_emptied(vault, tenant), _LOOKING_S)
         if found is None:
             why = "the record knows of no rows that were taken from it lately"
             self._log.warning("not_lost", tenant=tenant, why=why)
@@ -83,11 +104,6 @@ class Leaving(Watching):
                 f" ({found.had:,} then, {found.left:,} now): a person must look (ballast changes --tenant {tenant}) and put it"
                 " back (ballast rewind)"
             )
-        elif found.beyond:
-            self._alarm(
-                f"{found.beyond:,} transactions of {tenant} that were committed from {found.at} on, while its rows were"
-                f" deleted, are not in what comes back: ballast changes --tenant {tenant} --from {found.at}"
-            )
         return found.at
 
     def _second_loss(self) -> None:
@@ -95,7 +111,7 @@ class Leaving(Watching):
         assert self._incident is not None
         why, now = self._watched.why, datetime.now(UTC)
         for tenant, at in self._incident.moments.items():
-            if tenant not in self._rewound:
+            if tenant not in self._incident.rewound:
                 self._alarm(
                     f"{tenant} was not put back yet when home was lost: ballast rewind --tenant {tenant} --at {at}"
                 )
@@ -104,7 +120,8 @@ class Leaving(Watching):
         timeline = self._vault.index.newest_timeline if self._vault is not None else self._incident.timeline
         self._note(
             why=why, lost=self._recorded(), timeline=timeline, only=None, data_lost=False, why_lost="", at="", why_at="",
-            moments={},
+            moments={}, rewound=(), ordered=self._incident.ordered if self._home is not None else not self._options.asks,
+            beyond=tuple(s for s in self._incident.beyond if s.tenant is None or s.tenant in self._incident.rewound),
         )  # fmt: skip
         if self._rebuilding is not None:
             self._rebuilding.stop()
@@ -125,23 +142,30 @@ class Leaving(Watching):
         if self._vault_away and self._take_as_it_is():
             return
         try:
-            tail.bring_in(self._vault, self._settings, self._options.config_path, self._said, _SEALING_S)
+            self._seal()
         except (BallastError, OSError) as error:
             self._log.warning("not_sealed", reason=str(error))
         sealed = time.monotonic()
-        resolved = self._boat_moment(under_way)
-        if self._vault_away and self._take_as_it_is():
-            return
+        vault, boats = self._vault, self._boats
         try:
-            boat = self._boats.launch(self._vault, resolved)
+            resolved = self._boat_moment(under_way)
+            chosen = time.monotonic()
+            made = self._patience("launching", lambda: boats.make(vault, resolved), _LAUNCHING_S, keep=True)
+            if made.resolved.cut != resolved.cut:  # it took so long that another is wanted now
+                boats.throw_away(made.boat)
+                raise Busy("a lifeboat of another moment is wanted", "It is launched in a moment.")
+            boat = boats.board(made.number, made.boat, is_new=True)
         except (BallastError, psycopg.Error, OSError):
             self._refresh()
+            if self._vault_away and self._take_as_it_is():
+                return
             self._try_at = time.monotonic() + _AGAIN_S
             raise
         self._note(boat=self._boats.number, boat_at=show(resolved.cut), boot=incident.boot_id())
         reach("sentinel.launched")
         opened = time.monotonic()
         self._away_again()
+        self._bring_in_again(resolved)
         self._again_into(began_from=0)
         self._roster = roster(boat) if self._course.only is None else sorted(self._course.only)
         last = self._intake.entries()
@@ -149,7 +173,8 @@ class Leaving(Watching):
         self._boats.sink_former()
         self._again_into(began_from=last[-1].number if last else 0)
         self._decide(
-            f"the lifeboat is afloat {opened - began:.2f} s after that (the record's tail {sealed - began:.2f} s), as of"
+            f"the lifeboat is afloat {opened - began:.2f} s after that (the record's tail {sealed - began:.2f} s, the moment"
+            f" {chosen - sealed:.2f} s), as of"
             f" {resolved.committed_at or resolved.how}"
         )
 
@@ -175,14 +200,14 @@ class Leaving(Watching):
     def _boat_moment(self, under_way: Incident) -> Resolved:
         assert self._vault is not None
         if under_way.moments:
-            moments = [self._vault.resolve(at) for at in under_way.moments.values()]
+            moments = [self._resolve(at) for at in under_way.moments.values()]
             return min(moments, key=lambda moment: moment.cut.lsn)
         if under_way.at:
-            return self._vault.resolve(under_way.at)
+            return self._resolve(under_way.at)
         chosen = self._choose()
         if chosen.why:
             # Written down: when it is recovered, the record may have gone on for hours.
-            self._note(at=show(chosen.resolved.cut), why_at=chosen.why)
+            self._write_down(under_way.going_back(show(chosen.resolved.cut), chosen.why))
             self._decide(f"the record ends in rows that were deleted: {chosen.why}", bad=True)
         return chosen.resolved
 
@@ -199,17 +224,42 @@ class Leaving(Watching):
         if not left or self._handler is None or self._boats.afloat is None:
             return
         try:
-            count = do_again(self._boats.afloat, sorted(left, key=lambda e: e.number), self._handler)
+            boat, handler, items = self._boats.afloat, self._handler, sorted(left, key=lambda e: e.number)
+            count = self._patience("doing again", lambda: do_again(boat, items, handler), _LAUNCHING_S)
         except BallastError as error:
             self._decide(f"{len(left)} accepted entries could not be done again in the lifeboat: {error}", bad=True)
         else:
             self._decide(f"{count} accepted entries are done again in the lifeboat")
 
+    def _bring_in_again(self, resolved: Resolved) -> None:
+        """What was committed after the moment that the lifeboat is of: whoever ordered just then finds the order."""
+        assert self._incident is not None
+        boat, at = self._boats.afloat, show(resolved.cut)
+        assert boat is not None
+        assert self._vault is not None
+        try:
+            # It may be of an earlier moment than some of those who are in it go back to.
+            starts = {span: self._resolve(span.since).cut for span in self._incident.beyond}
+            earlier = {
+                span for span, cut in starts.items() if cut.timeline == resolved.cut.timeline and cut > resolved.cut
+            }
+            found = self._later(
+                tuple(msgspec.structs.replace(s, since=at) if s in earlier else s for s in self._incident.beyond)
+            )
+            if found.transactions:
+                self._patience("bringing in again", lambda: bring_in_again(boat, found), _LAUNCHING_S)
+        except (BallastError, psycopg.Error) as error:
+            self._decide(f"what came after {at} is not in the lifeboat; it comes in at home: {error}", bad=True)
+        else:
+            if found.transactions:
+                self._decide(f"{found.transactions:,} transactions that came after {at} are in the lifeboat as well")
+
     def _keep_afloat(self) -> None:
         boat, under_way = self._boats.afloat, self._incident
         if boat is not None and boat.is_afloat:
             if boat.is_alone and self._vault is not None and under_way is not None and not self._vault_away:
-                boat.go_on(self._vault, self._vault.resolve(under_way.boat_at))
+                vault, at = self._vault, under_way.boat_at
+                self._patience("going on", lambda: boat.go_on(vault, vault.resolve(at)), _LAUNCHING_S, keep=True)
                 self._decide("the vault is back: whoever is not in the lifeboat yet can come into it again")
             if boat.built is not None and not self._vault_away and time.monotonic() >= self._renew_at:
                 self._renew_at = time.monotonic() + 10 * _AGAIN_S
@@ -228,10 +278,7 @@ class Leaving(Watching):
         if not under_way.boat or under_way.boot != incident.boot_id():
             return False
         try:
-            if self._vault is None or self._vault_away:
-                boat = self._boats.resume_as_it_is(under_way.boat)
-            else:
-                boat = self._boats.resume(under_way.boat, self._vault, self._vault.resolve(under_way.boat_at))
+            boat = self._raised(under_way)
             self._roster = roster(boat) if under_way.only is None else sorted(under_way.only)
         except (BallastError, psycopg.Error, OSError) as error:
             self._log.warning("not_raised", reason=str(error))
@@ -240,3 +287,15 @@ class Leaving(Watching):
             self._tell(self._course.launched(boat.dsn(), self._course.as_of, vault_away=bool(self._vault_away)))
         self._decide("the lifeboat is started again, with all that was in it")
         return True
+
+    def _raised(self, under_way: Incident) -> Lifeboat:
+        boats, vault, at = self._boats, self._vault, under_way.boat_at
+        if vault is not None and not self._vault_away:
+            try:
+                boat = self._patience(
+                    "raising the lifeboat", lambda: boats.resume(under_way.boat, vault, vault.resolve(at)), _RAISING_S
+                )
+                return boats.board(under_way.boat, boat)
+            except Busy as error:  # its data needs no vault to be served
+                self._vault_away = str(error)
+        return boats.resume_as_it_is(under_way.boat)

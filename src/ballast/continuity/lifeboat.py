@@ -31,6 +31,7 @@ _SETTINGS = {
     "max_wal_senders": "0",
     "autovacuum": "off",
 }
+_ENDS_S = 30.0
 
 
 class Lifeboat:
@@ -91,11 +92,13 @@ class Lifeboat:
         self._seen.is_open = True
         return self.built
 
-    def _launch(self, vault: Vault, resolved: Resolved) -> None:
+    def _launch(self, vault: Vault, resolved: Resolved, *, going_on: bool = False) -> None:
         assert self._running is None
-        self._running = threading.Thread(target=self._sail, args=(vault, resolved), name="lifeboat", daemon=True)
+        seen = _Seen() if going_on else self._seen  # until that one sees it open, it is as open as it was
+        self._running = threading.Thread(target=self._sail, args=(vault, resolved, seen), name="lifeboat", daemon=True)
         self._running.start()
-        self._seen.turned.wait()
+        seen.turned.wait()
+        self._seen = seen
         self._refuse_failed()
 
     def _pause(self) -> None:
@@ -124,8 +127,7 @@ class Lifeboat:
 
     def go_on(self, vault: Vault, resolved: Resolved) -> None:
         """The vault is back: as `resume`, and who is in it is served meanwhile. As `launch` raises."""
-        self._seen = _Seen()
-        self._launch(vault, resolved)
+        self._launch(vault, resolved, going_on=True)
 
     def dsn(self, role: str = "") -> str:
         """Where it is, as `role`; default: its superuser."""
@@ -151,15 +153,15 @@ class Lifeboat:
         self._wish.asked_only.set()
         self._server.discard()
         if self._running is not None:
-            self._running.join()
+            self._running.join(_ENDS_S)  # one that reads from a store that hangs ends with that
 
-    def _sail(self, vault: Vault, resolved: Resolved) -> None:
+    def _sail(self, vault: Vault, resolved: Resolved, seen: _Seen) -> None:
         try:
-            recover(vault, resolved, self._server.dsn(), self._wish, self._seen)
+            recover(vault, resolved, self._server.dsn(), self._wish, seen)
         except BaseException as failure:
             self._failure = failure
         finally:
-            self._seen.turned.set()
+            seen.turned.set()
 
     def _refuse_failed(self) -> None:
         if self._failure is not None:

@@ -6,14 +6,17 @@ import tomllib
 from pathlib import Path
 
 from ballast.continuity import settings as configured
+from ballast.continuity.outlived import Rule
 from ballast.vault import config
 
 
 class Options:
     """What it is told at its start."""
 
-    def __init__(self, config_path: Path, server: Path | None, major: int, handler: str, probe: str) -> None:
-        """`handler` and `probe`: where the settings name none. ConfigError."""
+    def __init__(
+        self, config_path: Path, server: Path | None, major: int, handler: str, probe: str, undecided: str = ""
+    ) -> None:
+        """`handler`, `probe`, `undecided`: where the settings name none. ConfigError."""
         self.config_path, self.server, self.major = config_path.absolute(), server, major
         document = tomllib.loads(self.config_path.read_text(encoding="utf-8"))
         found = configured.load(document, str(config_path))
@@ -21,6 +24,8 @@ class Options:
         self.folder = configured.folder_of(found, self.settings.state_dir, self.config_path.parent)
         self.handler = found.continuity.handler or handler
         self.probe = found.continuity.probe or probe
-        self.asks = found.asks
+        self.undecided = found.continuity.undecided or undecided
+        self.rule = Rule(found.continuity.intake_days, found.continuity.intake_bytes)
+        self.asks = found.asks(ours=server is not None)
         self.nodes, self.node = found.continuity.nodes, found.continuity.node
         self.lifeboat_bytes = found.continuity.lifeboat_bytes

@@ -12,11 +12,14 @@ import msgspec
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from ballast.continuity import writable
 from ballast.continuity.helm import sign_of_error
 from ballast.continuity.signs import Sign
 
 EVERY_S = 0.1
 _PATIENCE_S = 2
+_LITTLE_BYTES, _ROOM_EVERY_S = 1 << 20, 1.0
+"""More than this is not asked for with each look: it would be missing to others for that moment."""
 _IDENTIFIER = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
 _NOT_SERVING = ("starting up", "not yet accepting connections", "recovery mode", "shutting down")
 
@@ -32,6 +35,9 @@ class Seen(msgspec.Struct, frozen=True):
     """Of the application's probe."""
     what: str = ""
     """The server's words."""
+    refuses: Sign = Sign.NONE
+    """READ_ONLY, FULL: it answered, and takes no writes; `why`."""
+    why: str = ""
 
 
 class Prober:
@@ -40,11 +46,15 @@ class Prober:
     def __init__(self, dsn: str, probe: str, tell: Callable[[Seen], None]) -> None:
         self._dsn = make_conninfo(
             dsn, connect_timeout=_PATIENCE_S, application_name="ballast sentinel",
-            options="-c statement_timeout=1000 -c lock_timeout=900 -c synchronous_commit=local",
+            options=f"-c statement_timeout=1000 -c lock_timeout=900 -c synchronous_commit=local {writable.OPTIONS}",
         )  # fmt: skip
         self._probe, self._tell = probe or "SELECT true", tell
         self._conn: psycopg.Connection[Any] | None = None
         self._identifier = ""
+        self.room_bytes = 0
+        """So much room there must be, too."""
+        self._room_of, self._room_at = 0, 0.0
+        self._lacks: tuple[Sign, str] | None = None
         self._stop, self._now = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="prober", daemon=True)
 
@@ -76,6 +86,7 @@ class Prober:
                 self._conn = psycopg.connect(self._dsn, autocommit=True)
                 (self._identifier,) = self._conn.execute(_IDENTIFIER).fetchone() or ("",)
             row = self._conn.execute(self._probe.encode()).fetchone()
+            refused = self._refuses_writes(self._conn)
         except psycopg.Error as error:
             told = str(error).strip()
             if self._conn is not None and (self._conn.broken or self._conn.closed):
@@ -84,7 +95,21 @@ class Prober:
             if sign is Sign.SLOW and any(words in told for words in _NOT_SERVING):
                 sign = Sign.REFUSED  # it may take minutes, and nobody is served meanwhile
             return Seen(sign, self._identifier, what=told)
-        return Seen(Sign.NONE, self._identifier, answer=bool(row and row[0]))
+        if refused is None:
+            return Seen(Sign.NONE, self._identifier, answer=bool(row and row[0]))
+        self._leave()  # a session keeps what was set for the database when it began
+        return Seen(Sign.NONE, self._identifier, bool(row and row[0]), refuses=refused[0], why=refused[1])
+
+    def _refuses_writes(self, connection: psycopg.Connection[Any]) -> tuple[Sign, str] | None:
+        if why := writable.why_read_only(connection):
+            return Sign.READ_ONLY, why
+        wanted, now = self.room_bytes, time.monotonic()
+        if not wanted:
+            self._room_at = 0.0
+            return None
+        if self._room_of != wanted or now >= self._room_at + (_ROOM_EVERY_S if wanted > _LITTLE_BYTES else 0):
+            self._room_of, self._room_at, self._lacks = wanted, now, writable.lacks_room(connection, wanted)
+        return self._lacks
 
     def _leave(self) -> None:
         if self._conn is not None:

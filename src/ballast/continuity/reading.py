@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from ballast.continuity import incident
+import time
+
+from psycopg.conninfo import make_conninfo
+
+from ballast.continuity import incident, outlived
 from ballast.continuity.duplicate import Duplicate
 from ballast.continuity.helm import INTAKE
+from ballast.continuity.patience import Busy
 from ballast.continuity.telling import Telling
 from ballast.continuity.wipes import Chosen, Wipes
 from ballast.errors import BallastError, StoreError
-from ballast.vault import Vault
-from ballast.vault.moment import show
+from ballast.recovery import Later, Span, later
+from ballast.vault import Resolved, Vault
 from ballast.vault.store import open_store
 
 _READ_EVERY_S = 2.0
 _AGAIN_S = 1.0
+_FORGET_EVERY_S = 3600.0
+_READING_S, _OPENING_S, _CHOOSING_S = 2.0, 10.0, 15.0
+"""So long the main thread waits for the vault."""
 
 
 class Reading(Telling):
@@ -23,7 +31,12 @@ class Reading(Telling):
         settings = self._settings
         while not self._stopping.is_set() and self._vault is None:
             try:
-                self._vault = Vault.open(settings.vault, anchor_dir=settings.state_dir, key=settings.key)
+                self._vault = self._patience(
+                    "opening the vault",
+                    lambda: Vault.open(settings.vault, anchor_dir=settings.state_dir, key=settings.key),
+                    _OPENING_S,
+                    keep=True,
+                )
                 self._wipes = Wipes(self._vault)
                 self._vault_away = ""
             except BallastError as error:  # also one that names a disk that is not mounted
@@ -44,15 +57,25 @@ class Reading(Telling):
         return self._vault is not None
 
     def _refresh(self) -> None:
-        assert self._vault is not None
+        """Of the main thread, which a store that hangs must not hold up."""
         try:
-            self._vault.refresh()
-            if not self._vault.store.is_there():
-                raise StoreError(f"{self._vault.store.url} is not there.", "Mount it; it is tried again.")
+            self._patience("reading on in the vault", self._read_on, _READING_S)
         except (BallastError, OSError) as error:
             self._vault_away = str(error)
         else:
             self._vault_away = ""
+
+    def _read_on(self) -> None:
+        assert self._vault is not None
+        self._vault.refresh()
+        if not self._vault.store.is_there():
+            raise StoreError(f"{self._vault.store.url} is not there.", "Mount it; it is tried again.")
+
+    def _resolve(self, at: str) -> Resolved:
+        """A moment. BallastError."""
+        assert self._vault is not None
+        vault = self._vault
+        return self._patience(f"looking up {at}", lambda: vault.resolve(at), _READING_S)
 
     def _keep_reading(self) -> None:
         """So that little is left to be read when it matters."""
@@ -60,43 +83,72 @@ class Reading(Telling):
             if self._vault is None or self._wipes is None:
                 continue
             with self._reading:
-                self._refresh()
+                try:
+                    self._read_on()
+                except (BallastError, OSError) as error:
+                    self._vault_away = str(error)
+                    continue
+                self._vault_away = ""
                 try:
                     self._wipes.look()
                 except (BallastError, OSError) as error:
                     self._log.warning("cannot_read", reason=str(error))
 
     def _choose(self) -> Chosen:
-        assert self._vault is not None
+        """The moment to go back to. StoreError, Busy: the vault is away, and it cannot be told."""
+        try:
+            return self._patience("choosing the moment", self._chosen, _CHOOSING_S)
+        except (StoreError, Busy, OSError) as error:
+            self._vault_away = str(error)
+            if isinstance(error, OSError):
+                raise StoreError(f"the record cannot be read: {error}", "It is tried again.") from error
+            raise
+
+    def _chosen(self) -> Chosen:
         assert self._wipes is not None
         with self._reading:
-            self._refresh()
-            try:
-                if self._vault_away:
-                    return Chosen(self._vault.resolve(None), "")
-                self._wipes.look()
-                chosen = self._wipes.choose()
-            except (StoreError, OSError) as error:
-                self._vault_away = str(error)
-                return Chosen(self._vault.resolve(None), "")
-        if chosen.beyond:
-            self._alarm(
-                f"{chosen.beyond:,} transactions that added or changed rows were committed from {show(chosen.resolved.cut)} on,"
-                " before the deletion was noticed, and do not come back by themselves:"
-                f" ballast changes --from {show(chosen.resolved.cut)}"
-            )
-        return chosen
+            self._read_on()
+            self._wipes.look()
+            return self._wipes.choose()
+
+    def _later(self, spans: tuple[Span, ...]) -> Later:
+        """What was committed after the moments that were gone back to, as far as it is recorded. BallastError."""
+        if not spans:
+            return Later()
+        assert self._vault is not None
+        vault, counters = self._vault, self._settings.tenants.counters
+
+        def read() -> Later:
+            self._read_on()
+            return later(vault, spans, counters)
+
+        return self._patience("reading what came after the moment", read, _CHOOSING_S)
+
+    def _forget(self, copy: Duplicate) -> None:
+        """Of the intake, what has been at home for long."""
+        options, dsn = self._options, make_conninfo(self._settings.dsn, connect_timeout=3)
+        before = self._closed
+        self._closed = outlived.forget(
+            self._folder / INTAKE, options.rule, copy, lambda: outlived.undecided(dsn, options.undecided)
+        )
+        if self._closed.files < before.files:
+            self._log.info("forgotten", files=before.files - self._closed.files, left=self._closed.files)
+        if self._closed.because and self._closed.because != before.because:
+            self._log.warning("not_forgotten", reason=self._closed.because)
 
     def _keep_copying(self) -> None:
         """As long as the process lives: whatever stands in the way, it is tried again."""
         copy: Duplicate | None = None
-        trouble = ""
+        trouble, forget_at = "", 0.0
         while not self._stopping.wait(0.5):
             said = ""
             try:
                 if copy is None:
                     copy = Duplicate(open_store(self._settings.vault), self._folder / INTAKE, self._options.node)
                 copy.bring()
+                if time.monotonic() >= forget_at and self._course.mode == "home" and self._well:
+                    forget_at = time.monotonic() + _FORGET_EVERY_S
+                    self._forget(copy)
             except Exception as error:
                 said = str(error) or type(error).__name__
             if said and said != trouble:  # not twice a second while the store is away

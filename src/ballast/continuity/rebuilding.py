@@ -25,11 +25,13 @@ from ballast.continuity import health, holding, incident, tail
 from ballast.continuity.health import RestorerHealth
 from ballast.continuity.home import Data, Home
 from ballast.continuity.incident import Incident
+from ballast.continuity.patience import Patience
 from ballast.continuity.wipes import Chosen
 from ballast.vault.config import Config
 from ballast.vault.moment import show
 
 _FIRST_REST_S, _LONGEST_REST_S = 0.5, 30.0
+_WAITS_S = 5.0
 
 
 class Rebuilding:
@@ -39,33 +41,40 @@ class Rebuilding:
         self,
         config_path: Path,
         folder: Path,
-        home: Home,
+        home: Home | None,
         say: Callable[[str], None],
         choose: Callable[[], Chosen],
+        patience: Patience,
     ) -> None:
-        """`say`: a decision, for people. `choose`: reads the vault, when all is in it."""
+        """`home`: None where the server is not ours: a person puts an empty one in its place, and ends what is left of it. `say`:
+        a decision, for people. `choose`: reads the vault, when all is in it."""
         self._config_path, self._folder, self._home = config_path, folder, home
-        self._say, self._choose = say, choose
+        self._say, self._choose, self._patience = say, choose, patience
         self._child: subprocess.Popen[bytes] | None = None
         self._started = self._again_at = 0.0
         self._rest_s = _FIRST_REST_S
         self._stopped = False
 
-    def step(self, under_way: Incident, settings: Config, recorded: str) -> Incident:
-        """As far as it goes just now. `recorded`: identifier of the server that the newest timeline of the vault is of.
-        BallastError: the same again, in a moment."""
+    def step(self, under_way: Incident, settings: Config, recorded: str, there: str | None) -> Incident:
+        """As far as it goes just now. `recorded`: identifier of the server that the newest timeline of the vault is of; `there`:
+        of the one that stands at home. BallastError: the same again, in a moment."""
         if not self._stopped:
-            if recorded == under_way.lost or self._home.identifier != recorded:
+            if recorded == under_way.lost or there != recorded:
                 holding.hold(self._folder)
-                tail.stop_recorder(settings)
+                self._patience("the end of the recorder", lambda: tail.stop_recorder(settings), _WAITS_S, keep=True)
             self._stopped = True  # else a sentinel before this one has come so far that the new server is recorded
-        if self._home.data(under_way.lost) is not Data.ANOTHER:
-            self._put_aside(under_way)
+        if self._home is not None and self._home.data(under_way.lost) is not Data.ANOTHER:
+            self._put_aside(under_way, self._home)
         if not under_way.at:
-            tail.drain(settings, self._config_path, self._say)
+            self._patience(
+                "sealing what the recorder left",
+                lambda: tail.drain(settings, self._config_path, self._say),
+                _WAITS_S,
+                keep=True,
+            )
             chosen = self._choose()
             at = show(chosen.resolved.cut)
-            under_way = incident.write(self._folder, under_way.with_(at=at, why_at=chosen.why))
+            under_way = incident.write(self._folder, under_way.going_back(at, chosen.why))
             self._say(f"recovers to {chosen.resolved.how}" + (f": {chosen.why}" if chosen.why else ""))
         self._see_to_child()
         return under_way
@@ -96,9 +105,9 @@ class Rebuilding:
         if child is not None:
             child.wait()
 
-    def _put_aside(self, under_way: Incident) -> None:
-        to = self._home.server.data_dir / f"lost-{under_way.since.astimezone(UTC):%Y%m%dT%H%M%S}-{under_way.lost[-6:]}"
-        if not to.exists() and self._home.put_aside(under_way.lost, to):
+    def _put_aside(self, under_way: Incident, home: Home) -> None:
+        to = home.server.data_dir / f"lost-{under_way.since.astimezone(UTC):%Y%m%dT%H%M%S}-{under_way.lost[-6:]}"
+        if not to.exists() and home.put_aside(under_way.lost, to):
             self._say(f"what was left of the lost server is kept in {to}")
 
     def _see_to_child(self) -> None:

@@ -21,7 +21,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ballast.continuity import health, incident
+from ballast.continuity import health, incident, roles
 from ballast.continuity.health import RestorerHealth
 from ballast.continuity.incident import Incident
 from ballast.errors import BallastError, RestoreError
@@ -62,6 +62,10 @@ class _Told:
         self._log.info("said", line=line)
 
     def opened(self) -> None:
+        try:
+            roles.give(self._folder, self._settings.dsn)
+        except psycopg.Error as error:  # it is tried again at the next start of everything
+            self._log.warning("no_passwords", reason=str(error))
         is_protected = _is_recorded(self._settings, self.found.identifier)
         if is_protected and not vault_health.is_held(self._settings.state_dir):
             arming.begin_anew(self._settings.state_dir)

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
+import msgspec
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ballast.continuity import holding, incident, tail
+from ballast.continuity.course import address
 from ballast.continuity.entries import open_entries
 from ballast.continuity.home import Data
 from ballast.continuity.homecoming import HomeComing, those_back
 from ballast.continuity.incident import Incident
 from ballast.continuity.leaving import Leaving
 from ballast.continuity.rebuilding import Rebuilding
+from ballast.continuity.room import ENOUGH_BYTES
 from ballast.continuity.signs import Sign, Watched
 from ballast.continuity.some import rewind_some
+from ballast.recovery import Later, Span, open_for
 from ballast.vault import config
 from ballast.vault.failpoints import reach
+from ballast.vault.moment import show
+from ballast.vault.records import Cut
 
 _DAMAGED_AFTER_S = 45.0
 """A server with its data that no process has been working on for so long does not start any more."""
-_ROOM_BYTES = 64 << 20
+_ROOM_BYTES = 128 << 20
+"""More than what it was left for: home is not gone back to for a moment."""
 _VISITED_FIRST, _TOGETHER = 4, 40
 _RESTART_S = 3.0
 _AGAIN_S = 1.0
 _REWIND_S = 300
+_PUTTING_BACK_S = 5.0
+_SHOWN = 5
 _LAST_S = 0.2
 """A process that was in the lifeboat when it was sunk has noticed after so long."""
 
@@ -33,12 +43,17 @@ _LAST_S = 0.2
 class Returning(Leaving):
     """The way home."""
 
+    _those_later: Mapping[str, object] = {}
+    """Tenants of whom something was committed after the moment that home went back to."""
+
     def _see_to_home(self) -> None:
         under_way = self._incident
         assert under_way is not None
         if under_way.only is not None:
             self._see_to_some(under_way)
             return
+        if self._home is None:
+            self._follow_settings()
         if under_way.is_taken_back(self._well, self._is_begun()):
             under_way = self._note(data_lost=False, why_lost="", ordered=not self._options.asks)
             self._decide("home is well again, and nothing of it was touched: its data is not lost")
@@ -47,15 +62,17 @@ class Returning(Leaving):
             if not why:
                 self._return_to_the_same()
                 return
+            # Before anything is noted: where the record cannot be read just now, it is looked at again.
+            is_open_question = self._is_unexplained() and not under_way.at and not self._choose().why
             under_way = self._note(data_lost=True, why_lost=why)
             self._decide(f"home does not come back by itself: {why}", bad=True)
-            if self._is_unexplained() and not under_way.at and not self._choose().why:
+            if is_open_question:
                 # It lives, and what the application knows is not there: a person must look what was done to it.
                 under_way = self._note(ordered=False)
                 self._decide(
                     "the record does not tell when its rows went: a person must say which moment is to come back"
                 )
-        if self._home is None:
+        if self._home is None and not under_way.ordered:
             self._return_to_another(under_way)
         elif not under_way.ordered:
             self._waits_for = "the word for the recovery: ballast recover --now (--at MOMENT: not to the newest)"
@@ -78,7 +95,7 @@ class Returning(Leaving):
                 return f"its data folder {self._home.server.pgdata} is gone"
             if data is Data.ANOTHER:
                 return "an empty server stands in its place"
-            if self._home.has_process:
+            if self._home.has_process or self._is_full():
                 self._process_at = time.monotonic()
             elif time.monotonic() - self._process_at > _DAMAGED_AFTER_S:
                 return f"it has not started for {_DAMAGED_AFTER_S:.0f} s; see {self._home.server.log_path}"
@@ -105,8 +122,8 @@ class Returning(Leaving):
         return self._sign_of(seen) in (Sign.EMPTY, Sign.MISSING)
 
     def _return_to_the_same(self) -> None:
-        self._waits_for = "the server that was home, which has its data and is expected back"
-        if self._well < incident.WELL_LOOKS or self._is_full(2 * _ROOM_BYTES):
+        self._waits_for = self._what_is_waited_for()
+        if self._well < incident.WELL_LOOKS or (self._left_for_room and self._is_full(_ROOM_BYTES)):
             return
         if not tail.is_recording(self._settings):
             self._waits_for = "the recorder, which commits at home wait for"
@@ -114,32 +131,75 @@ class Returning(Leaving):
         self._decide("home is back with its data: nothing needs to be recovered")
         self._go_home()
 
+    @property
+    def _left_for_room(self) -> bool:
+        return self._incident is not None and self._incident.why is Sign.FULL
+
+    def _what_is_waited_for(self) -> str:
+        seen = self._seen
+        if self._home is not None and self._is_full(_ROOM_BYTES if self._left_for_room else ENOUGH_BYTES):
+            return (
+                f"room on the disk of {self._home.server.data_dir}: {_ROOM_BYTES >> 20} MB must be free. Then the server starts"
+                " by itself, and nothing is recovered"
+            )
+        if seen is not None and (seen.why or self._no_spool):
+            return f"home, which has its data, to take writes again: {self._why_full(seen)}"
+        if self._home is None and not self._well:
+            return f"the server that was home, which is expected back; if it does not come: {self._by_hand}"
+        return "the server that was home, which has its data and is expected back"
+
+    def _follow_settings(self) -> None:
+        """A server that is not ours may be recovered at another address: `recover --into` writes it into ballast.toml."""
+        if time.monotonic() < self._follow_at:
+            return
+        self._follow_at = time.monotonic() + _AGAIN_S
+        fresh = config.load(self._options.config_path)
+        if fresh.dsn == self._settings.dsn:
+            return
+        course = self._course.with_home(self._settings.dsn, fresh.dsn)
+        self._settings = fresh
+        self._tell(course)
+        self._decide(f"home is at another address from now on, by {self._options.config_path}: {address(fresh.dsn)}")
+        self._seen, self._well = None, 0
+        self._look_from_now()
+        if self._rebuilding is not None:
+            self._new_rebuilding()
+
+    @property
+    def _by_hand(self) -> str:
+        return (
+            f"put an empty one in its place and say ballast recover --now --config {self._options.config_path} (with --into DSN"
+            " where it is at another address)"
+        )
+
     def _return_to_another(self, under_way: Incident) -> None:
         """A server that is not ours to make: a person recovers it, and protects it."""
-        self._waits_for = (
-            "a server that a person recovers: ballast recover --into DSN --config"
-            f" {self._options.config_path}, then the recorder"
-        )
-        fresh = config.load(self._options.config_path)
-        if fresh.dsn != self._settings.dsn:
-            self._settings = fresh
-            self._look_from_now()
+        self._waits_for = f"a person, since the server is not ours to make: {self._by_hand}"
         seen = self._seen
-        if seen is None or seen.sign is not Sign.NONE or not tail.is_recording(self._settings):
+        if seen is None or seen.sign is not Sign.NONE or self._recorded() != seen.identifier:
             return
+        if seen.identifier == under_way.lost:
+            return
+        self._waits_for = "the recorder, which commits at home wait for: it records the server that was recovered"
+        self._restart_recorder(seen.identifier)
         # Until somebody is back there the application's data seems to be gone, and it would be taken for lost at once.
-        if self._recorded() == seen.identifier != under_way.lost and (self._well or not self._seen_true):
+        if tail.is_recording(self._settings) and (self._well or not self._seen_true):
             self._decide("another server is recovered and recorded")
             self._go_home()
 
+    def _restart_recorder(self, identifier: str) -> None:
+        """One that still looks for the server that was lost; who keeps it running starts it again, with the settings of now."""
+        if self._recorder_of != identifier and not tail.is_recording(self._settings):
+            self._recorder_of = identifier
+            tail.stop_recorder(self._settings)
+
     def _rebuild(self, under_way: Incident) -> None:
-        assert self._home is not None
         self._refresh()
         if self._vault_away and self._rebuilding is None:
             self._waits_for = f"the vault: {self._vault_away}"
             return
         recorded = self._recorded()
-        now_there = self._home.identifier
+        now_there = self._there
         if recorded != under_way.lost and now_there is not None and now_there != recorded:
             assert self._vault is not None
             # It was recorded already, and is lost as well: what it has seen comes back, too.
@@ -150,7 +210,11 @@ class Returning(Leaving):
             self._new_rebuilding()
         assert self._rebuilding is not None
         self._waits_for = "the new server"
-        self._incident = self._rebuilding.step(under_way, self._settings, recorded)
+        if self._home is None and now_there in (None, under_way.lost):
+            self._waits_for = (
+                f"an empty server at {address(self._settings.dsn)}, which is recovered as soon as it answers"
+            )
+        self._incident = self._rebuilding.step(under_way, self._settings, recorded, now_there)
         if not self._rebuilding.is_open:
             return
         self._waits_for = "the recorder, which commits at home wait for"
@@ -167,14 +231,19 @@ class Returning(Leaving):
             self._ask_for([*self._visited, *self._roster][:1])
             self._merge_ahead()
 
+    @property
+    def _there(self) -> str | None:
+        """Identifier of the server that stands at home now, as far as it can be told."""
+        if self._home is not None:
+            return self._home.identifier
+        return (self._seen.identifier or None) if self._seen is not None else None
+
     def _new_rebuilding(self) -> None:
         if self._rebuilding is not None:
             self._rebuilding.stop()
         self._coming = None
-        assert self._home is not None
         self._rebuilding = Rebuilding(
-            self._options.config_path, self._folder, self._home, self._decide,
-            self._choose,
+            self._options.config_path, self._folder, self._home, self._decide, self._choose, self._patience,
         )  # fmt: skip
 
     def _ask_for(self, tenants: list[str]) -> None:
@@ -192,8 +261,51 @@ class Returning(Leaving):
 
     def _home_coming(self) -> HomeComing:
         if self._coming is None:
-            self._coming = HomeComing(self._intake, self._handler, self._home_dsn())
+            assert self._incident is not None
+            spans = self._spans_beyond(self._incident)
+            found = self._later(spans)
+            if spans:
+                self._open_for(found)
+            self._coming, self._those_later = HomeComing(self._intake, self._handler, self._home_dsn(), found), found.of
         return self._coming
+
+    def _spans_beyond(self, under_way: Incident) -> tuple[Span, ...]:
+        """What home, as it is recorded, does not have: it branches off just there. Another may have been recovered to a moment
+        that somebody else has chosen."""
+        if not under_way.beyond:
+            return ()
+        assert self._vault is not None
+        index = self._vault.index
+        newest = index.newest_timeline
+        ends = {(part.timeline, part.to_lsn) for part in index.chain(Cut(newest, index.recorded_until(newest)))}
+        found = []
+        for span in under_way.beyond:
+            cut = self._resolve(span.since).cut
+            if span.tenant is not None or (cut.timeline, cut.lsn) in ends:
+                found.append(span)
+            else:
+                self._alarm(
+                    f"home was not recovered to {span.since}: what came after that moment is not brought in again"
+                )
+        return tuple(found)
+
+    def _open_for(self, found: Later) -> None:
+        """Home is made ready for what is brought in, and told is what cannot be."""
+        assert self._incident is not None
+        if not self._incident.is_opened:
+            for failure in open_for(self._home_dsn(), found):
+                self._alarm(f"not brought in again: {failure}")
+        if found.transactions:
+            self._decide(
+                f"{found.transactions:,} transactions were committed after that moment, while rows were deleted: they are brought"
+                f" in again, in {len(found.of):,} shops"
+            )
+        if found.unclear:
+            shown = " ".join(f"--transaction {position}" for position in found.unclear[:_SHOWN])
+            self._alarm(
+                f"{len(found.unclear):,} transactions that added or changed rows after that moment took more than they added, and"
+                f" are left out as part of the deletion; look whether they were: ballast changes {shown}"
+            )
 
     def _home_dsn(self, statement_s: int = 20) -> str:
         """Home, for what this thread does there: it must not wait for ever for somebody's lock, for it also sees to the lifeboat
@@ -214,15 +326,30 @@ class Returning(Leaving):
             self._waits_for = "the word for putting them back: ballast recover --now"
             return
         for tenant, at in under_way.moments.items():
-            if tenant not in self._rewound:
-                told = rewind_some(self._vault, self._home_dsn(_REWIND_S), tenant, at)
-                self._rewound.add(tenant)
-                self._decide(told)
-        if still := set(under_way.only or ()) - self._rewound:
+            if tenant not in under_way.rewound:
+                under_way = self._put_back(under_way, tenant, at)
+        if still := set(under_way.only or ()) - set(under_way.rewound):
             # Home it must not go as it is: what it accepted meanwhile would be merged into nothing.
             self._waits_for = f"a moment for {', '.join(sorted(still))}: ballast recover --now --at MOMENT"
             return
         self._go_home()
+
+    def _put_back(self, under_way: Incident, tenant: str, at: str) -> Incident:
+        assert self._vault is not None
+        vault, dsn = self._vault, self._home_dsn(_REWIND_S)
+        told, before = self._patience(
+            f"putting back {tenant}", lambda: rewind_some(vault, dsn, tenant, at), _PUTTING_BACK_S, keep=True
+        )
+        if not before:  # it had been done, and not noted: what is done at home from now on is none of what came after
+            self._seal()
+            before = show(self._resolve("newest").cut)
+        ended = (
+            msgspec.structs.replace(s, until=before) if s.tenant == tenant and not s.until else s
+            for s in under_way.beyond
+        )
+        under_way = self._note(rewound=(*under_way.rewound, tenant), beyond=tuple(ended))
+        self._decide(told)
+        return under_way
 
     def _go_home(self) -> None:
         self._waits_for = ""
@@ -250,10 +377,13 @@ class Returning(Leaving):
             return
         under_way = self._incident
         assert under_way is not None
-        rebuilding = under_way.data_lost and self._home is not None and under_way.only is None
+        rebuilding = under_way.data_lost and under_way.ordered and under_way.only is None
         if rebuilding:
             self._see_to_restorer(under_way)
-        everybody = self._roster + [t for t in open_entries(self._intake.entries()) if t not in set(self._roster)]
+        self._home_coming()
+        known = set(self._roster)
+        everybody = [*self._roster, *(t for t in self._those_later if t not in known)]
+        everybody += [t for t in open_entries(self._intake.entries()) if t not in known and t not in self._those_later]
         missing = [tenant for tenant in everybody if tenant not in self._course.back]
         if not missing:
             if not rebuilding or (self._rebuilding is not None and self._rebuilding.is_done):
@@ -280,8 +410,15 @@ class Returning(Leaving):
         if came.trouble:
             self._try_at = time.monotonic() + _AGAIN_S
             self._log.error("not_home", reason=came.trouble)
+        for refusal in came.not_again:
+            self._alarm(
+                f"{refusal.key.removeprefix('recorded:')} of {refusal.tenant}, committed after that moment, cannot be brought in"
+                f" again: {refusal.reason}; it is kept: ballast merge --tenant {refusal.tenant}"
+            )
         if came.home:
             course = self._course
+            if self._incident is not None and self._incident.beyond and not self._incident.is_opened:
+                self._note(is_opened=True)
             for tenant in came.home:
                 course = course.came_home(tenant)
             self._tell(course)
@@ -294,7 +431,7 @@ class Returning(Leaving):
                 return  # which server is recorded is not known for certain: nothing is stopped for it
             self._new_rebuilding()
         assert self._rebuilding is not None
-        self._incident = self._rebuilding.step(under_way, self._settings, self._recorded())
+        self._incident = self._rebuilding.step(under_way, self._settings, self._recorded(), self._there)
         if self._rebuilding.is_open and holding.is_held(self._folder):
             holding.let_go(self._folder)
 
@@ -345,6 +482,5 @@ class Returning(Leaving):
         self._incident = self._rebuilding = self._coming = None
         self._watched, self._roster, self._merged, self._refused = Watched(), [], 0, 0
         self._visited.clear()
-        self._rewound.clear()
         self._empty.clear()
         self._waits_for = self._trouble = ""

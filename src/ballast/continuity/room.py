@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import psycopg
 
 RESERVE_BYTES = 16 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -47,6 +49,29 @@ class Reserve:
             os.close(descriptor)
 
 
+ENOUGH_BYTES = 64 << 20
+"""With less than this left a disk counts as full for a server that has just said so."""
+
+
+def left(folders: Iterable[Path]) -> int | None:
+    """Bytes that can be written in the fullest of these folders, 0 where it is read-only; None: it cannot be told."""
+    found = []
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            of = os.statvfs(folder)
+            found.append(0 if of.f_flag & os.ST_RDONLY else of.f_bavail * of.f_frsize)
+    return min(found, default=None)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether it was for want of room, here or at a server of ours, that something failed."""
+    while error is not None:
+        if (isinstance(error, OSError) and error.errno in FULL) or isinstance(error, psycopg.errors.DiskFull):
+            return True
+        error = error.__cause__
+    return False
+
+
 def taken(folder: Path) -> int:
     """Bytes of the disk that `folder` takes with all that is in it; what goes meanwhile is not counted."""
     total = 0
@@ -55,3 +80,9 @@ def taken(folder: Path) -> int:
             with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(root, name)).st_blocks * 512
     return total
+
+
+def free(folder: Path) -> int:
+    """Bytes that the disk of `folder` has left for accounts like ours."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize

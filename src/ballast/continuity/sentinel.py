@@ -32,6 +32,8 @@ from ballast.errors import BallastError
 from ballast.vault.durable import keep_private
 from ballast.vault.logbook import Logbook
 
+_PREPARING_S = 2.0
+
 
 class Sentinel(Returning):
     """One run."""
@@ -73,7 +75,9 @@ class Sentinel(Returning):
         is_home = self._course.mode == "home"
         self._boats.close(keep=not is_home)
         if is_home:
-            self._told.close()  # else the next one goes on, and everybody must know where they are until then
+            self._told.close(
+                keep=bool(self._course.moved)
+            )  # else the next one goes on, and everybody must know where they are until then
         self._intake.close()
         self._log.info("ended")
 
@@ -95,13 +99,19 @@ class Sentinel(Returning):
                     self._bring_home()
 
     def _at_home(self) -> None:
+        self._has_room_again()
         if self._watched.lost:
-            self._lose(self._watched.why)
+            if not self._would_not_help():
+                self._lose(self._watched.why)
         elif self._some_are_empty:
             self._lose_some()
         elif self._well:
             if self._vault is not None and self._wipes is not None:
-                self._boats.prepare(self._vault, lambda: self._wipes.active if self._wipes is not None else ())
+                vault, wipes = self._vault, self._wipes
+                if not self._boats.is_settled(vault):
+                    self._patience(
+                        "the next lifeboat", lambda: self._boats.prepare(vault, lambda: wipes.active), _PREPARING_S
+                    )
             self._merge_leftovers()
 
     def _take_up(self) -> None:
@@ -110,7 +120,7 @@ class Sentinel(Returning):
         if left is None:
             holding.let_go(self._folder)
             self._boats.clear()
-            self._tell(Course(course.number + 1))
+            self._tell(Course(course.number + 1, moved=course.moved))
             return
         self._decide("a sentinel goes on from where the one before it was")
         self._incident, self._course = left, course
@@ -137,10 +147,11 @@ def main() -> int:
     parser.add_argument("--major", type=int, default=18)
     parser.add_argument("--handler", default="", help="where the settings name none")
     parser.add_argument("--probe", default="", help="where the settings name none")
+    parser.add_argument("--undecided", default="", help="where the settings name none")
     said = parser.parse_args()
     log = Logbook("sentinel")
     try:
-        options = Options(said.config, said.server, said.major, said.handler, said.probe)
+        options = Options(said.config, said.server, said.major, said.handler, said.probe, said.undecided)
         sentinel = Sentinel(options, log)
     except (BallastError, OSError) as error:
         log.error("ended", reason=error if isinstance(error, BallastError) else str(error))

@@ -32,13 +32,20 @@ class Continuity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     lifeboat_bytes: int = 4 << 30
     """room that the lifeboat may take on this machine's disk; beyond it another takes its place, with the shops that are visited
     from then on"""
+    intake_days: int = 90
+    """so long what was accepted, and is at home, is kept on this machine; in the vault's store its copy stays"""
+    intake_bytes: int = 1 << 30
+    """or as long as all of it takes no more than this"""
+    undecided: str = ""
+    """SQL that gives tenant and key of what was accepted, could not be kept at home, and nobody has decided about yet"""
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What follows a loss."""
 
-    automatic: bool | Literal["ask"] = True
-    """true: the server of our own is made anew and recovered at once; "ask": when `ballast recover --now` says so"""
+    automatic: bool | Literal["ask"] | None = None
+    """true: the server is made anew and recovered at once; "ask": when `ballast recover --now` says so. Default: true
+    for a server of our own, "ask" for one that somebody else keeps"""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -47,10 +54,9 @@ class Settings(msgspec.Struct, frozen=True):
     continuity: Continuity = Continuity()
     recovery: Recovery = Recovery()
 
-    @property
-    def asks(self) -> bool:
-        """Whether a person gives the word for a recovery."""
-        return self.recovery.automatic == "ask"
+    def asks(self, *, ours: bool) -> bool:
+        """Whether a person gives the word for a recovery. `ours`: the server is one that we make and keep running."""
+        return not ours if self.recovery.automatic is None else self.recovery.automatic == "ask"
 
 
 _Table = TypeVar("_Table", Continuity, Recovery)
@@ -75,6 +81,11 @@ def load(document: Mapping[str, Any], name: str) -> Settings:
         raise ConfigError(
             f"{name}: [continuity] lifeboat_bytes is {sea.lifeboat_bytes:,}.",
             f"An empty server takes up to {LEAST_LIFEBOAT_BYTES:,}; give it more than that.",
+        )
+    if sea.intake_days < 1 or sea.intake_bytes < 0:
+        raise ConfigError(
+            f"{name}: [continuity] intake_days is {sea.intake_days}, intake_bytes {sea.intake_bytes}.",
+            "A day at least; bytes from 0 on.",
         )
     return found
 

@@ -20,7 +20,9 @@ class Sign(StrEnum):
     GONE = "gone"
     """The connection broke, or the server says that it ends or that its files are missing."""
     READ_ONLY = "read_only"
+    """It answers, and nobody may write."""
     FULL = "full"
+    """Its disk has no room."""
     MISSING = "missing"
     """A relation, schema or database that the application knows is not there."""
     EMPTY = "empty"
@@ -29,9 +31,16 @@ class Sign(StrEnum):
     """Nothing of the kind: the statement's own fault."""
 
 
+_OF_THE_DISK = (
+    ("no space left", Sign.FULL),
+    ("disk quota exceeded", Sign.FULL),
+    ("read-only file system", Sign.READ_ONLY),
+)
+"""The system's words. Of some of them the server makes states that could be a statement's own fault as well."""
+_MAY_BE_OF_THE_DISK = ("42501", "58030", "XX000")
 # A connection that is turned away has no SQLSTATE in libpq's hands, only the server's words.
 _TURNED_AWAY = (
-    ("no space left", Sign.FULL),
+    *_OF_THE_DISK,
     ("could not open file", Sign.GONE),
     ("could not read file", Sign.GONE),
     ("starting up", Sign.SLOW),
@@ -43,6 +52,8 @@ _TURNED_AWAY = (
     ("refused", Sign.REFUSED),
     ("no such file or directory", Sign.REFUSED),
 )
+REFUSALS = frozenset({Sign.READ_ONLY, Sign.FULL})
+"""Of a database that answers, and takes no writes."""
 _SURE = frozenset({Sign.MISSING, Sign.EMPTY})
 """One of them is enough: no load and no restart makes it."""
 DOUBTFUL_BEFORE_LOST = 3
@@ -66,6 +77,10 @@ def sign_of(failure: Failure) -> Sign:
         return Sign.READ_ONLY
     if state == "53100":
         return Sign.FULL
+    if state in _MAY_BE_OF_THE_DISK and (
+        of_disk := next((sign for words, sign in _OF_THE_DISK if words in text), None)
+    ):
+        return of_disk
     if state in ("57P01", "57P02", "58P01", "58030", "XX001", "XX002"):
         return Sign.GONE
     if state in ("57P03", "53300", "57014", "55P03") or failure.timed_out:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
-from ballast.errors import BallastError
+from ballast.errors import BallastError, ServerError
 from ballast.vault import Vault, health, salvage, undertaking, wish
 from ballast.vault import origin as origins
 from ballast.vault.config import Config
@@ -67,7 +67,9 @@ def drain(settings: Config, config_path: Path, say: Callable[[str], None]) -> No
 
 
 def stop_recorder(settings: Config, patience_s: float = 20.0) -> None:
-    """End a living recorder in order, so that it seals what it holds; after this long, at once."""
+    """End a living recorder in order, so that it seals what it holds; after this long, at once.
+
+    ServerError: it is there all the same, after as long again."""
     if not health.is_held(settings.state_dir):
         return
     told = health.read_state(settings.state_dir, health.RECORDER_FILE, health.RecorderHealth)
@@ -76,12 +78,17 @@ def stop_recorder(settings: Config, patience_s: float = 20.0) -> None:
         return
     with contextlib.suppress(psutil.Error):
         process.send_signal(signal.SIGTERM)
-    until = time.monotonic() + patience_s
+    until, is_killed = time.monotonic() + patience_s, False
     while health.is_held(settings.state_dir):
         if time.monotonic() > until:
+            if is_killed:
+                raise ServerError(
+                    f"the recorder (process {process.pid}) has not ended {2 * patience_s:.0f} s after it was told to",
+                    "Look what it waits for: a disk that does not answer, for example. It is tried again.",
+                )
             with contextlib.suppress(psutil.Error):
                 process.kill()
-            until += patience_s
+            until, is_killed = until + patience_s, True
         time.sleep(_LOOK_S)
 
 
@@ -92,6 +99,12 @@ def is_recording(settings: Config) -> bool:
     if found is None or found.state != "recording" or not health.is_held(settings.state_dir):
         return False
     return found.armed or found.acknowledge == "off" or bool(found.not_armed_because)
+
+
+def is_out_of_room(settings: Config) -> bool:
+    """Whether a recorder runs whose disk is full: commits at home wait until there is room."""
+    found = health.read_state(settings.state_dir, health.RECORDER_FILE, health.RecorderHealth)
+    return found is not None and found.state == "spool_full" and health.is_held(settings.state_dir)
 
 
 def _held(vault: Vault, settings: Config) -> Held:

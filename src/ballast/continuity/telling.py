@@ -8,8 +8,11 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 
-from ballast.continuity import health, incident
+import msgspec
+
+from ballast.continuity import health, incident, outlived
 from ballast.continuity.asking import Asking
 from ballast.continuity.board import Told
 from ballast.continuity.boats import Boats
@@ -23,9 +26,10 @@ from ballast.continuity.homecoming import HomeComing
 from ballast.continuity.incident import Incident
 from ballast.continuity.intake import Intake
 from ballast.continuity.options import Options
+from ballast.continuity.patience import Patience
 from ballast.continuity.probe import Prober, Seen
 from ballast.continuity.rebuilding import Rebuilding
-from ballast.continuity.room import FULL, Reserve
+from ballast.continuity.room import Reserve, is_full
 from ballast.continuity.signs import Watched
 from ballast.continuity.wipes import Wipes
 from ballast.errors import BallastError, ConfigError
@@ -37,6 +41,8 @@ from ballast.vault.logbook import Logbook
 
 _TELL_EVERY_S = 1.0
 _AGAIN_S = 1.0
+_DECISIONS_BYTES = 2600
+"""With all else in one block of the disk, which can be written over where it is full."""
 
 
 class Telling:
@@ -47,7 +53,9 @@ class Telling:
         self._settings = options.settings
         make_folder(self._folder)
         self._stopping = threading.Event()
+        self._patience = Patience(self._meanwhile)
         self._events: queue.SimpleQueue[Seen | str] = queue.SimpleQueue()
+        self._postponed: list[str] = []
         self._home = Home(options.server, major=options.major) if options.server is not None else None
         self._reserve = Reserve(self._folder / "reserve")
         self._reserve.fill()
@@ -67,7 +75,13 @@ class Telling:
         self._seen_true = former is not None and former.seen_true
         self._watched, self._well = Watched(), 0
         self._seen: Seen | None = None
-        self._full_at = self._doubted_at = 0.0
+        self._seen_writable = former is not None and former.seen_writable
+        self._doubted_at = 0.0
+        self._doubt, self._refused_at = "", float("-inf")
+        self._unconfirmed_at = float("-inf")
+        self._stuck = ""
+        self._spool_at, self._no_spool = 0.0, False
+        self._follow_at, self._recorder_of = 0.0, ""
         self._process_at = time.monotonic()
         self._empty: dict[str, int] = {}
         self._good_looks = 0
@@ -78,12 +92,12 @@ class Telling:
         self._asking = Asking()
         self._try_at = self._told_at = self._renew_at = self._leftovers_at = 0.0
         self._merged = self._refused = 0
-        self._rewound: set[str] = set()
         self._unclear: dict[str, float] = {}
         self._waits_for = self._trouble = ""
         self._alarmed = former.alarm if former is not None else ""
         self._decisions: deque[Decision] = deque(former.decisions if former is not None else (), maxlen=20)
         self._copied = 0
+        self._closed = outlived.look(self._folder / INTAKE)
         self._prober: Prober | None = None
 
     def _tell(self, course: Course) -> None:
@@ -93,10 +107,23 @@ class Telling:
             self._reserve.fill()
         self._tell_health(at_once=True)
 
+    def _meanwhile(self) -> None:
+        """While the main thread waits for something: what is told is not older than it seems."""
+        self._tell_health()
+
     def _note(self, **changed: object) -> Incident:
         assert self._incident is not None
-        self._incident = incident.write(self._folder, self._incident.with_(**changed))
-        return self._incident
+        return self._write_down(self._incident.with_(**changed))
+
+    def _write_down(self, what: Incident) -> Incident:
+        """Durably, with room that was kept for it where there is no other."""
+        while True:
+            try:
+                self._incident = incident.write(self._folder, what)
+                return self._incident
+            except OSError as error:
+                if not (is_full(error) and self._reserve.give_up()):
+                    raise
 
     def _decide(self, what: str, *, bad: bool = False) -> None:
         self._decisions.append(Decision(now_iso(), what))
@@ -115,7 +142,7 @@ class Telling:
         if str(error) != self._trouble:
             self._log.error("trouble", reason=error if isinstance(error, BallastError) else str(error))
         self._trouble = str(error)
-        if isinstance(error, OSError) and error.errno in FULL and self._reserve.give_up():
+        if is_full(error) and self._reserve.give_up():
             self._log.alarm("disk_full", folder=str(self._folder), what="room that was kept is given up")
         self._try_at = max(self._try_at, time.monotonic() + _AGAIN_S / 2)
 
@@ -147,6 +174,8 @@ class Telling:
             ),
             vault_away=self._vault_away,
             seen_true=self._seen_true,
+            seen_writable=self._seen_writable,
+            ours=self._home is not None,
             tenants=len(self._roster),
             home=len(self._course.back),
             accepted=sum(len(entries) for entries in waiting.values()),
@@ -155,8 +184,20 @@ class Telling:
             trouble=self._trouble,
             alarm=self._alarmed,
             copied=self._copied,
+            closed=self._closed,
             kept=self._home.kept if self._home is not None else (),
-            decisions=tuple(self._decisions),
+            decisions=_newest(self._decisions, _DECISIONS_BYTES),
         )
         with contextlib.suppress(OSError):
             health.write(self._folder, health.SENTINEL_FILE, found)
+
+
+def _newest(decisions: Sequence[Decision], most_bytes: int) -> tuple[Decision, ...]:
+    """As many as fit, in order."""
+    size, kept = 0, list[Decision]()
+    for one in reversed(decisions):
+        size += len(msgspec.json.encode(one))
+        if size > most_bytes and kept:
+            break
+        kept.append(one)
+    return tuple(reversed(kept))

@@ -49,8 +49,6 @@ class Chosen(msgspec.Struct, frozen=True):
     resolved: Resolved
     why: str
     """For people: of a wipe; "" for the newest moment."""
-    beyond: int = 0
-    """Transactions after it that added or changed rows and are not of the wipe: they do not come back with it."""
 
 
 class Wipes:
@@ -92,8 +90,8 @@ class Wipes:
         deed = last_deed([s for s in self._suspects if s.cut.timeline == newest.cut.timeline])
         if not deed:
             return Chosen(newest, "")
-        have = self._count(newest.cut)
         had = self._count(deed[0].cut)
+        have = self._count_on(had, deed[0].cut, newest.cut)
         while not is_wiped(had.total(), have.total()):
             # It may have begun with something else, when there was not much yet.
             deed = deed[1:]
@@ -109,18 +107,7 @@ class Wipes:
             self._vault.resolve(show(before)),
             f"just before {', '.join(shown[:3])}{more} were emptied: of {had.total():,} rows of all tenants {have.total():,}"
             f" were left, at {deed[0].at}",
-            self._beyond(before, newest.cut, {wipe.cut.lsn for wipe in deed}),
         )
-
-    def _beyond(self, before: Cut, newest: Cut, deed: set[int]) -> int:
-        found: set[int] = set()
-        for segment in self._vault.index.segments_of(newest.timeline):
-            if segment.last_lsn <= before.lsn or segment.first_lsn >= newest.lsn:
-                continue
-            for run in segment.runs:
-                for rows in warm(self._vault).open(run).slices(None, None, columns=("lsn", "op")):
-                    found.update(made_after(rows["lsn"], rows["op"], before.lsn))
-        return len({lsn for lsn in found if lsn < newest.lsn} - deed)
 
     def _suspects_in(self, segment: Segment, known: int) -> tuple[list[Wipe], int]:
         """Those, and how many tenants are `known` by then."""
@@ -141,9 +128,10 @@ class Wipes:
                 once = once.set_column(2, "tenant", once["tenant"].cast("string"))
                 for one in once.group_by(["lsn", "relation", "tenant"]).aggregate([]).to_pylist():
                     hit.setdefault((one["lsn"], one["relation"]), set()).add(one["tenant"])
+        counted = -1
         for (lsn, relation), whose in sorted(hit.items(), key=lambda one: one[0]):
-            if len(whose) >= _SHARE * known:  # there may be more of them than when they were counted
-                known = max(known, len(tenants(self._vault, Cut(segment.timeline, lsn))))
+            if len(whose) >= _SHARE * known and counted != lsn:  # there may be more of them than when they were counted
+                known, counted = max(known, len(tenants(self._vault, Cut(segment.timeline, lsn)))), lsn
             if len(whose) >= _SHARE * known:
                 found.setdefault(lsn, set()).add(relation)
         at = _time(segment)
@@ -185,7 +173,7 @@ class Wipes:
             for base in plan.bases:
                 run = warm(vault).open(base.run)
                 for rows in run.slices(None, wanted & {*base.relations}, buckets=some, bucket_count=buckets):
-                    counts.update(rows["relation"].to_pylist())
+                    counts.update(_tally(rows["relation"]))
             for change in plan.changes:
                 run = warm(vault).open(change.run)
                 for rows in run.slices(
@@ -197,6 +185,23 @@ class Wipes:
                         if counted and change.from_lsn <= lsn < change.to_lsn:
                             counts[relation] += by
         return counts
+
+    def _count_on(self, counts: Counter[int], since: Cut, until: Cut) -> Counter[int]:
+        """The same at a later position of the timeline, from what was counted at `since`."""
+        between = [
+            segment
+            for segment in self._vault.index.segments_of(until.timeline)
+            if segment.last_lsn > since.lsn and segment.first_lsn < until.lsn
+        ]
+        if since.timeline != until.timeline or any(segment.truncations for segment in between):
+            return self._count(until)
+        wanted, later = self._of_tenants(until), counts.copy()
+        for run in (run for segment in between for run in segment.runs):
+            for rows in warm(self._vault).open(run).slices(None, wanted, columns=("lsn", "op")):
+                for relation, lsn, by in grown(rows):
+                    if since.lsn <= lsn < until.lsn:
+                        later[relation] += by
+        return Counter({relation: later[relation] for relation in later.keys() & wanted})
 
     def _count_exactly(self, cut: Cut, wanted: set[int]) -> Counter[int]:
         counts: Counter[int] = Counter()
@@ -216,18 +221,16 @@ def _sources(plan: Plan) -> tuple[object, ...]:
     )
 
 
+def _tally(relations: pa.ChunkedArray) -> dict[int, int]:
+    return {one["values"]: one["counts"] for one in pc.value_counts(relations).to_pylist()}
+
+
 def grown(rows: pa.Table) -> list[tuple[int, int, int]]:
     """Of changes: (relation, position of the commit, rows added less rows deleted)."""
     table = pa.table({"relation": rows["relation"], "lsn": rows["lsn"], "op": rows["op"].cast("string")})
     found = table.group_by(["relation", "lsn", "op"]).aggregate([([], "count_all")]).to_pylist()
     signs = {"I": 1, "D": -1}
     return [(one["relation"], one["lsn"], signs.get(one["op"], 0) * one["count_all"]) for one in found]
-
-
-def made_after(lsns: pa.ChunkedArray, ops: pa.ChunkedArray, lsn: int) -> set[int]:
-    """Of changes (position of the commit, kind) from `lsn` on: commits that added or changed rows."""
-    made = pc.and_(pc.greater_equal(lsns, lsn), pc.not_equal(ops.cast("string"), "D"))
-    return set(lsns.filter(made).unique().to_pylist())
 
 
 def is_wiped(had: int, have: int) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 from ballast.mall import deeds, queries
 from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import CartRemoved, CartSet
+from ballast.mall.ids import new_id
 from ballast.mall.owner import Owner
 from ballast.mall.rules.refused import Refused
 
@@ -52,8 +53,13 @@ async def count(connection: Connection, owner: Owner) -> int:
     return int(row["pieces"]) if row else 0
 
 
-async def add(connection: Connection, owner: Owner, sku_id: UUID, quantity: int, now: datetime) -> int:
+async def add(
+    connection: Connection, owner: Owner, sku_id: UUID, quantity: int, now: datetime, key: UUID | None = None
+) -> int:
     """Put pieces into the cart, to those of the SKU that are there.
+
+    Args:
+        key: names the request; made again it adds nothing. Default: a new one.
 
     Returns:
         How many of the SKU are in the cart now, `MOST_PIECES` at most.
@@ -61,24 +67,26 @@ async def add(connection: Connection, owner: Owner, sku_id: UUID, quantity: int,
     Raises:
         Refused: `cart.quantity` (less than one), `cart.not_on_sale` (no such SKU, or not offered any more).
     """
-    return await _put(connection, queries.load("cart").add, owner, sku_id, quantity, now)
+    return await _put(connection, queries.load("cart").add, CartSet(owner.id, sku_id, quantity, now, key or new_id()))
 
 
 async def put(connection: Connection, owner: Owner, sku_id: UUID, quantity: int, now: datetime) -> int:
     """So many pieces of a SKU in the cart, whether or not it was there. Returns and raises as `add`."""
-    return await _put(connection, queries.load("cart").put, owner, sku_id, quantity, now)
+    return await _put(connection, queries.load("cart").put, CartSet(owner.id, sku_id, quantity, now))
 
 
-async def _put(connection: Connection, statement: str, owner: Owner, sku_id: UUID, quantity: int, now: datetime) -> int:
-    _check(quantity)
-    cursor = await connection.execute(
-        statement.encode(), {"owner_id": owner.id, "sku_id": sku_id, "quantity": quantity, "now": now}
-    )
+async def _put(connection: Connection, statement: str, wanted: CartSet) -> int:
+    _check(wanted.quantity)
+    cursor = await connection.execute(statement.encode(), _given(wanted))
     row = await cursor.fetchone()
     if row is None:
-        raise Refused("cart.not_on_sale", f"SKU {sku_id} is not on sale in this shop.", "Choose another.")
+        raise Refused("cart.not_on_sale", f"SKU {wanted.sku_id} is not on sale in this shop.", "Choose another.")
     held = int(row["quantity"])
-    deeds.note(connection, "cart_set", CartSet(owner.id, sku_id, held, now))
+    if row["done"]:
+        deeds.of_no_weight(connection)
+    else:
+        key = str(wanted.key) if wanted.key else ""
+        deeds.note(connection, "cart_set", msgspec.structs.replace(wanted, quantity=held), key=key)
     return held
 
 
@@ -106,10 +114,17 @@ async def remove(connection: Connection, owner: Owner, skus: Sequence[UUID]) -> 
 
 async def set_again(connection: Connection, deed: CartSet) -> None:
     """What is in a cart elsewhere is in this one, on sale or not; of a SKU that the shop does not have nothing."""
-    await connection.execute(
-        queries.load("cart").set_again,
-        {"owner_id": deed.owner_id, "sku_id": deed.sku_id, "quantity": deed.quantity, "now": deed.at},
-    )
+    await connection.execute(queries.load("cart").set_again, _given(deed))
+
+
+def _given(deed: CartSet) -> dict[str, object]:
+    return {
+        "owner_id": deed.owner_id,
+        "sku_id": deed.sku_id,
+        "quantity": deed.quantity,
+        "now": deed.at,
+        "key": deed.key,
+    }
 
 
 async def remove_from(connection: Connection, deed: CartRemoved) -> None:

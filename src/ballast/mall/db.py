@@ -149,7 +149,7 @@ class Database:
 
         Raises:
             Busy: no connection could be had. Recovering: the shop is not back, and did not come in time. Turned: it is elsewhere.
-            Refused: `afloat.read_only`, `afloat.full`: it is in the lifeboat, and this cannot be kept.
+            Refused: `afloat.read_only`, `afloat.full`: it is in the lifeboat, or there is no room, and this cannot be kept.
         """
         course = self._course()
         if course is not None and course.place(str(shop_id)) != "home":
@@ -159,13 +159,20 @@ class Database:
         home = self._home
         async with self._hearing(home, course, shop_id), self._one(home, home.app, shop_id) as connection:
             connection.begin(*_names(home, shop_id))
+            if course is not None and course.no_room:
+                connection.journal = Journal()
             try:
                 yield connection
+                if connection.journal is not None:
+                    await _change_nothing(connection, connection.journal)
+                    return
             except BaseException:
                 # Where it cannot be rolled back, the connection is broken, and the pool throws it away.
                 with suppress(psycopg.Error):
                     await connection.rollback()
                 raise
+            finally:
+                connection.journal = None
             await self._commit(connection, course)
 
     @asynccontextmanager
@@ -218,7 +225,7 @@ class Database:
         helm = self._helm
         if helm is None:
             return Doors(self._settings)
-        return Doors(self._settings, broken=lambda: helm.ring(f"lost {Sign.GONE}"))
+        return Doors(self._settings, broken=lambda: helm.ring(f"lost {Sign.GONE}"), at_home=helm.course.at_home)
 
     def _course(self) -> Course | None:
         return self._helm.course if self._helm is not None else None
@@ -309,6 +316,10 @@ class Database:
                 doors.recovering = True
                 what = error.diag.message_primary or str(error)
                 raise Recovering(what, all_shops=error.sqlstate == _OF_ALL) from error
+            told = doors.lifeboat or (course is not None and course.no_room)
+            if told and isinstance(error, psycopg.errors.DiskFull):
+                _log.error("there is no room: %s", error)
+                raise _no_room() from error
             if course is not None and self._helm is not None and self._helm.failed(error):
                 raise Turned(f"the database failed: {error}", course.number) from error
             if shop_id is not None and isinstance(error, psycopg.errors.ForeignKeyViolation) and _of_shop(error):
@@ -370,7 +381,7 @@ class Database:
             raise Turned(error.what, course.number) from error
         except IntakeFull as error:
             _log.error("%s", error)
-            raise Refused("afloat.full", error.what, error.do) from error
+            raise _no_room() from error
         if any(one.repeated for one in taken):
             await connection.rollback()
             await asyncio.to_thread(self._catch_up, course, tenant)
@@ -402,6 +413,15 @@ def _of_shop(error: psycopg.errors.ForeignKeyViolation) -> bool:
     return (error.diag.constraint_name or "").endswith("_shop_id_fkey")
 
 
+async def _change_nothing(connection: ShopConnection, journal: Journal) -> None:
+    """At the end of a transaction where nothing can be kept: one that changed something is refused, instead of waiting for room
+    with an order that its shopper then takes for placed or not as he likes."""
+    await connection.flush()
+    if journal.deeds or (not journal.of_no_weight and await _has_written(connection)):
+        raise _no_room()
+    await connection.rollback()
+
+
 async def _has_written(connection: Connection) -> bool:
     row = await (await connection.execute(_HAS_WRITTEN)).fetchone()
     return row is not None and bool(row["it_has"])
@@ -412,4 +432,10 @@ def _read_only() -> Refused:
         "afloat.read_only",
         "The shop's own database is being brought back: this cannot be changed meanwhile.",
         "Try again in a few minutes.",
+    )
+
+
+def _no_room() -> Refused:
+    return Refused(
+        "afloat.full", "There is no room to keep this just now; it was not done.", "Try again in a few minutes."
     )

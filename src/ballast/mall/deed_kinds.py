@@ -73,6 +73,8 @@ class CartSet(msgspec.Struct, frozen=True):
     sku_id: UUID
     quantity: int
     at: datetime
+    key: UUID | None = None
+    """The request that added pieces."""
 
 
 class CartRemoved(msgspec.Struct, frozen=True):

@@ -56,9 +56,16 @@ class _NewestFirst(deque[ShopConnection]):
 class Doors:
     """All ways into one server."""
 
-    def __init__(self, settings: Settings, *, lifeboat: str = "", broken: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        lifeboat: str = "",
+        broken: Callable[[], None] = lambda: None,
+        at_home: Callable[[str], str] = str,
+    ) -> None:
         """`lifeboat`: its DSN; the roles and their passwords are those of the settings. `broken` is called when a connection
-        broke while nobody used it, or none could be had in time."""
+        broke while nobody used it, or none could be had in time. `at_home`: a DSN of the settings as it leads home now."""
         self.lifeboat = lifeboat
         self._broken = broken
         self.recovering = bool(lifeboat)
@@ -66,10 +73,10 @@ class Doors:
         self.nodes = 1
         """Machines that have a lifeboat each, where this is one."""
         self.closed = False
-        self.app = self._door(settings.app_dsn, settings.pool_size, settings.max_waiting)
-        self.identity = self._door(settings.identity_dsn, 2, settings.max_waiting)
-        self.platform = self._door(settings.platform_dsn, 2, settings.max_waiting)
-        self._asking = self._door(settings.app_dsn, _ASKING, _MOST_ASKING, least=0, patience_s=_ASKING_S)
+        self.app = self._door(at_home(settings.app_dsn), settings.pool_size, settings.max_waiting)
+        self.identity = self._door(at_home(settings.identity_dsn), 2, settings.max_waiting)
+        self.platform = self._door(at_home(settings.platform_dsn), 2, settings.max_waiting)
+        self._asking = self._door(at_home(settings.app_dsn), _ASKING, _MOST_ASKING, least=0, patience_s=_ASKING_S)
         self.arrivals = Arrivals(self._asking)
 
     async def open(self) -> None:

@@ -20,6 +20,14 @@ from ballast.mall.rules import levels
 from ballast.mall.rules.breakdown import Breakdown
 
 
+class Ordered(msgspec.Struct, frozen=True):
+    """A line of an order as it was placed; pieces."""
+
+    product_id: UUID | None
+    sku_id: UUID | None
+    quantity: int
+
+
 class OrderPieces(msgspec.Struct, frozen=True):
     """A line of an order as far as goods move; pieces."""
 
@@ -56,16 +64,17 @@ async def pieces(connection: Connection, order_id: UUID) -> tuple[OrderPieces, .
     return tuple(OrderPieces(**row) for row in await cursor.fetchall())
 
 
-async def sell_stock(connection: Connection, order_id: UUID, *, actor: str, now: datetime) -> None:
-    """Reserved pieces become sold ones."""
-    lines = await pieces(connection, order_id)
+async def sell_stock(connection: Connection, order_id: UUID, goods: str, *, actor: str, now: datetime) -> None:
+    """Reserved pieces become sold ones. `goods`: of the order that is locked."""
+    lines = msgspec.json.decode(goods, type=tuple[Ordered, ...])
     await stock.sell(connection, _by_sku(lines), order_id, actor=actor, now=now)
-    await _count_sold(connection, lines, 1)
+    await _count_sold(connection, lines)
 
 
-async def release(connection: Connection, order_id: UUID, *, actor: str, now: datetime) -> None:
-    """Reserved pieces are free again."""
-    await stock.release(connection, _by_sku(await pieces(connection, order_id)), order_id, actor=actor, now=now)
+async def release(connection: Connection, order_id: UUID, goods: str, *, actor: str, now: datetime) -> None:
+    """Reserved pieces are free again. `goods`: of the order that is locked."""
+    lines = msgspec.json.decode(goods, type=tuple[Ordered, ...])
+    await stock.release(connection, _by_sku(lines), order_id, actor=actor, now=now)
 
 
 async def release_limited(connection: Connection, breakdown: str) -> None:
@@ -143,7 +152,7 @@ async def settle_member(
         )
 
 
-def _by_sku(lines: tuple[OrderPieces, ...]) -> dict[UUID, int]:
+def _by_sku(lines: tuple[Ordered, ...]) -> dict[UUID, int]:
     found: dict[UUID, int] = {}
     for line in lines:
         if line.sku_id:
@@ -151,11 +160,11 @@ def _by_sku(lines: tuple[OrderPieces, ...]) -> dict[UUID, int]:
     return found
 
 
-async def _count_sold(connection: Connection, lines: tuple[OrderPieces, ...], sign: int) -> None:
+async def _count_sold(connection: Connection, lines: tuple[Ordered, ...]) -> None:
     found: dict[UUID, int] = {}
     for line in lines:
         if line.product_id:
-            found[line.product_id] = found.get(line.product_id, 0) + sign * line.quantity
+            found[line.product_id] = found.get(line.product_id, 0) + line.quantity
     if found:
         await later(
             connection,

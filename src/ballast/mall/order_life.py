@@ -64,6 +64,8 @@ class Locked(msgspec.Struct, frozen=True):
     shipped_at: datetime | None
     received_at: datetime | None
     breakdown: str
+    goods: str
+    """JSON, for `effects`: what was ordered, which never changes."""
     points_per_yuan: int
     receive_within_s: int
 
@@ -79,20 +81,22 @@ async def lock(connection: Connection, order_id: UUID, owner: Owner | None = Non
     Raises:
         Unknown: it is not there, or somebody else's.
     """
-    row = await (await connection.execute(*locking(order_id))).fetchone()
-    return locked(row, order_id, owner)
-
-
-def locking(order_id: UUID) -> tuple[str, dict[str, Any]]:
-    """The statement that locks an order, for who asks more on the same way; `locked` reads what it gives."""
-    return queries.load("orders").lock, {"order_id": order_id}
-
-
-def locked(row: dict[str, Any] | None, order_id: UUID, owner: Owner | None = None) -> Locked:
-    """What `locking` gave. Raises as `lock`."""
+    row = await (await connection.execute(*locking(order_id=order_id))).fetchone()
     if row is None or (owner is not None and row["owner_id"] != owner.id):
         raise Unknown(order_id)
     return msgspec.convert(row, Locked)
+
+
+def locking(
+    *,
+    order_id: UUID | None = None,
+    payment_id: UUID | None = None,
+    refund_id: UUID | None = None,
+    provider: str | None = None,
+) -> tuple[str, dict[str, Any]]:
+    """The statement that locks an order, or the one of a payment or refund at a provider; it gives a `Locked`."""
+    given = {"order_id": order_id, "payment_id": payment_id, "refund_id": refund_id, "provider": provider}
+    return queries.load("orders").lock, given
 
 
 async def step(
@@ -178,9 +182,9 @@ async def _follow(
     if Effect.RETURN_COUPON in wanted:
         await effects.return_coupon(connection, order.order_id, order.coupon_claim_id)
     if Effect.SELL_STOCK in wanted:
-        await effects.sell_stock(connection, order.order_id, actor=actor, now=now)
+        await effects.sell_stock(connection, order.order_id, order.goods, actor=actor, now=now)
     if Effect.RELEASE_STOCK in wanted:
-        await effects.release(connection, order.order_id, actor=actor, now=now)
+        await effects.release(connection, order.order_id, order.goods, actor=actor, now=now)
     if Effect.SETTLE_POINTS in wanted:
         first = before.status != order.status and order.status == Status.RECEIVED
         await effects.settle_member(

@@ -26,6 +26,8 @@ _MOST_PREPARED = 500
 _STALE = ("26000", "0A000")
 
 _Statement = tuple[str | bytes, Mapping[str, Any] | Sequence[Any] | None]
+Check = Callable[[int], None]
+"""Looks at how many rows a statement gave, and raises where nothing may come of its transaction."""
 _Gen = Generator[Any, Any, Any]
 
 
@@ -57,7 +59,7 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._put_off: list[_Statement] = []
+        self._put_off: list[tuple[_Statement, Check | None]] = []
         self._idle = False
         self._ending = self._ended = False
         self._first: tuple[_Statement, ...] = ()
@@ -67,19 +69,30 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
 
     def begin(self, *statements: _Statement) -> None:
         """A transaction begins with these, as soon as something is done in it."""
-        self._first = statements
-        self._put_off = [("BEGIN", None), *statements]
-        self._idle, self._ending, self._ended = True, False, False
+        self.began(*statements)
+        self._put_off = [(one, None) for one in (("BEGIN", None), *statements)]
+        self._idle = True
 
-    def later(self, statement: str | bytes, parameters: Mapping[str, Any] | None = None) -> None:
-        """Do this before whatever comes next, at the latest before the end. That is where its error is raised."""
-        self._put_off.append((statement, parameters))
+    def began(self, *statements: _Statement) -> None:
+        """A transaction has begun; another one like it begins with these."""
+        self.forget()
+        self._first = statements
+
+    def later(
+        self, statement: str | bytes, parameters: Mapping[str, Any] | None = None, check: Check | None = None
+    ) -> None:
+        """Do this before whatever comes next, at the latest before the end. That is where its error is raised, and that of
+        `check`: what comes with it was done then, and is not committed."""
+        if self._ended:
+            self.begin(*self._first)
+        self._put_off.append(((statement, parameters), check))
         self._idle = False
 
-    def ending(self) -> None:
-        """The next statement is the last of the transaction: COMMIT goes with it, unless somebody has to hear of it first.
-        Where another one comes nevertheless, it begins another transaction like this one."""
-        self._ending = self.journal is None
+    def ending(self, *, reads: bool = False) -> None:
+        """The next statement is the last of the transaction: COMMIT goes with it, unless somebody has to hear of it first, or
+        something has to be looked at first and it does more than read. Where another one comes nevertheless, it begins another
+        transaction like this one."""
+        self._ending = self.journal is None and (reads or not self._unchecked)
 
     def forget(self) -> None:
         """What was put off is not done."""
@@ -97,6 +110,9 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
 
     async def finish(self) -> None:
         """COMMIT, with all that was put off."""
+        if self._unchecked:
+            self._ending = False
+            await self._together()
         if not self._idle and not self._ended:
             await self._together(("COMMIT", None))
         self.forget()
@@ -108,8 +124,6 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         or not."""
         if prepare is False or binary or not isinstance(query, str | bytes) or self._pipeline is not None:
             return await super().execute(query, params, prepare=prepare, binary=binary)
-        if self._ending:
-            return (await self._together((query, params), ("COMMIT", None)))[0]
         return (await self._together((query, params)))[0]
 
     async def gather(self, *statements: _Statement) -> list[Rows]:
@@ -124,7 +138,11 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
             await super().wait(self._communicate(self._taken()))
         return await super().wait(gen, *arguments, **named)
 
-    def _taken(self) -> list[_Statement]:
+    @property
+    def _unchecked(self) -> bool:
+        return any(check for _, check in self._put_off)
+
+    def _taken(self) -> list[tuple[_Statement, Check | None]]:
         taken = self._put_off
         self._put_off, self._idle = [], False
         return taken
@@ -132,13 +150,18 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
     async def _together(self, *asked: _Statement) -> list[Rows]:
         if self._ended:
             self.begin(*self._first)
+        last: tuple[_Statement, ...] = (("COMMIT", None),) if self._ending else ()
         async with self.lock:
-            found: list[Rows] = await super().wait(self._communicate([*self._taken(), *asked], len(asked)))
+            statements = [*self._taken(), *((one, None) for one in (*asked, *last))]
+            found: list[Rows] = await super().wait(self._communicate(statements, len(asked), len(last)))
         self._ended, self._ending = self._ending, False
         return found
 
-    def _communicate(self, statements: Sequence[_Statement], asked: int = 0) -> _Gen:
-        """Send them all, then hear of all; what the last ones gave. Raises the error of the first that failed."""
+    def _communicate(
+        self, statements: Sequence[tuple[_Statement, Check | None]], asked: int = 0, last: int = 0
+    ) -> _Gen:
+        """Send them all, then hear of all; what those `asked` before the `last` gave. Raises the error of the first that failed,
+        or of a check of what came before it."""
         pgconn = self.pgconn
         reader = self._reader = self._reader or Transformer(self)
         sent: list[Callable[[], None] | None] = []
@@ -146,7 +169,7 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         failed = None
         pgconn.enter_pipeline_mode()
         try:
-            for text, parameters in statements:
+            for (text, parameters), _ in statements:
                 self._send(reader, text, parameters, sent)
             pgconn.pipeline_sync()
             yield from generators.send(pgconn)
@@ -155,22 +178,25 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
                     (result, *_) = yield from generators.fetch_many(pgconn)
                     if result.status == ExecStatus.FATAL_ERROR:
                         failed = failed or result
-                    elif result.status != ExecStatus.PIPELINE_ABORTED and known:
-                        known()  # it was prepared
-                    elif not known:
+                    if not known:
                         heard.append(result)
+                    elif result.status == ExecStatus.COMMAND_OK:
+                        known()  # it was prepared
                 yield from generators.fetch_many(pgconn)  # the end of them all
             except psycopg.Error:
                 if failed is None:  # else the server said why it goes
                     raise
         finally:
             self._leave_pipeline()
+        for (_, check), result in zip(statements, heard, strict=False):
+            if check is not None and result.status == ExecStatus.TUPLES_OK:
+                check(result.ntuples)
         if failed is not None:
             error = psycopg.errors.error_from_result(failed, encoding="utf-8")
             if error.sqlstate in _STALE:
                 self._names.clear()
             raise error
-        return [_rows(reader, result) for result in heard[len(heard) - asked :]]
+        return [_rows(reader, result) for result in heard[len(heard) - asked - last : len(heard) - last]]
 
     def _send(self, reader: Any, text: str | bytes, parameters: Any, sent: list[Callable[[], None] | None]) -> None:
         """Put it into the pipeline; what is to be noted when it is heard of goes to `sent`, one for each result."""
@@ -214,18 +240,22 @@ def _rows(reader: Any, result: Any) -> Rows:
     return Rows(rows, columns, result.ntuples)
 
 
-def ending(connection: Any) -> None:
-    """The next statement is the last of the transaction, where its connection can send COMMIT with it."""
+def ending(connection: Any, *, reads: bool = False) -> None:
+    """The next statement is the last of the transaction, where its connection can send COMMIT with it: see there."""
     if isinstance(connection, ShopConnection):
-        connection.ending()
+        connection.ending(reads=reads)
 
 
-async def later(connection: Any, statement: str, parameters: Mapping[str, Any] | None = None) -> None:
+async def later(
+    connection: Any, statement: str, parameters: Mapping[str, Any] | None = None, check: Check | None = None
+) -> None:
     """Do this at the latest before the transaction ends, where its connection can put something off; else now."""
     if isinstance(connection, ShopConnection):
-        connection.later(statement, parameters)
-    else:
-        await connection.execute(statement, parameters)
+        connection.later(statement, parameters, check)
+        return
+    cursor = await connection.execute(statement, parameters)
+    if check is not None:
+        check(cursor.rowcount)
 
 
 async def gather(connection: Any, *statements: _Statement) -> list[Any]:

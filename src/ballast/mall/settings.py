@@ -42,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """… and up to so much later, at random: so that news overtake each other"""
     sandbox_copies: int = 1
     """the sandbox provider tells everything so often"""
+    sandbox_redirect_wait_s: float = 0.0
+    """the sandbox provider sends a browser back when the shop has heard of its payment, or after so long; 0: at once"""
     pool_size: int = 8
     """connections of one web process to the database, as mall_app"""
     max_waiting: int = 64

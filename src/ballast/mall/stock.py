@@ -19,6 +19,7 @@ from psycopg.rows import DictRow
 from ballast.mall import queries
 from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
+from ballast.mall.round_trips import later
 from ballast.mall.rules.refused import Refused
 
 MOST_PIECES = 100_000_000
@@ -76,14 +77,14 @@ async def release(
     connection: Connection, pieces: Mapping[UUID, int], order_id: UUID, *, actor: str, now: datetime
 ) -> None:
     """Give back what was reserved for an order."""
-    await _change(connection, "release", pieces, 0, -1, order_id=order_id, actor=actor, now=now)
+    await _change(connection, "release", pieces, 0, -1, order_id=order_id, actor=actor, now=now, whole=True)
 
 
 async def sell(
     connection: Connection, pieces: Mapping[UUID, int], order_id: UUID, *, actor: str, now: datetime
 ) -> None:
     """What was reserved belongs to the shopper now."""
-    await _change(connection, "sell", pieces, -1, -1, order_id=order_id, actor=actor, now=now)
+    await _change(connection, "sell", pieces, -1, -1, order_id=order_id, actor=actor, now=now, whole=True)
 
 
 async def take_back(
@@ -182,24 +183,28 @@ async def _change(
     now: datetime,
     order_id: UUID | None = None,
     reason: str = "",
+    whole: bool = False,
 ) -> None:
+    """`whole`: where one of them cannot be, something is broken: an error of the database then. So nobody waits for it here."""
     if not pieces:
         return
-    cursor = await connection.execute(
-        queries.load("stock").change,
-        {
-            "skus": list(pieces),
-            "on_hand": [on_hand * count for count in pieces.values()],
-            "reserved": [reserved * count for count in pieces.values()],
-            "movements": [new_id() for _ in pieces],
-            "kind": kind,
-            "order_id": order_id,
-            "actor": actor,
-            "reason": reason,
-            "now": now,
-        },
-    )
-    await all_changed(connection, pieces, cursor)
+    text = queries.load("stock").change
+    given = {
+        "skus": list(pieces),
+        "on_hand": [on_hand * count for count in pieces.values()],
+        "reserved": [reserved * count for count in pieces.values()],
+        "movements": [new_id() for _ in pieces],
+        "kind": kind,
+        "order_id": order_id,
+        "actor": actor,
+        "reason": reason,
+        "now": now,
+        "whole": whole,
+    }
+    if whole:
+        await later(connection, text, given)
+    else:
+        await all_changed(connection, pieces, await connection.execute(text, given))
 
 
 async def all_changed(connection: Connection, pieces: Mapping[UUID, int], changed: AsyncCursor[DictRow]) -> None:

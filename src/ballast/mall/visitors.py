@@ -7,6 +7,7 @@ then), and takes what the guest had in this browser over to the member: cart, or
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -23,6 +24,9 @@ from ballast.mall.rules.refused import Refused
 STAYS = timedelta(days=90)
 """So long after his last visit a browser is still known."""
 _NOTED_EVERY = timedelta(hours=1)
+_MOST_KNOWN = 20_000
+_seen: dict[tuple[UUID, bytes], tuple[Owner, datetime]] = {}
+"""Whose tokens this process has met, and when they were seen: whose a token is never changes, only whether it is still good."""
 _PHONE = re.compile(r"1[3-9][0-9]{9}|\+[1-9][0-9]{6,14}")
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(?:\.[^@\s.]+)+")
 
@@ -78,6 +82,40 @@ async def find(connection: Connection, token: str, now: datetime) -> Visitor | N
     return Visitor(
         row["visitor_id"], row["customer_id"], row["name"], row["level"], row["points"], row["phone"], row["email"]
     )
+
+
+async def whose(
+    connection: Connection, shop_id: UUID, token: str, now: datetime, over: Callable[[], Exception]
+) -> Owner:
+    """Who has this token, where nothing else need be known of him.
+
+    Of a token that this process has met before it is remembered; whether it is still good is asked together with the next
+    statement, and nothing is committed where it is not.
+
+    Args:
+        over: makes what is raised where it is unknown or over: now, or by what is done next.
+    """
+    key = (shop_id, token_hash(token))
+    if (known := _seen.get(key)) and now - known[1] <= _NOTED_EVERY:
+
+        def check(rows: int) -> None:
+            if not rows:
+                raise over()
+
+        await later(connection, queries.load("visitors").find, {"token_hash": key[1], "now": now}, check)
+        return known[0]
+    found = await find(connection, token, now)
+    if found is None:
+        raise over()
+    remember(shop_id, token, found.owner, now)
+    return found.owner
+
+
+def remember(shop_id: UUID, token: str, owner: Owner, now: datetime) -> None:
+    """Whose token it is, as was found or written at this moment."""
+    if len(_seen) >= _MOST_KNOWN:
+        _seen.clear()
+    _seen[shop_id, token_hash(token)] = owner, now
 
 
 class Secret(msgspec.Struct, frozen=True):

@@ -61,7 +61,8 @@ def make(pgdata: Path, major: int, account: Account, lock: int) -> None:
         arguments += ["--auth-local=trust", "--auth-host=scram-sha-256"]
         arguments += ["--data-checksums", "--no-instructions"]
         done = subprocess.run(
-            [str(initdb), *arguments],
+            # In place of a lost server it is made beside everybody who goes on elsewhere.
+            ["nice", "-n", "10", str(initdb), *arguments],
             cwd=pgdata.parent,
             env=environment(),
             stdin=subprocess.DEVNULL,

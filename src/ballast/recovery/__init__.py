@@ -21,6 +21,7 @@ from ballast.recovery.dask_crew import Crew, crew
 from ballast.recovery.drill import DrillOutcome, DrillRequest, drill
 from ballast.recovery.ensure import ensure
 from ballast.recovery.hands import Hands, Threads
+from ballast.recovery.later import Later, Span, later
 from ballast.recovery.merge import MergeReport, merge, retry
 from ballast.recovery.merge_items import CannotApply, Handler, Handlers, MergeError, MergeItem, read_items
 from ballast.recovery.merge_register import Refusal, refusals, settle
@@ -28,6 +29,7 @@ from ballast.recovery.priority import Priority
 from ballast.recovery.protecting import Protecting
 from ballast.recovery.recover import Recovered, Wish, recover
 from ballast.recovery.recover import begun as recovery_begun
+from ballast.recovery.redo import open_for, take_in
 from ballast.recovery.report import Report, TableProof, Tally
 from ballast.recovery.restore import Restorer, begun, restore
 from ballast.recovery.roster import Progress
@@ -43,6 +45,7 @@ __all__ = [
     "Handler",
     "Handlers",
     "Hands",
+    "Later",
     "MergeError",
     "MergeItem",
     "MergeReport",
@@ -55,6 +58,7 @@ __all__ = [
     "Report",
     "Request",
     "Restorer",
+    "Span",
     "TableProof",
     "Tally",
     "Threads",
@@ -64,7 +68,9 @@ __all__ = [
     "crew",
     "drill",
     "ensure",
+    "later",
     "merge",
+    "open_for",
     "read_items",
     "recover",
     "recovery_begun",
@@ -72,5 +78,6 @@ __all__ = [
     "restore",
     "retry",
     "settle",
+    "take_in",
     "tally_of_query",
 ]

@@ -20,6 +20,9 @@ from ballast.vault.health import RecorderHealth
 
 HANDLER = "ballast.mall.homecoming:take_in"
 PROBE = "SELECT EXISTS (SELECT FROM mall.shop)"
+UNDECIDED = """
+SELECT d.shop_id, d.key FROM mall.exception_deed d JOIN mall.exception e USING (shop_id, exception_id) WHERE e.settled_at IS NULL
+"""
 _OTHERS = ("app_dsn", "identity_dsn", "platform_dsn", "owner_dsn")
 _AT_ONCE_S = 10.0
 """Shops wait for server, recorder and sentinel: each is started again at once where it lived at least so long."""
@@ -67,7 +70,17 @@ def parts_of(platform: Platform) -> list[Part]:
         server_folder = ("--server", str(platform.server_dir), "--major", str(up.postgres)) if platform.embedded else ()
         sentinel = Part(
             "sentinel",
-            tied("ballast.continuity.sentinel", *where, *server_folder, "--handler", HANDLER, "--probe", PROBE),
+            tied(
+                "ballast.continuity.sentinel",
+                *where,
+                *server_folder,
+                "--handler",
+                HANDLER,
+                "--probe",
+                PROBE,
+                "--undecided",
+                UNDECIDED,
+            ),
             needs=("prepare",),
             ready=Watches(platform.continuity_dir),
             lived_s=_AT_ONCE_S,

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from ballast.continuity import roles
 from ballast.errors import BallastError, ConfigError, ServerError, StoreError
 from ballast.mall.migrate import migrate
 from ballast.postgres.session import complaint
@@ -113,7 +114,9 @@ def _make_database(connection: psycopg.Connection[Any]) -> None:
 
 
 def _give_passwords(connection: psycopg.Connection[Any], platform: Platform) -> None:
-    """The roles' passwords are those of their DSNs. The server is given what it compares with, not the passwords themselves."""
+    """The roles' passwords are those of their DSNs. The server is given what it compares with, not the passwords themselves;
+    one that is made anew gets the same."""
+    verifiers = {}
     for role, name in _ROLES.items():
         dsn = getattr(platform.mall, name)
         password = password_of(dsn)
@@ -121,6 +124,9 @@ def _give_passwords(connection: psycopg.Connection[Any], platform: Platform) -> 
             continue  # somebody else cares for it
         verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
         connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier)))
+        verifiers[role] = verifier
+    if platform.sea.continuity.enabled:
+        roles.keep(platform.continuity_dir, verifiers)
 
 
 def _is_protected(platform: Platform, wanted: Config) -> bool:

@@ -307,7 +307,7 @@ class Recorder:
         receiver, slot, record = self._receiver, self._config.slot, arming.read_record(self._state_dir)
         assert receiver is not None
         named = now.waits_for(slot)
-        self._look_at_place(now)
+        self._look_at_place(conn, now)
         if self._config.record.acknowledge == "off":
             if now.names(slot):
                 arming.disarm(conn, self._state_dir, slot, 'acknowledge = "off"')
@@ -339,8 +339,10 @@ class Recorder:
             was_exposed=msgspec.to_builtins(exposed),
         )
 
-    def _look_at_place(self, now: Standbys) -> None:
-        """The setting says one thing; what the server makes of it is seen in sync_state, a moment later."""
+    def _look_at_place(self, conn: psycopg.Connection[Any], now: Standbys) -> None:
+        """The setting says one thing; what the server makes of it is seen in sync_state, a moment later. For whom commits wait it
+        works out when a connection begins, and of one that began while it was a standby itself it is nobody: until it is asked
+        to read its settings again, commits would wait for ever after it is promoted."""
         assert self._receiver is not None
         passed = now.waits_for(self._config.slot) and now.passes_over(self._config.slot) and self._receiver.caught_up
         self._passed_over = self._passed_over + 1 if passed else 0
@@ -349,6 +351,8 @@ class Recorder:
         elif "demoted" not in self._alarms:
             self._alarms["demoted"] = f"commits do not wait for the recorder, although the setting is {now.setting!r}"
             self._log.alarm("demoted", setting=now.setting, lsn=now.server_lsn)
+        if self._passed_over and self._passed_over % _PASSED_OVER_TICKS == 0:
+            conn.execute("SELECT pg_reload_conf()")
 
     def _let_go(self) -> None:
         """On the way out."""

@@ -20,13 +20,14 @@ from typing import Any
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import psycopg
 
-from ballast.continuity import health, incident
+from ballast.continuity import health, incident, roles
 from ballast.continuity.board import Board
 from ballast.continuity.course import Course
 from ballast.continuity.entries import Closed, Offered
-from ballast.continuity.helm import BOARD, INTAKE
+from ballast.continuity.helm import BOARD, INTAKE, sign_of_error
 from ballast.continuity.intake import Intake
 from ballast.continuity.settings import LEAST_LIFEBOAT_BYTES
+from ballast.continuity.signs import Sign
 from ballast.postgres import EmbeddedServer
 from ballast.supervise import look
 from ballast.supervise.processes import left_of
@@ -44,9 +45,12 @@ _HANDLER = "tests.integration.continuity.small_shop:take_in"
 class Sea:
     """One platform, through all that happens to it."""
 
-    def __init__(self, folder: Path, *, automatic: str = "true") -> None:
-        self.folder, self.sea = folder, folder / "continuity"
+    def __init__(self, folder: Path, *, automatic: str = "true", vault: str = "", ours: bool = True) -> None:
+        """`ours`: the server is one that the platform makes and keeps running; else it is somebody else's, who keeps it so."""
+        self.folder, self.sea, self.ours = folder, folder / "continuity", ours
         self.server = EmbeddedServer(folder / "server", settings={"fsync": "off"})
+        self.another = EmbeddedServer(folder / "another", settings={"fsync": "off"})
+        """That somebody may start."""
         self.process: subprocess.Popen[bytes] | None = None
         self.board = Board(self.sea / BOARD)
         with self.server:
@@ -57,11 +61,17 @@ class Sea:
                 for statement in small_shop.TABLES:
                     conn.execute(statement.encode())
             settings = Config(
-                dsn=self.dsn, vault=str(folder / "vault"), state_dir=folder / "state",
+                dsn=self.dsn, vault=vault or str(folder / "vault"), state_dir=folder / "state",
                 tenants=Tenants(column="tenant", shared=("public.country",)), record=Record(seal_after_s=2.0),
             )  # fmt: skip
             protect(settings, self.config_path, self.dsn, Silent())
+            with psycopg.connect(self.dsn, autocommit=True) as conn:
+                self.verifier = conn.pgconn.encrypt_password(b"secret", b"app", b"scram-sha-256").decode()
+                conn.execute(f"CREATE ROLE app LOGIN PASSWORD '{self.verifier}'".encode())
+        roles.keep(self.sea, {"app": self.verifier, "gone": self.verifier})
         self.settle(automatic)
+        if not ours:
+            self.server.start()
 
     @property
     def config_path(self) -> Path:
@@ -73,7 +83,8 @@ class Sea:
         text = self.config_path.read_text().partition("\n[continuity]")[0]
         self.config_path.write_text(
             f"{text}\n[continuity]\nhandler = {_HANDLER!r}\nprobe = {small_shop.PROBE!r}\n"
-            f"lifeboat_bytes = {LEAST_LIFEBOAT_BYTES}\n\n[recovery]\nautomatic = {automatic}\n"
+            f"lifeboat_bytes = {LEAST_LIFEBOAT_BYTES}\n"
+            + (f"\n[recovery]\nautomatic = {automatic}\n" if automatic else "")
         )
 
     # Running
@@ -81,7 +92,7 @@ class Sea:
     def start(self) -> None:
         with (self.folder / "console").open("ab") as console:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.continuity.running", str(self.folder)],
+                [sys.executable, "-m", "tests.integration.continuity.running", str(self.folder), *([] if self.ours else ["not ours"])],
                 stdout=console, stderr=console, cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])},
             )  # fmt: skip
@@ -112,6 +123,7 @@ class Sea:
         for boat in (self.sea / "lifeboat").glob("*"):
             EmbeddedServer(boat).discard()
         self.server.discard()
+        self.another.discard()
 
     def said(self) -> str:
         """The end of the console."""
@@ -167,16 +179,19 @@ class Sea:
         subprocess.run(["rm", "-rf", str(self.server.pgdata)], check=False)
         subprocess.run(["rm", "-rf", str(self.server.pgdata)], check=True)
 
-    def lose_rows(self) -> None:
-        """Everything is deleted, table by table; somebody else adds a row in between."""
+    def lose_rows(self, rest_s: float = 0.7) -> None:
+        """Everything is deleted, table by table, while others go on; a table that somebody adds to meanwhile once more."""
         with psycopg.connect(self.dsn, autocommit=True) as conn:
-            for statement in (
-                "DELETE FROM orders",
-                "INSERT INTO country VALUES ('FR') ON CONFLICT DO NOTHING",
-                "DELETE FROM stock",
-                "DELETE FROM shop",
-            ):
-                conn.execute(statement.encode())
+            conn.execute("DELETE FROM orders")
+            time.sleep(rest_s)
+            conn.execute("DELETE FROM stock")
+            time.sleep(rest_s)
+            for _ in range(100):
+                with contextlib.suppress(psycopg.errors.ForeignKeyViolation):
+                    for table in ("orders", "stock", "shop"):
+                        conn.execute(f"DELETE FROM {table}".encode())
+                    return
+        raise AssertionError("the shops cannot be deleted")
 
     def lose_shop(self, shop: str) -> None:
         """One shop alone is deleted, at once."""
@@ -216,6 +231,8 @@ class Shoppers:
         self._name = f"{random.getrandbits(40):x}"
         self.acknowledged: dict[tuple[str, str], str] = {}
         """Shop and key → where."""
+        self.paid: set[tuple[str, str]] = set()
+        """Of them, those that were paid at home."""
         self.longest_s = 0.0
         """Between two orders, of anybody."""
         self._last = time.monotonic()
@@ -262,6 +279,12 @@ class Shoppers:
                 with psycopg.connect(self._sea.dsn, connect_timeout=2, options="-c statement_timeout=4s") as conn:
                     ensure(conn, shop)
                     small_shop.order(conn, shop, key)
+                    conn.commit()
+                    with contextlib.suppress(psycopg.Error):
+                        is_there = small_shop.pay(conn, shop, key)
+                        conn.commit()
+                        if is_there:
+                            self.paid.add((shop, key))
             elif place == "lifeboat":
                 self._sea.board.ring(f"visited {shop}")
                 with psycopg.connect(course.lifeboat, connect_timeout=2) as conn:
@@ -271,9 +294,10 @@ class Shoppers:
         except psycopg.errors.ForeignKeyViolation:
             self._sea.board.ring(f"empty {shop}")
             return ""
-        except psycopg.Error:
-            if place == "home":
-                self._sea.board.ring("lost gone")
+        except psycopg.Error as error:
+            sign = sign_of_error(error)
+            if place == "home" and sign not in (Sign.NONE, Sign.SLOW):
+                self._sea.board.ring(f"lost {sign}")
             return ""
         except Closed:
             return ""
@@ -294,6 +318,8 @@ def nothing_is_lost(sea: Sea, shoppers: Shoppers) -> None:
     there = Counter((tenant, key) for tenant, key in sea.query("SELECT tenant, key FROM orders"))
     missing = [(*at, where) for at, where in shoppers.acknowledged.items() if at not in there]
     assert not missing, (len(missing), len(shoppers.acknowledged), missing[:10])
+    paid = {(tenant, key): times for tenant, key, times in sea.query("SELECT tenant, key, paid FROM orders")}
+    assert not [at for at in shoppers.paid if paid[at] != 1]
     for tenant, orders, left in sea.query(
         "SELECT tenant, (SELECT count(*) FROM orders o WHERE o.tenant = s.tenant AND body = 'new'), left_over FROM stock s"
     ):

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from ballast.continuity import health
@@ -44,6 +46,8 @@ def test_files_are_lost_and_all_come_home_to_a_new_server(sea: Sea) -> None:
         sea.lose_files()
         sea.until(lambda: sea.course.mode == "afloat", "the lifeboat")
         sea.until(lambda: shoppers.taken("lifeboat") > 20, "orders in the lifeboat")
+        sea.until(lambda: sea.course.mode == "returning", "the new server")
+        assert sea.query("SELECT rolpassword FROM pg_authid WHERE rolname = 'app'") == [(sea.verifier,)]
         sea.came_home(number)
     assert sea.identifier != before
     nothing_is_lost(sea, shoppers)
@@ -54,21 +58,35 @@ def test_files_are_lost_and_all_come_home_to_a_new_server(sea: Sea) -> None:
     assert not verify(open_store(sea.folder / "vault")).faults
 
 
-def test_rows_are_deleted_table_by_table_and_all_come_back_as_they_were_before(sea: Sea) -> None:
+def test_rows_are_deleted_table_by_table_and_what_others_did_meanwhile_comes_back_as_well(sea: Sea) -> None:
     sea.ensure()
     number = sea.course.number
-    with Shoppers(sea) as shoppers:
+    with Shoppers(sea, count=2) as shoppers:
         sea.until(lambda: shoppers.taken("home") > 20, "orders at home")
-    # Nobody orders in between: what is ordered between two deletions is on the other side of the moment chosen.
-    sea.lose_rows()
-    with Shoppers(sea) as later:
-        sea.until(lambda: later.taken("lifeboat") > 10, "orders in the lifeboat")
+        before = shoppers.taken("home")
+        with psycopg.connect(sea.dsn, autocommit=True) as conn:
+            conn.execute("INSERT INTO shop VALUES ('quiet', 'Quiet'); INSERT INTO stock VALUES ('quiet', 99998)")
+        deleting = threading.Thread(target=sea.lose_rows)
+        deleting.start()
+        sea.until(lambda: shoppers.taken("home") > before + 10, "orders while rows are deleted")
+        with psycopg.connect(sea.dsn, autocommit=True) as conn:
+            conn.execute("INSERT INTO country VALUES ('FR')")
+            conn.execute("INSERT INTO shop VALUES ('new', 'New'); INSERT INTO stock VALUES ('new', 100000)")
+            conn.execute("INSERT INTO orders VALUES ('quiet', 'a', 'new'), ('quiet', 'b', 'new')")
+        deleting.join(60)
+        sea.until(lambda: shoppers.taken("lifeboat") > 10, "orders in the lifeboat")
         sea.came_home(number)
-    later.acknowledged |= shoppers.acknowledged
-    nothing_is_lost(sea, later)
+    nothing_is_lost(sea, shoppers)
+    assert shoppers.paid
     assert sea.kept, "the data of the emptied server is kept"
     assert "were emptied: of" in sea.decided
-    assert "1 transactions that added or changed rows" in sea.health.alarm, "what was added in between is told"
+    assert "they are brought in again" in sea.decided
+    assert sea.query("SELECT code FROM country WHERE code = 'FR'")
+    assert sea.query("SELECT name FROM shop WHERE tenant IN ('new', 'quiet') ORDER BY name") == [("New",), ("Quiet",)]
+    assert "committed after that moment" not in sea.health.alarm
+    with psycopg.connect(sea.dsn, autocommit=True) as conn:
+        for table in ("orders", "stock", "shop"):
+            conn.execute(f"DELETE FROM {table} WHERE tenant IN ('new', 'quiet')".encode())
 
 
 def test_a_server_that_is_restarted_is_waited_for_and_nothing_is_recovered(sea: Sea) -> None:

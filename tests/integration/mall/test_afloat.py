@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -39,7 +40,8 @@ from ballast.mall.webhooks import signature
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.fix_people import Visitor
 from tests.integration.mall.ordering import buy, guest, in_shop
-from tests.integration.mall.shopping import Shopper
+from tests.integration.mall.shopping import Shopper, checkout_form
+from tests.small_disk import Hog, small_disk
 
 LOST = Course().lost(Sign.REFUSED, datetime.now(UTC))
 
@@ -76,6 +78,25 @@ class Sea:
         course = course.launched(self.lifeboat.dsn, datetime.now(UTC))
         self.told.tell(course)
         return course
+
+    def break_after(self, app: Litestar, kind: str) -> list[Any]:
+        """The lifeboat's connections end once, between the intake's having a deed of this kind and the commit; what they were."""
+        helm = app.state.db._helm
+        real, ended = helm.take, list[Any]()
+
+        async def take(offers: Sequence[Offered]) -> list[Taken]:
+            taken: list[Taken] = await real(offers)
+            if not ended and any(offer.kind == kind for offer in offers):
+                ended.extend(
+                    self.lifeboat.run(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE datname = current_database() AND application_name = 'ballast-mall'"
+                    )
+                )
+            return taken
+
+        helm.take = take
+        return ended
 
     def entries(self) -> list[tuple[str, Any]]:
         intake = Intake(self.folder / INTAKE, reserve_bytes=0)
@@ -241,21 +262,7 @@ def test_an_order_that_was_accepted_and_not_done_is_done_when_it_is_sent_again(s
     """The lifeboat's connections end after the intake has the order and before it commits."""
     here, shop = sea
     app = create_app(here.settings)
-    helm = app.state.db._helm
-    real, ended = helm.take, []
-
-    async def take(offers: Sequence[Offered]) -> list[Taken]:
-        taken: list[Taken] = await real(offers)
-        if not ended and any(offer.kind == "checkout" for offer in offers):
-            ended.extend(
-                here.lifeboat.run(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND application_name = 'ballast-mall'"
-                )
-            )
-        return taken
-
-    helm.take = take
+    ended = here.break_after(app, "checkout")
     with TestClient[Litestar](app) as client:
         here.launch()
         shopper = Shopper(client, shop)
@@ -270,6 +277,20 @@ def test_an_order_that_was_accepted_and_not_done_is_done_when_it_is_sent_again(s
     in_lifeboat = here.lifeboat.run("SELECT order_id::text FROM mall.orders WHERE shop_id = %s", shop.shop_id)
     assert in_lifeboat == [(accepted[0],)]
     assert here.home.run("SELECT 1 FROM mall.orders WHERE shop_id = %s", shop.shop_id) == []
+
+
+def test_pieces_that_were_accepted_and_not_done_are_in_the_cart_once(sea: tuple[Sea, Shop]) -> None:
+    here, shop = sea
+    app = create_app(here.settings)
+    with TestClient[Litestar](app) as client:
+        here.launch()
+        shopper = Shopper(client, shop)
+        shopper.send("/cart/add", sku=str(shop.goods[0].sku_ids[0]), quantity="1")
+        ended = here.break_after(app, "cart_set")
+        shopper.send("/cart/add", sku=str(shop.goods[0].sku_ids[0]), quantity="2")
+        assert ended
+    assert [payload["quantity"] for kind, payload in here.entries() if kind == "cart_set"] == [1, 3]
+    assert here.lifeboat.run("SELECT quantity FROM mall.cart_line WHERE shop_id = %s", shop.shop_id) == [(3,)]
 
 
 @pytest.mark.parametrize(("nodes", "node", "left"), [(3, 0, 34), (3, 1, 33), (3, 2, 33), (1, 0, 100)])
@@ -377,3 +398,75 @@ def test_what_may_have_been_done_is_sent_again_where_that_is_harmless(
         db._commit = commit_unheard
         added = client.post(f"{root}/cart/add", data=data, headers=headers, follow_redirects=False)
         assert (page.status_code, added.status_code, broken) == (200, 303, 1)
+        added = client.post(f"{root}/cart/add", data=data, headers=headers, follow_redirects=False)
+        broken = 0
+        added = client.post(f"{root}/cart/add", data=data, headers=headers, follow_redirects=False)
+        assert (added.status_code, broken) == (303, 1)
+    pieces = here.home.run("SELECT max(quantity) FROM mall.cart_line WHERE shop_id = %s", shop.shop_id)
+    assert pieces == [(6,)], "three times two pieces, of which two requests were made twice"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_where_the_intakes_disk_is_full_an_order_is_refused_before_it_is_paid(sea: tuple[Sea, Shop]) -> None:
+    here, shop = sea
+    here.launch()
+    placed = "SELECT count(*) FROM mall.orders WHERE shop_id = %s"
+    with small_disk(here.folder / INTAKE, 24), TestClient[Litestar](create_app(here.settings)) as client:
+        shopper = Shopper(client, shop)
+        shopper.order(shop)
+        shopper.send("/cart/add", sku=str(shop.goods[0].sku_ids[0]), quantity="1")
+        form, before = checkout_form(shopper.see("/checkout")), len(here.entries())
+        hog = Hog(here.folder / INTAKE)
+        client.get(f"{shopper.base}/?lang=en")
+        refused = shopper.send("/checkout", 409, **form)
+        assert "nothing was charged" in refused.text
+        assert here.lifeboat.run(placed, shop.shop_id) == [(1,)]
+        added = shopper.send("/cart/add", 409, sku=str(shop.goods[0].sku_ids[0]), quantity="1")
+        assert "nothing was charged" in added.text
+        shopper.see("/")
+        assert len(here.entries()) == before
+        hog.unlink()
+        assert "/orders/" in shopper.send("/checkout", **form).headers["location"]
+        assert here.lifeboat.run(placed, shop.shop_id) == [(2,)]
+        assert [kind for kind, _ in here.entries()].count("checkout") == 2
+
+
+def test_where_home_takes_no_writes_and_nobody_finds_it_lost_that_is_told(sea: tuple[Sea, Shop]) -> None:
+    here, shop = sea
+    with TestClient[Litestar](create_app(here.settings)) as client:
+        shopper = Shopper(client, shop)
+        client.get(f"{shopper.base}/?lang=en")
+        role = str(conninfo_to_dict(here.settings.app_dsn)["user"])
+        here.home.run(f"ALTER ROLE {role} SET default_transaction_read_only = on")
+        try:
+            here.lose()  # its connections, which keep what was set when they began
+            here.bring_back()
+            told = shopper.send("/cart/add", 503, sku=str(shop.goods[0].sku_ids[0]), quantity="1")
+            page = client.get(f"{shopper.base}/products/{shop.goods[0].product_id}")
+        finally:
+            here.home.run(f"ALTER ROLE {role} RESET default_transaction_read_only")
+    assert "nothing was charged" in told.text
+    assert page.status_code == 200
+
+
+def test_where_nothing_has_room_pages_are_served_and_what_would_change_something_is_refused_at_once(
+    sea: tuple[Sea, Shop],
+) -> None:
+    here, shop = sea
+    pieces = "SELECT quantity FROM mall.cart_line WHERE shop_id = %s"
+    with TestClient[Litestar](create_app(here.settings)) as client:
+        shopper = Shopper(client, shop)
+        client.get(f"{shopper.base}/?lang=en")
+        shopper.send("/cart/add", sku=str(shop.goods[0].sku_ids[0]), quantity="1")
+        course = Course().with_room(False)
+        here.told.tell(course)
+        assert "Product 0" in shopper.see(f"/products/{shop.goods[0].product_id}")
+        assert "Product 0" in shopper.see("/cart")
+        refused = shopper.send("/cart/add", 409, sku=str(shop.goods[0].sku_ids[0]), quantity="1")
+        assert "nothing was charged" in refused.text
+        refused = shopper.send("/checkout", 409, **checkout_form(shopper.see("/checkout")))
+        assert "nothing was charged" in refused.text
+        assert here.home.run(pieces, shop.shop_id) == [(1,)]
+        assert here.home.run("SELECT 1 FROM mall.orders WHERE shop_id = %s", shop.shop_id) == []
+        here.told.tell(course.with_room(True))
+        assert "/orders/" in shopper.order(shop).headers["location"]

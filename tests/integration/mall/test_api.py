@@ -86,6 +86,82 @@ def test_a_program_shops_as_a_guest_and_stays_known_as_a_member(
     assert len(caller.call("GET", "/orders?status=cancelled")["items"]) == 1
 
 
+def test_the_first_goods_in_a_cart_make_the_guest(client: TestClient[Litestar], open_shop: OpenShop) -> None:
+    shop, elsewhere = open_shop(products=2), open_shop(products=1)
+    first, second = (f"/cart/lines/{goods.sku_ids[0]}" for goods in shop.goods)
+    caller = Caller(client, f"/api/v1/shops/{shop.slug}")
+    visitors = "SELECT count(*)::integer FROM mall.visitor WHERE shop_id = %s"
+    foreign = f"/cart/lines/{elsewhere.goods[0].sku_ids[0]}"
+    assert caller.call("PUT", foreign, {"quantity": 1}, status=409)["code"] == "cart.not_on_sale"
+    for path in ("/cart", "/orders"):
+        caller.ask("GET", path, status=401)
+    caller.ask("DELETE", first, status=401)
+    Caller(client, caller.root, "no token of ours").ask("PUT", first, {"quantity": 1}, status=401)
+    assert shop.database.run(visitors, shop.shop_id) == [(0,)]  # whoever put nothing into a cart is nobody
+
+    begun = caller.call("PUT", first, {"quantity": 2})
+    assert (begun["pieces"], len(begun["token"])) == (2, 43)
+    caller.token = begun["token"]
+    assert caller.call("PUT", second, {"quantity": 1}) | {"lines": []} == {"lines": [], "pieces": 3, "token": None}
+    assert caller.call("GET", "/cart")["pieces"] == 3
+    assert caller.call("GET", "/me")["customer_id"] is None
+    assert shop.database.run(visitors, shop.shop_id) == [(1,)]
+    Caller(client, f"/api/v1/shops/{elsewhere.slug}", caller.token).ask("PUT", foreign, {"quantity": 1}, status=401)
+    other = Caller(client, caller.root)
+    assert other.call("PUT", first, {"quantity": 1})["token"] != caller.token
+
+
+def test_a_token_that_ended_elsewhere_is_good_for_nothing_here_either(
+    client: TestClient[Litestar], open_shop: OpenShop
+) -> None:
+    shop = open_shop(products=1)
+    sku = shop.goods[0].sku_ids[0]
+    line, lines = f"/cart/lines/{sku}", [{"sku_id": str(sku), "quantity": 1}]
+    caller = Caller(client, f"/api/v1/shops/{shop.slug}")
+    caller.token = caller.call("PUT", line, {"quantity": 1})["token"]
+    order = f"/orders/{caller.order(sku)['order_id']}"
+    caller.call("PUT", line, {"quantity": 2})
+    asked = {"lines": lines, "address": ADDRESS, "agreed_fen": 1000}
+    # As another process does it, of which this one hears nothing.
+    shop.database.run("UPDATE mall.visitor SET expires_at = now() WHERE shop_id = %s", shop.shop_id)
+    for method, path, body in (
+        ("GET", "/cart", None),
+        ("PUT", line, {"quantity": 5}),
+        ("DELETE", line, None),
+        ("POST", "/quotes", {"lines": lines}),
+        ("POST", "/orders", asked),
+        ("GET", order, None),
+        ("POST", f"{order}/payments", None),
+    ):
+        caller.ask(method, path, body, status=401, key="k" if path == "/orders" else "")
+    kept = "SELECT (SELECT sum(quantity)::integer FROM mall.cart_line WHERE shop_id = s), (SELECT count(*)::integer FROM mall.orders"
+    kept += " WHERE shop_id = s), (SELECT count(*)::integer FROM mall.payment WHERE shop_id = s) FROM (SELECT %s::uuid AS s) x"
+    assert shop.database.run(kept, shop.shop_id) == [(2, 1, 0)]
+
+
+def test_an_order_stands_whatever_becomes_of_the_payment_that_was_begun_with_it(
+    client: TestClient[Litestar], open_shop: OpenShop
+) -> None:
+    shop = open_shop()
+    priced, free = shop.add_product().sku_ids[0], shop.add_product(price_fen=0).sku_ids[0]
+    caller = shopper_of(client, shop)
+    begun = "SELECT count(*)::integer FROM mall.payment WHERE order_id = %s AND provider = 'sandbox'"
+    for _ in range(2):  # the provider is away
+        placed = caller.order(priced, key="k", pay=True)
+        assert (placed["pay_url"], placed["total_fen"]) == (None, 1000)
+    assert shop.database.run(begun, placed["order_id"]) == [(1,)]
+    assert caller.order(priced, key="k", pay=False) == placed
+    caller.call("POST", f"/orders/{placed['order_id']}/cancel")
+    assert caller.order(priced, key="k", pay=True)["pay_url"] is None
+    nothing = caller.order(free, pay=True)
+    assert nothing["pay_url"] is None
+    assert caller.call("GET", f"/orders/{nothing['order_id']}")["status"] == "paid"
+    refused = caller.order(priced, pay=True, agreed_fen=1, status=409)
+    assert refused["code"] == "checkout.price_changed"
+    assert shop.database.run("SELECT count(*)::integer FROM mall.payment WHERE shop_id = %s", shop.shop_id) == [(2,)]
+    assert shop.database.run("SELECT count(*)::integer FROM mall.orders WHERE shop_id = %s", shop.shop_id) == [(2,)]
+
+
 def test_what_changed_since_it_was_agreed_is_not_ordered(client: TestClient[Litestar], open_shop: OpenShop) -> None:
     shop = open_shop()
     sku = shop.add_product(stock=2).sku_ids[0]

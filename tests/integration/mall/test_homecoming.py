@@ -20,7 +20,7 @@ from ballast.mall.ids import new_id
 from ballast.mall.payments import signing
 from ballast.mall.web.app import create_app
 from tests.fix_mall import MallDatabase, OpenShop, Shop
-from tests.integration.mall.calling import ADDRESS, shopper_of
+from tests.integration.mall.calling import ADDRESS, Caller, shopper_of
 from tests.integration.mall.journals import Journalled, come_home, kinds, listening, rows, twin
 from tests.integration.mall.ordering import in_shop
 from tests.integration.mall.paying import Offline
@@ -182,6 +182,13 @@ def test_a_program_s_day_by_the_api_is_the_same_at_home(
         cancelled = caller.order(sku)
         caller.call("POST", f"/orders/{cancelled['order_id']}/cancel")
         caller.call("POST", "/sign-out")
+        # Somebody else, with as few requests as can be.
+        guest = Caller(client, caller.root)
+        guest.token = guest.call("PUT", f"/cart/lines/{sku}", {"quantity": 1})["token"]
+        paid = guest.order(sku, key="once", pay=True)
+        assert guest.order(sku, key="once", pay=True) == paid
+        payment, amount = payment_of(shop, paid["order_id"])
+        assert provider_tells(client, shop, "payment.succeeded", payment, amount) == "paid"
 
         noted = afloat.all_deeds()
         assert {"received", "answered", "refund_asked", "cart_removed"} <= set(kinds(noted))

@@ -156,3 +156,71 @@ def test_a_table_that_has_changed_costs_one_request_its_prepared_statement(open_
             shop.database.run("ALTER TABLE mall.idempotency DROP COLUMN tried")
 
     _with(shop, story)
+
+
+def test_what_a_check_refuses_is_not_committed_with_whatever_it_came(open_shop: OpenShop) -> None:
+    shop = open_shop()
+
+    def some(rows: int) -> None:
+        if not rows:
+            raise LookupError
+
+    async def story(db: Database) -> None:
+        async def checked(scope: str, *, read: bool = False, end: bool = False, more: bool = False) -> int:
+            async with db.shop(shop.shop_id) as connection:
+                await later(
+                    connection, "SELECT 1 FROM mall.idempotency WHERE scope = %(s)s LIMIT 1", {"s": scope}, some
+                )
+                if end:
+                    ending(connection)
+                await later(connection, _NOTE, {"key": "b" if scope == "trip" else "never"})
+                found = await _count(connection) if read else -1
+                if more:
+                    await later(connection, _NOTE, {"key": "c"})
+                return found
+
+        for kind in ({}, {"read": True}, {"read": True, "end": True}):
+            with pytest.raises(LookupError):
+                await checked("nothing", **kind)  # type: ignore[arg-type]
+        async with db.shop(shop.shop_id) as connection:
+            await later(connection, _NOTE, {"key": "a"})
+        assert await checked("trip", read=True, end=True, more=True) == 2
+        # A statement that fails because of what was to be looked at says less than that.
+
+        async def fails() -> None:
+            async with db.shop(shop.shop_id) as connection:
+                await later(connection, "SELECT 1 FROM mall.idempotency WHERE scope = 'nothing'", None, some)
+                await connection.execute("SELECT 1 / 0")
+
+        with pytest.raises(LookupError):
+            await fails()
+
+    _with(shop, story)
+    assert _notes(shop) == 3
+
+
+def test_who_goes_on_after_the_last_statement_goes_on_in_the_same_shop(open_shop: OpenShop) -> None:
+    shop, other = open_shop(), open_shop()
+
+    async def story(db: Database) -> None:
+        whose = "SELECT mall.current_shop() AS shop"
+        async with db.shop(other.shop_id) as connection:
+            await connection.execute(whose)
+        db._home.recovering = True  # its first statement waits for the shop, and goes by itself
+        shop.database.run("CREATE SCHEMA IF NOT EXISTS ballast")
+        shop.database.run(
+            "CREATE FUNCTION ballast.ensure_tenant(text, interval) RETURNS boolean LANGUAGE sql AS 'SELECT true'"
+        )
+        shop.database.run("GRANT USAGE ON SCHEMA ballast TO mall_app")
+        async with db.shop(shop.shop_id) as connection:
+            for _ in range(2):
+                ending(connection)
+                row = await (await connection.execute(whose)).fetchone()
+                assert row == {"shop": shop.shop_id}
+            await later(connection, _NOTE, {"key": "after"})
+
+    try:
+        _with(shop, story)
+    finally:
+        shop.database.run("DROP SCHEMA ballast CASCADE")
+    assert _notes(shop) == 1

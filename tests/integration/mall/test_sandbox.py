@@ -27,6 +27,7 @@ from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import RefundStatus, Status
 from ballast.mall.settings import Settings
 from tests.fix_mall import MallDatabase, OpenShop, Shop
+from tests.integration.mall.calling import Caller
 from tests.integration.mall.ordering import buy, guest
 from tests.integration.mall.paying import Till, books_of
 
@@ -169,3 +170,27 @@ async def _story(both: Both, shop: Shop) -> None:
     await provider.close()
     await till.provider.close()
     await till.db.close()
+
+
+def test_a_program_has_paid_with_five_requests_where_the_provider_waits_for_the_shop(
+    mall_database: MallDatabase, tmp_path: Path, open_shop: OpenShop
+) -> None:
+    shop = open_shop(products=1)
+    sku = shop.goods[0].sku_ids[0]
+    running = Both(mall_database, tmp_path, sandbox_redirect_wait_s=30.0)
+    try:
+        running.start("sandbox")
+        running.start("mall")
+        with httpx.Client(base_url=running.settings.base_url) as client:
+            caller = Caller(client, f"/api/v1/shops/{shop.slug}")
+            caller.token = caller.call("PUT", f"/cart/lines/{sku}", {"quantity": 2})["token"]
+            placed = caller.order(sku, 2, key="once", pay=True)
+            assert caller.order(sku, 2, key="once", pay=True) == placed  # with the same address to pay at
+            back = httpx.post(placed["pay_url"], data={"decision": "pay"})
+            assert back.headers["location"].endswith(f"/s/{shop.slug}/orders/{placed['order_id']}/paid")
+            assert caller.call("GET", f"/orders/{placed['order_id']}")["status"] == "paid"
+            assert caller.order(sku, 2, key="once", pay=True) == {**placed, "pay_url": None}
+    finally:
+        running.stop("mall")
+        running.stop("sandbox")
+    assert shop.database.run("SELECT count(*)::integer FROM mall.payment WHERE shop_id = %s", shop.shop_id) == [(1,)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from psycopg.conninfo import conninfo_to_dict
+
 from ballast.continuity.board import Board, Told
 from ballast.continuity.course import Course
 from ballast.continuity.signs import Sign
@@ -86,3 +88,22 @@ def test_what_the_sentinel_tells_is_read_by_others_and_without_it_all_are_at_hom
 
     told.close()
     assert board.course() == Course()
+
+
+def test_home_at_another_address_is_found_by_who_was_given_a_former_one() -> None:
+    first, second, third = (f"host=db{n} port=5432 dbname=shop" for n in (1, 2, 3))
+    course = Course().with_home(f"{first} user=owner", f"{second} user=owner password=x").with_home(second, third)
+    mine = conninfo_to_dict(course.at_home(f"{first} user=app password=secret"))
+    assert mine == conninfo_to_dict(third, user="app", password="secret")
+    assert conninfo_to_dict(course.at_home(second)) == conninfo_to_dict(third)
+    assert course.at_home("host=pooler port=6432 dbname=shop") == "host=pooler port=6432 dbname=shop"
+    assert course.lost(Sign.GONE, NOON).launched("host=boat", NOON).home_is_open().all_home().moved == course.moved
+    assert conninfo_to_dict(course.with_home(third, first).at_home(first)) == conninfo_to_dict(first)
+
+
+def test_a_loss_ends_that_nothing_can_be_changed() -> None:
+    course = Course().with_room(False)
+    assert course.no_room
+    assert course.place("a") == "home"
+    assert not course.lost(Sign.GONE, NOON).no_room
+    assert not course.with_room(True).no_room

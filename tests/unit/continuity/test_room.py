@@ -40,7 +40,7 @@ def test_a_lifeboat_that_takes_too_much_is_replaced_and_floats_on_where_it_canno
         (folder / "data").write_bytes(b"x" * size)
         boats.measure()
 
-    boats._board(1, boat := Lifeboat(tmp_path / "lifeboat" / "1"))
+    boats.board(1, boat := Lifeboat(tmp_path / "lifeboat" / "1"))
     holds(1, MB)
     assert not boat.outgrown_bytes
     holds(1, 5 * MB)
@@ -51,7 +51,7 @@ def test_a_lifeboat_that_takes_too_much_is_replaced_and_floats_on_where_it_canno
     assert not boat.outgrown_bytes, "another could not be launched: it is not tried all the time"
     holds(1, 11 * MB)
     assert boat.outgrown_bytes
-    boats._board(2, boat := Lifeboat(tmp_path / "lifeboat" / "2"), is_new=True)
+    boats.board(2, boat := Lifeboat(tmp_path / "lifeboat" / "2"), is_new=True)
     holds(2, 3 * MB)
     holds(2, 5 * MB)
     assert not boat.outgrown_bytes, "it took as much from its beginning"

@@ -34,7 +34,7 @@ async def _ask(app: Any, path: str) -> dict[str, Any]:
 def test_one_more_than_is_let_in_is_told_to_come_again_and_later_finds_room() -> None:
     async def story() -> None:
         slow = _Slow()
-        door = Shedding(slow, 2)
+        door = Shedding(slow, 2, lambda: False)
         inside = [asyncio.create_task(_ask(door, path)) for path in ("/", "/broken")]
         await asyncio.sleep(0)
         page, program = await _ask(door, "/s/lin/"), await _ask(door, "/api/v1/shops/lin")

@@ -74,10 +74,12 @@ CREATE TABLE mall.cart_line (
     sku_id       uuid NOT NULL,
     quantity     integer NOT NULL CHECK (quantity BETWEEN 1 AND 999),
     added_at     timestamptz NOT NULL DEFAULT now(),
+    added_by     uuid,
     PRIMARY KEY (shop_id, owner_id, sku_id),
     FOREIGN KEY (shop_id, sku_id) REFERENCES mall.sku
 );
 COMMENT ON COLUMN mall.cart_line.owner_id IS 'customer_id of a member, visitor_id of a guest';
+COMMENT ON COLUMN mall.cart_line.added_by IS 'the request that added pieces last: made again, it adds none';
 
 CREATE TABLE mall.coupon (
     shop_id        uuid NOT NULL REFERENCES mall.shop,

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from ballast.mall.payments.provider import Forged, Notice, Opened, Provider, ProviderAway, ProviderRefused
 from ballast.mall.payments.received import pay_nothing
-from ballast.mall.payments.start import Payment, ask, begin, of_order, start, where_to_pay
+from ballast.mall.payments.start import Begun, Payment, ask, begin, begin_placed, of_order, start, where_to_pay
 
 __all__ = [
+    "Begun",
     "Forged",
     "Notice",
     "Opened",
@@ -24,6 +25,7 @@ __all__ = [
     "ProviderRefused",
     "ask",
     "begin",
+    "begin_placed",
     "of_order",
     "pay_nothing",
     "start",

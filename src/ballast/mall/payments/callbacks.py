@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from ballast.mall import aftersales, deeds, exceptions, outbox, queries
 from ballast.mall.db import Connection, Database
 from ballast.mall.deed_kinds import Callback
-from ballast.mall.order_life import Locked, locked, locking
+from ballast.mall.order_life import Locked, locking
 from ballast.mall.payments import received
 from ballast.mall.payments.provider import Notice, Provider, ProviderRefused
 from ballast.mall.round_trips import gather, later
@@ -54,17 +56,19 @@ async def take(
 async def hear(connection: Connection, notice: Notice, provider: str, body: str, now: datetime) -> str:
     """What was verified, in a transaction of the shop. Returns and raises as `take`."""
     text = queries.load("payments")
-    of = text.order_of_payment if notice.kind.startswith("payment.") else text.order_of_refund
-    name = "payment_id" if notice.kind.startswith("payment.") else "refund_id"
-    row = await (await connection.execute(of, {name: notice.reference, "provider": provider})).fetchone()
-    if row is None:
-        return await _kept_apart(connection, notice, provider, body, now)
+    of = "payment_id" if notice.kind.startswith("payment.") else "refund_id"
     this = {"provider": provider, "callback_id": notice.callback_id}
     # All callbacks of an order wait for each other here: what was seen is seen. (A refund's id locks no payment.)
     held, seen, payment = await gather(
-        connection, locking(row["order_id"]), (text.seen, this), (text.lock, {"payment_id": notice.reference})
+        connection,
+        locking(**{of: notice.reference}, provider=provider),
+        (text.seen, this),
+        (text.lock, {"payment_id": notice.reference}),
     )
-    order = locked(await held.fetchone(), row["order_id"])
+    row = await held.fetchone()
+    if row is None:
+        return await _kept_apart(connection, notice, provider, body, now)
+    order = msgspec.convert(row, Locked)
     if await seen.fetchone():
         deeds.of_no_weight(connection)
         return "repeated"

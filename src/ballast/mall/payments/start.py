@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from ballast.mall import deeds, queries
+from ballast.mall.checkout import Placed
 from ballast.mall.db import Connection, Database
 from ballast.mall.deed_kinds import PaymentBegun, PaymentOpened
 from ballast.mall.ids import new_id
@@ -38,7 +39,11 @@ class Begun(msgspec.Struct, frozen=True):
     """A payment of an order that has its row; where it is paid, once the provider has said so."""
 
     payment_id: UUID
-    order: Locked
+    order_id: UUID
+    number: str
+    """The order's."""
+    amount_fen: int
+    pay_by: datetime
     pay_url: str = ""
 
 
@@ -85,29 +90,36 @@ async def begin(
     new = await connection.execute(text.begin, _row(made))
     if await new.fetchone() is not None:
         deeds.note(connection, "payment_begun", made, key=str(made.payment_id))
-        return Begun(made.payment_id, order)
+        return _begun(made.payment_id, order)
     deeds.of_no_weight(connection)
     cursor = await connection.execute(text.reusable, {"order_id": order_id, "provider": provider.name})
     there = await cursor.fetchone()
     assert there is not None
-    return Begun(there["payment_id"], order, there["pay_url"] or "")
+    return _begun(there["payment_id"], order, there["pay_url"] or "")
+
+
+async def begin_placed(connection: Connection, placed: Placed, owner: Owner, provider: str, now: datetime) -> Begun:
+    """The first half of `start` for an order that this transaction has just placed: it is ours, and waits for a payment."""
+    made = PaymentBegun(placed.order_id, owner.id, new_id(), provider, placed.total_fen, now)
+    await later(connection, queries.load("payments").begin_again, _row(made))
+    deeds.note(connection, "payment_begun", made, key=str(made.payment_id))
+    return Begun(made.payment_id, placed.order_id, placed.number, placed.total_fen, placed.pay_by)
 
 
 async def ask(db: Database, shop_id: UUID, begun: Begun, provider: Provider, *, return_url: str) -> str:
     """The second half of `start`, after the commit of the first. Returns and raises as it does."""
     if begun.pay_url:
         return begun.pay_url
-    order = begun.order
     opened = await provider.create(
         shop_id,
         begun.payment_id,
-        amount_fen=order.total_fen,
-        title=order.number,
-        expires_at=order.pay_by,
+        amount_fen=begun.amount_fen,
+        title=begun.number,
+        expires_at=begun.pay_by,
         return_url=return_url,
     )
     async with db.shop(shop_id) as connection:
-        await open_made(connection, PaymentOpened(order.order_id, begun.payment_id, opened.code, opened.pay_url))
+        await open_made(connection, PaymentOpened(begun.order_id, begun.payment_id, opened.code, opened.pay_url))
     return opened.pay_url
 
 
@@ -123,6 +135,10 @@ async def open_made(connection: Connection, deed: PaymentOpened) -> None:
     given = {"payment_id": deed.payment_id, "code": deed.code, "pay_url": deed.pay_url}
     await later(connection, queries.load("payments").opened, given)
     deeds.note(connection, "payment_opened", deed, key=str(deed.payment_id))
+
+
+def _begun(payment_id: UUID, order: Locked, pay_url: str = "") -> Begun:
+    return Begun(payment_id, order.order_id, order.number, order.total_fen, order.pay_by, pay_url)
 
 
 def _row(deed: PaymentBegun) -> dict[str, object]:

@@ -156,15 +156,16 @@ async def open_refund(request: Request[Any, Any, State], state: State) -> dict[s
         raise ClientException("More cannot go back than was paid.")
     status = "failed" if delivery.behaviour.refuse_refunds else "succeeded"
     code = secrets.token_urlsafe(12)
-    ledger.run(
-        "INSERT INTO refund VALUES (:code, :payment, :reference, :amount_fen, :status)",
-        code=code,
-        payment=payment["code"],
-        reference=str(asked.reference),
-        amount_fen=asked.amount_fen,
-        status=status,
-    )
-    delivery.tell(payment, f"refund.{status}", str(asked.reference), code, asked.amount_fen)
+    with ledger.whole():
+        ledger.run(
+            "INSERT INTO refund VALUES (:code, :payment, :reference, :amount_fen, :status)",
+            code=code,
+            payment=payment["code"],
+            reference=str(asked.reference),
+            amount_fen=asked.amount_fen,
+            status=status,
+        )
+        delivery.tell(payment, f"refund.{status}", str(asked.reference), code, asked.amount_fen)
     return {"code": code}
 
 
@@ -184,15 +185,20 @@ async def pay_page(request: Request[Any, Any, State], code: str, state: State) -
 async def decide(request: Request[Any, Any, State], code: str, state: State) -> Redirect:
     """The shopper pays or declines; the browser goes back to the shop, the shop is told by a callback."""
     payment = _payment(state, code)
+    delivery: Delivery = state.delivery
     form = await request.form()
     paid = form.get("decision") == "pay" and payment["expires_at"] >= time.time()
-    if state.ledger.run(
-        "UPDATE payment SET status = :status WHERE code = :code AND status = 'open'",
-        status="paid" if paid else "declined",
-        code=code,
-    ):
-        kind = "payment.succeeded" if paid else "payment.failed"
-        state.delivery.tell(payment, kind, payment["reference"], code, payment["amount_fen"])
+    told = None
+    with state.ledger.whole():  # whoever has paid is told of
+        if state.ledger.run(
+            "UPDATE payment SET status = :status WHERE code = :code AND status = 'open'",
+            status="paid" if paid else "declined",
+            code=code,
+        ):
+            kind = "payment.succeeded" if paid else "payment.failed"
+            told = delivery.tell(payment, kind, payment["reference"], code, payment["amount_fen"])
+    if told is not None and delivery.behaviour.redirect_wait_s > 0:
+        await delivery.heard(told)
     return Redirect(payment["return_url"], status_code=303)
 
 

@@ -32,6 +32,9 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     """Each is sent so often."""
     retry_s: float = 1.0
     """A callback that was not heard (2xx) is sent again after so long, then twice as long, …"""
+    redirect_wait_s: float = 0.0
+    """A browser that has paid is sent back to the shop when the shop has heard of it, or after so long: some providers do
+    that, and the shop's page then says "paid" at once. 0: it is sent back at once, as by most."""
     refuse_refunds: bool = False
     """Every refund fails."""
 
@@ -42,9 +45,10 @@ class Delivery:
     def __init__(self, ledger: Ledger, secret: str, behaviour: Behaviour) -> None:
         self._ledger, self._secret, self.behaviour = ledger, secret, behaviour
         self._told = asyncio.Event()
+        self._waited_for: dict[str, asyncio.Event] = {}
 
-    def tell(self, payment: dict[str, Any], kind: str, reference: str, code: str, amount_fen: int) -> None:
-        """Let the merchant know, later."""
+    def tell(self, payment: dict[str, Any], kind: str, reference: str, code: str, amount_fen: int) -> str:
+        """Let the merchant know, later. Returns the callback's id, for `heard`."""
         callback_id = str(new_id())
         body = {
             "callback_id": callback_id,
@@ -58,6 +62,17 @@ class Delivery:
         self._ledger.notify(payment, msgspec.json.encode(body).decode(), callback_id, due)
         if self.behaviour.delay_s <= 0:
             self._told.set()
+        return callback_id
+
+    async def heard(self, callback_id: str) -> None:
+        """Wait until the merchant has heard it, `redirect_wait_s` at most."""
+        heard = self._waited_for[callback_id] = asyncio.Event()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.behaviour.redirect_wait_s):
+                    await heard.wait()
+        finally:
+            del self._waited_for[callback_id]
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -92,6 +107,8 @@ class Delivery:
         except Failed as error:
             _log.info("callback %s was not heard: %r", one["callback_id"], error)
             heard = False
+        if heard and (waiting := self._waited_for.get(one["callback_id"])):
+            waiting.set()
         wait = min(self.behaviour.retry_s * 2 ** one["attempts"], _LONGEST_WAIT_S)
         self._ledger.run(
             "UPDATE delivery SET heard = :heard, attempts = attempts + 1, due_at = :due WHERE number = :number",

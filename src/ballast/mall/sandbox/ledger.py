@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,13 @@ class Ledger:
     def run(self, statement: str, **parameters: object) -> int:
         """How many rows were changed."""
         return self._base.execute(statement, parameters).rowcount
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """What is done in it is kept together, or not at all."""
+        self._base.execute("BEGIN IMMEDIATE")
+        with self._base:
+            yield
 
     def open_payment(self, asked: dict[str, object]) -> dict[str, Any]:
         """A payment; the one that is there where the merchant has asked by this reference before."""

@@ -18,5 +18,10 @@ from ballast.mall.sandbox.delivery import Behaviour
 def application() -> Litestar:
     """From ``ballast.toml`` (or the file that BALLAST_CONFIG names) and the environment."""
     found = settings.load(Path(os.environ.get("BALLAST_CONFIG", "ballast.toml")))
-    behaviour = Behaviour(delay_s=found.sandbox_delay_s, spread_s=found.sandbox_spread_s, copies=found.sandbox_copies)
+    behaviour = Behaviour(
+        delay_s=found.sandbox_delay_s,
+        spread_s=found.sandbox_spread_s,
+        copies=found.sandbox_copies,
+        redirect_wait_s=found.sandbox_redirect_wait_s,
+    )
     return create_sandbox(found.secret, found.sandbox_url, found.sandbox_file, behaviour)

@@ -14,13 +14,18 @@ ORDER BY c.added_at, c.sku_id;
 SELECT COALESCE(sum(quantity), 0)::integer AS pieces FROM mall.cart_line WHERE owner_id = :owner_id;
 
 -- name: add
--- Puts pieces of a SKU that is on sale into a cart, to those that are there; at most 999.
-INSERT INTO mall.cart_line (shop_id, owner_id, sku_id, quantity, added_at)
-SELECT k.shop_id, :owner_id, k.sku_id, LEAST(:quantity ::integer, 999), :now
+-- Puts pieces of a SKU that is on sale into a cart, to those that are there, at most 999; the same request once more puts none.
+WITH was AS (
+    SELECT added_by = :key ::uuid AS done FROM mall.cart_line WHERE owner_id = :owner_id AND sku_id = :sku_id
+)
+INSERT INTO mall.cart_line (shop_id, owner_id, sku_id, quantity, added_at, added_by)
+SELECT k.shop_id, :owner_id, k.sku_id, LEAST(:quantity ::integer, 999), :now, :key ::uuid
 FROM mall.sku k JOIN mall.product p USING (shop_id, product_id)
 WHERE k.sku_id = :sku_id AND k.active AND p.status = 'on_sale'
-ON CONFLICT (shop_id, owner_id, sku_id) DO UPDATE SET quantity = LEAST(mall.cart_line.quantity + EXCLUDED.quantity, 999)
-RETURNING quantity;
+ON CONFLICT (shop_id, owner_id, sku_id) DO UPDATE SET added_by = EXCLUDED.added_by, quantity = CASE
+    WHEN mall.cart_line.added_by = EXCLUDED.added_by THEN mall.cart_line.quantity
+    ELSE LEAST(mall.cart_line.quantity + EXCLUDED.quantity, 999) END
+RETURNING quantity, COALESCE((SELECT done FROM was), false) AS done;
 
 -- name: put
 -- So many pieces of a SKU that is on sale, whether or not it was in the cart.
@@ -29,13 +34,14 @@ SELECT k.shop_id, :owner_id, k.sku_id, :quantity ::integer, :now
 FROM mall.sku k JOIN mall.product p USING (shop_id, product_id)
 WHERE k.sku_id = :sku_id AND k.active AND p.status = 'on_sale'
 ON CONFLICT (shop_id, owner_id, sku_id) DO UPDATE SET quantity = EXCLUDED.quantity
-RETURNING quantity;
+RETURNING quantity, false AS done;
 
 -- name: set_again!
 -- So many pieces of a SKU that the shop has, on sale or not.
-INSERT INTO mall.cart_line (shop_id, owner_id, sku_id, quantity, added_at)
-SELECT k.shop_id, :owner_id, k.sku_id, :quantity ::integer, :now FROM mall.sku k WHERE k.sku_id = :sku_id
-ON CONFLICT (shop_id, owner_id, sku_id) DO UPDATE SET quantity = EXCLUDED.quantity;
+INSERT INTO mall.cart_line (shop_id, owner_id, sku_id, quantity, added_at, added_by)
+SELECT k.shop_id, :owner_id, k.sku_id, :quantity ::integer, :now, :key ::uuid FROM mall.sku k WHERE k.sku_id = :sku_id
+ON CONFLICT (shop_id, owner_id, sku_id) DO UPDATE
+SET quantity = EXCLUDED.quantity, added_by = COALESCE(EXCLUDED.added_by, mall.cart_line.added_by);
 
 -- name: set_quantity
 -- So many pieces of a SKU that is in the cart.

@@ -3,12 +3,18 @@
 SELECT number, total_fen, pay_by FROM mall.orders WHERE order_id = :order_id;
 
 -- name: lock
--- Where an order stands; nobody else changes it until this transaction ends.
+-- Where an order stands; nobody else changes it until this transaction ends. It is named by its own id, or by a payment or a refund
+-- of it at a provider.
 SELECT o.order_id, o.number, o.status, o.refund_status, o.customer_id, o.owner_id, o.items_fen, o.discount_fen, o.shipping_fen, o.total_fen,
        o.paid_fen, o.refunded_fen, o.coupon_claim_id, o.pay_by, o.shipped_at, o.received_at, o.breakdown::text AS breakdown,
+       COALESCE((SELECT json_agg(json_build_object('product_id', l.product_id, 'sku_id', l.sku_id, 'quantity', l.quantity))
+                 FROM mall.order_line l WHERE l.shop_id = o.shop_id AND l.order_id = o.order_id), '[]')::text AS goods,
        h.points_per_yuan, h.receive_within_s
 FROM mall.orders o JOIN mall.shop h USING (shop_id)
-WHERE o.order_id = :order_id FOR UPDATE OF o;
+WHERE o.order_id = COALESCE(:order_id ::uuid,
+    (SELECT p.order_id FROM mall.payment p WHERE p.payment_id = :payment_id ::uuid AND p.provider = :provider ::text),
+    (SELECT r.order_id FROM mall.refund r JOIN mall.payment p USING (shop_id, payment_id) WHERE r.refund_id = :refund_id ::uuid AND p.provider = :provider ::text))
+FOR UPDATE OF o;
 
 -- name: step!
 -- The order stands elsewhere now: its row, its event, and what goes out about it.

@@ -25,14 +25,6 @@ UPDATE mall.payment SET provider_code = :code, pay_url = :pay_url WHERE payment_
 INSERT INTO mall.payment (shop_id, payment_id, order_id, provider, amount_fen, status, created_at, succeeded_at)
 VALUES (mall.current_shop(), :payment_id, :order_id, 'none', 0, 'succeeded', :now, :now);
 
--- name: order_of_payment
--- Which order a payment is for.
-SELECT order_id FROM mall.payment WHERE payment_id = :payment_id AND provider = :provider;
-
--- name: order_of_refund
--- … a refund
-SELECT r.order_id FROM mall.refund r JOIN mall.payment p USING (shop_id, payment_id) WHERE r.refund_id = :refund_id AND p.provider = :provider;
-
 -- name: lock
 -- A payment; its order is locked already.
 SELECT payment_id, order_id, provider, provider_code, amount_fen, status, undue FROM mall.payment WHERE payment_id = :payment_id FOR UPDATE;

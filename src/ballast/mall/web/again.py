@@ -2,18 +2,21 @@
 
 What was sent is kept until the answer begins. A request that may have been done already (its transaction was being committed
 when the database went) is made again where that is harmless: where it only reads, where it carries a key under which a deed is
-done once, as everything that shoppers send does, and where a provider repeats itself anyway.
+done once, as everything that shoppers send does (what carries none of its own, and would be done twice, goes by `key_of`), and
+where a provider repeats itself anyway.
 """
 
 from __future__ import annotations
 
 import time
 from typing import Any
+from uuid import UUID
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from ballast.mall.db import Database, Turned
+from ballast.mall.ids import new_id
 from ballast.mall.web import hosts
 
 LONGEST_S = 8.0
@@ -21,7 +24,7 @@ LONGEST_S = 8.0
 UNHEARD_S = 2.5
 """… and after so long where nobody else finds that anything is lost: then it is this request that is wrong."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 0.5
-_KEY = "ballast.again"
+_KEY, _REQUEST = "ballast.again", "ballast.request"
 _HARMLESS = ("/s/", "/pay/callback/")
 
 
@@ -30,6 +33,12 @@ def note(scope: Scope, error: Turned) -> None:
     attempt = scope.get(_KEY)
     if isinstance(attempt, _Attempt):
         attempt.turned = error
+
+
+def key_of(scope: Scope) -> UUID:
+    """Names the request, and is the same however often it is made again here. A client that sends it once more sends another."""
+    key = scope.get(_REQUEST)
+    return key if isinstance(key, UUID) else new_id()
 
 
 class Again:
@@ -43,6 +52,7 @@ class Again:
         if scope["type"] != ScopeType.HTTP or scope["path"] == "/healthz":
             return await self._app(scope, receive, send)
         sent = _Sent(receive)
+        scope[_REQUEST] = new_id()  # type: ignore[literal-required]
         began, wait_s = time.monotonic(), _FIRST_WAIT_S
         while True:
             patience_s = LONGEST_S if self._db.away else UNHEARD_S

@@ -206,7 +206,8 @@ def _coming_back(request: Request[Any, Any, Any], error: Recovering) -> Response
 def _turned(request: Request[Any, Any, Any], error: Turned) -> Response[Any]:
     _log.info("%s", error)
     again.note(request.scope, error)
-    return _said(request, 503, "common.error.away", {"Retry-After": "1"})
+    refused = isinstance(error.__cause__, psycopg.errors.DiskFull | psycopg.errors.ReadOnlySqlTransaction)
+    return _said(request, 503, "common.error.no_writes" if refused else "common.error.away", {"Retry-After": "1"})
 
 
 def _gone(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

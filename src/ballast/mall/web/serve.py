@@ -26,7 +26,7 @@ def application() -> ASGIApp:
     found = settings.load(Path(os.environ.get("BALLAST_CONFIG", "ballast.toml")))
     mall = create_app(found)
     app = SharedPages(
-        Shedding(mall, found.max_inside),
+        Shedding(mall, found.max_inside, lambda: mall.state.db.away or mall.state.db.recovering),
         mall,
         secret=found.secret,
         secure_cookies=found.secure_cookies,

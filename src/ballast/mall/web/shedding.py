@@ -1,9 +1,12 @@
 """A door before the application: so many requests are let in at once; one more is told to come again, before it is read.
 
-Under more load than a process can bear those that are inside are served soon, and the others cost next to nothing.
+Under more load than a process can bear those that are inside are served soon, and the others cost next to nothing. While the
+database is away those inside wait for their shops to be brought in or home, and cost next to nothing: then many are let in.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Scope, Send
@@ -11,14 +14,15 @@ from litestar.types import ASGIApp, HTTPResponseBodyEvent, HTTPResponseStartEven
 _TEXT = "现在人太多，请稍后再试。 Too many at once: try again in a moment."
 _PAGE = f'<!doctype html><meta charset="utf-8"><title>503</title><p>{_TEXT}</p>'.encode()
 _PROBLEM = b'{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"Too many requests at once: try again."}'
+_MOST_AWAY = 512
 
 
 class Shedding:
     """ASGI in, ASGI out."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        """`most`: requests that are inside at once; where load is borne at all, few wait."""
-        self._app, self._most = app, most
+    def __init__(self, app: ASGIApp, most: int, is_away: Callable[[], bool]) -> None:
+        """`most`: requests that are inside at once; where load is borne at all, few wait. `is_away`: they wait for shops."""
+        self._app, self._most, self._is_away = app, most, is_away
         self._inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -26,7 +30,7 @@ class Shedding:
         # Whoever looks after this process must hear from it when it is busiest, too.
         if scope["type"] != ScopeType.HTTP or scope["path"] == "/healthz":
             await self._app(scope, receive, send)
-        elif self._inside >= self._most:
+        elif self._inside >= self._most and (not self._is_away() or self._inside >= _MOST_AWAY):
             await _refuse(scope["path"].startswith("/api/"), send)
         else:
             self._inside += 1

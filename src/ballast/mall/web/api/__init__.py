@@ -27,7 +27,7 @@ from ballast.mall.web.api import (
 )
 from ballast.mall.web.api.answers import Answers
 from ballast.mall.web.api.calls import Strict, key_call, keyed
-from ballast.mall.web.api.limits import admitted
+from ballast.mall.web.api.limits import admitted, asked
 from ballast.mall.web.store.visit import NotOpen
 
 __all__ = ["ROOT", "callers", "routes"]
@@ -51,7 +51,7 @@ def callers() -> list[ControllerRouterHandler]:
         Router(
             f"{ROOT}/shops/{{slug:str}}",
             route_handlers=[handler for part in parts for handler in part.HANDLERS],
-            guards=[admitted],
+            before_request=asked,
             middleware=[Answers()],
             request_class=Strict,
             exception_handlers={

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from litestar import Request, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
-from ballast.mall import attempts, cart, checkout, exceptions
+from ballast.mall import attempts, cart, checkout, exceptions, payments
 from ballast.mall.checkout import Address, Quote, Wanted
-from ballast.mall.db import Database
+from ballast.mall.db import Connection, Database
 from ballast.mall.order_life import Unknown
+from ballast.mall.owner import Owner
+from ballast.mall.payments.providers import providers
+from ballast.mall.payments.sandbox import Sandbox
 from ballast.mall.round_trips import ending
+from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
-from ballast.mall.web.api.calls import VISITOR, Key, ShopCall, shopper
+from ballast.mall.web.api.calls import VISITOR, VISITOR_OR_NEW, Key, return_url, shopper
 from ballast.mall.web.api.shapes import (
     AddressInfo,
     CartInfo,
@@ -36,11 +42,11 @@ from ballast.mall.web.guard import address_of
 @get("/cart", security=VISITOR)
 async def get_cart(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> CartInfo:
     """What is in the cart."""
-    async with shopper(db, request, slug) as call:
-        return await _cart(call)
+    async with shopper(db, request, slug, only_whose=True) as call:
+        return await _cart(call.connection, call.owner)
 
 
-@put("/cart/lines/{sku_id:uuid}", security=VISITOR)
+@put("/cart/lines/{sku_id:uuid}", security=VISITOR_OR_NEW)
 async def put_cart_line(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
@@ -48,10 +54,12 @@ async def put_cart_line(
     db: NamedDependency[Database],
     data: JSONBody[CartQuantity],
 ) -> CartInfo:
-    """So many pieces of a SKU in the cart, whether or not it was there."""
-    async with shopper(db, request, slug) as call:
-        await cart.put(call.connection, call.owner, sku_id, data.quantity, call.now)
-        return await _cart(call)
+    """So many pieces of a SKU in the cart, whether or not it was there. Who comes without a token is a new guest, whose token is
+    in the answer: nothing need be asked for before the first goods."""
+    async with shopper(db, request, slug, only_whose=True) as call:
+        owner, token = await call.owner_or_new()
+        await cart.put(call.connection, owner, sku_id, data.quantity, call.now)
+        return await _cart(call.connection, owner, token)
 
 
 @delete("/cart/lines/{sku_id:uuid}", security=VISITOR, status_code=200)
@@ -59,9 +67,9 @@ async def delete_cart_line(
     request: Request[Any, Any, Any], slug: FromPath[str], sku_id: FromPath[UUID], db: NamedDependency[Database]
 ) -> CartInfo:
     """Take a SKU out of the cart; one that is not there stays away."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(db, request, slug, only_whose=True) as call:
         await cart.remove(call.connection, call.owner, [sku_id])
-        return await _cart(call)
+        return await _cart(call.connection, call.owner)
 
 
 @post("/quotes", security=VISITOR, status_code=200)
@@ -69,8 +77,8 @@ async def quote(
     request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database], data: JSONBody[QuoteRequest]
 ) -> QuoteInfo:
     """What these goods would cost now, with all promotions. Nothing is kept."""
-    async with shopper(db, request, slug) as call:
-        ending(call.connection)
+    async with shopper(db, request, slug, only_whose=True) as call:
+        ending(call.connection, reads=True)
         found = await checkout.quote(
             call.connection,
             call.owner,
@@ -92,9 +100,12 @@ async def create_order(
     data: JSONBody[OrderRequest],
     key: Key,
 ) -> PlacedInfo:
-    """Place an order. The goods are kept until `pay_by`; what was ordered leaves the cart."""
+    """Place an order. The goods are kept until `pay_by`; what was ordered leaves the cart. With `pay` its payment is begun as
+    well."""
+    provider = providers(settings)[Sandbox.name]
+    begun = None
     try:
-        async with shopper(db, request, slug) as call:
+        async with shopper(db, request, slug, only_whose=True) as call:
             placed = await checkout.place(
                 call.connection,
                 call.owner,
@@ -109,15 +120,30 @@ async def create_order(
                 source="api",
                 room=attempts.room_of(settings, call.entry.shop_id, address_of(request)),
             )
+            if data.pay and placed.total_fen and not placed.repeated:
+                begun = await payments.begin_placed(call.connection, placed, call.owner, provider.name, call.now)
     except Unknown as error:  # sent again, and the shop has to decide about the order first
         raise exceptions.Excepted(error.order_id) from None
-    return shaped(placed, PlacedInfo)
+    told = shaped(placed, PlacedInfo)
+    if not data.pay:
+        return told
+    shop_id, back = call.entry.shop_id, return_url(settings, slug, placed.order_id)
+    # The order stands, whatever becomes of this: nothing is to be paid, or it can be later.
+    with suppress(payments.ProviderAway, Refused):
+        if begun is None:
+            url = await payments.start(
+                db, shop_id, placed.order_id, provider, owner=call.owner, return_url=back, now=call.now
+            )
+        else:
+            url = await payments.ask(db, shop_id, begun, provider, return_url=back)
+        return msgspec.structs.replace(told, pay_url=url)
+    return told
 
 
-async def _cart(call: ShopCall) -> CartInfo:
-    ending(call.connection)
-    lines = await cart.lines(call.connection, call.owner)
-    return CartInfo(tuple(shaped(one, CartLineInfo) for one in lines), sum(one.quantity for one in lines))
+async def _cart(connection: Connection, owner: Owner, token: str | None = None) -> CartInfo:
+    ending(connection, reads=True)
+    lines = await cart.lines(connection, owner)
+    return CartInfo(tuple(shaped(one, CartLineInfo) for one in lines), sum(one.quantity for one in lines), token)
 
 
 def _wanted(lines: tuple[WantedLine, ...]) -> list[Wanted]:

@@ -29,6 +29,7 @@ from ballast.mall.keys import Holder
 from ballast.mall.owner import Owner
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.standing import Standing
+from ballast.mall.settings import Settings
 from ballast.mall.web.api.limits import limits_of
 from ballast.mall.web.guard import address_of
 from ballast.mall.web.store.visit import NotOpen, entry_of
@@ -48,6 +49,8 @@ Cursor = Annotated[
 Limit = Annotated[int, QueryParameter(ge=1, le=100, description="How many at most.")]
 VISITOR = [{"visitor": list[str]()}]
 """The `security` of what needs a shopper's token."""
+VISITOR_OR_NEW = [*VISITOR, dict[str, list[str]]()]
+"""… and of what a program may begin with, before it has one."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class ShopCall:
     connection: Connection
     now: datetime
     visitor: visitors.Visitor | None
+    _owner: Owner | None = None
 
     @property
     def known(self) -> visitors.Visitor:
@@ -69,12 +73,25 @@ class ShopCall:
     @property
     def owner(self) -> Owner:
         """Whose cart and orders it is about. Raises NotAuthorizedException where no token came."""
-        return self.known.owner
+        return self._owner or self.known.owner
+
+    async def owner_or_new(self) -> tuple[Owner, str | None]:
+        """Whose cart it is about. Who came without a token is a new guest, whose token is given as well."""
+        if self._owner is not None:
+            return self._owner, None
+        opened = await visitors.open_guest(self.connection, self.now)
+        visitors.remember(self.entry.shop_id, opened.token, opened.visitor.owner, self.now)
+        return opened.visitor.owner, opened.token
 
 
 @asynccontextmanager
-async def shopper(db: Database, request: Request[Any, Any, Any], slug: str) -> AsyncIterator[ShopCall]:
+async def shopper(
+    db: Database, request: Request[Any, Any, Any], slug: str, *, only_whose: bool = False
+) -> AsyncIterator[ShopCall]:
     """A shopper's call.
+
+    Args:
+        only_whose: no more than `owner` is asked of who calls, which costs less (`visitors.whose`).
 
     Raises:
         NotFoundException: no such shop. NotOpen. NotAuthorizedException: a token came that is not good (any more).
@@ -86,6 +103,10 @@ async def shopper(db: Database, request: Request[Any, Any, Any], slug: str) -> A
     now = datetime.now(UTC)
     async with db.shop(entry.shop_id) as connection:
         token = _bearer(request)
+        if token and only_whose:
+            owner = await visitors.whose(connection, entry.shop_id, token, now, NotAuthorizedException)
+            yield ShopCall(entry, connection, now, None, owner)
+            return
         visitor = await visitors.find(connection, token, now) if token else None
         if token and visitor is None:
             raise NotAuthorizedException
@@ -160,6 +181,11 @@ def key_call() -> dict[str, Provide]:
 def _call_of(request: Request[Any, Any, Any]) -> KeyCall:
     found: KeyCall = request.scope["auth"]
     return found
+
+
+def return_url(settings: Settings, slug: str, order_id: UUID) -> str:
+    """Where a payment provider sends the shopper's browser afterwards."""
+    return f"{settings.base_url.rstrip('/')}/s/{slug}/orders/{order_id}/paid"
 
 
 def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:

@@ -26,8 +26,10 @@ from ballast.mall.web.render import page
 _DESCRIPTION = """\
 Two kinds of callers:
 
-* **A mini-program** (or any program of a shopper) under `/api/v1/shops/{slug}`. Ask for a visitor's token once
-  (`POST …/visitors`), keep it, send it as `Authorization: Bearer …`. Signing up or in gives another token.
+* **A mini-program** (or any program of a shopper) under `/api/v1/shops/{slug}`. Whoever puts the first goods into a cart without
+  a token (`PUT …/cart/lines/{sku_id}`) finds that of a new guest in the answer (`POST …/visitors` gives one beforehand): keep it,
+  send it as `Authorization: Bearer …`. Signing up or in gives another token. An order is a quote, `POST …/orders` with `pay`, and
+  the `pay_url` of its answer.
 * **A shop's own software** under `/api/v1/merchant`, with a key that the shop's owner makes in the admin
   (`Authorization: Bearer bk_…`). The key says which shop, and what it is good for.
 

@@ -14,10 +14,11 @@ from ballast.mall.db import Database
 from ballast.mall.order_life import Unknown
 from ballast.mall.payments.providers import providers
 from ballast.mall.payments.sandbox import Sandbox
+from ballast.mall.round_trips import ending
 from ballast.mall.rules.states import Status
 from ballast.mall.settings import Settings
 from ballast.mall.web.api.answers import Moment, cursor_of, cut, next_link, read_cursor
-from ballast.mall.web.api.calls import VISITOR, Cursor, Key, Limit, ShopCall, shopper
+from ballast.mall.web.api.calls import VISITOR, Cursor, Key, Limit, ShopCall, return_url, shopper
 from ballast.mall.web.api.shapes import (
     OrderInfo,
     OrderItem,
@@ -60,7 +61,8 @@ async def get_my_order(
     request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
 ) -> OrderInfo:
     """One of them."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(db, request, slug, only_whose=True) as call:
+        ending(call.connection, reads=True)
         return await _order(call, order_id)
 
 
@@ -74,9 +76,9 @@ async def pay_order(
 ) -> PaymentInfo:
     """Begin a payment, or go on with the one that was begun: the same address then."""
     provider = providers(settings)[Sandbox.name]
-    async with shopper(db, request, slug) as call:
+    async with shopper(db, request, slug, only_whose=True) as call:
         begun = await payments.begin(call.connection, order_id, provider, owner=call.owner, now=call.now)
-    back = f"{settings.base_url.rstrip('/')}/s/{slug}/orders/{order_id}/paid"
+    back = return_url(settings, slug, order_id)
     return PaymentInfo(await payments.ask(db, call.entry.shop_id, begun, provider, return_url=back))
 
 

@@ -328,6 +328,8 @@ class CartInfo(Shown, frozen=True):
 
     lines: tuple[CartLineInfo, ...]
     pieces: int
+    token: str | None = None
+    """Of the new guest, where the first goods came without one; to be sent as ``Authorization: Bearer …`` from now on."""
 
 
 class CartQuantity(Asked, frozen=True):
@@ -356,7 +358,8 @@ class QuoteRequest(Asked, frozen=True):
 
 
 class OrderRequest(Asked, frozen=True):
-    """An order. `agreed_fen` is the total that the shopper saw; with another one now nothing is ordered (409)."""
+    """An order. `agreed_fen` is the total that the shopper saw; with another one now nothing is ordered (409). `pay`: begin its
+    payment as well, and say where it is paid."""
 
     lines: _Lines
     address: AddressInfo
@@ -364,6 +367,7 @@ class OrderRequest(Asked, frozen=True):
     delivery: Literal["ship", "pickup"] = "ship"
     claim_id: UUID | None = None
     note: Annotated[str, Meta(max_length=500)] = ""
+    pay: bool = False
 
 
 class StepInfo(Shown, frozen=True):
@@ -403,12 +407,14 @@ class QuoteInfo(Shown, frozen=True):
 
 
 class PlacedInfo(Shown, frozen=True):
-    """An order that was placed; its goods are kept until `pay_by`."""
+    """An order that was placed; its goods are kept until `pay_by`. `pay_url`: where it is paid; null where that was not asked
+    for, where there is nothing to pay (any more), and where the provider cannot be reached: then begin its payment later."""
 
     order_id: UUID
     number: str
     total_fen: int
     pay_by: datetime
+    pay_url: str | None = None
 
 
 # --- orders

@@ -11,6 +11,7 @@ from litestar.types import ControllerRouterHandler
 
 from ballast.mall import cart
 from ballast.mall.db import Database
+from ballast.mall.web import again
 from ballast.mall.web.forms import form
 from ballast.mall.web.store.frame import go, seen, shown
 from ballast.mall.web.store.visit import visiting
@@ -39,7 +40,8 @@ async def add(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDep
     """Pieces of a SKU into the cart; ``then=buy`` goes on to the checkout."""
     sent = await form(request)
     async with visiting(db, request, slug) as visit:
-        await cart.add(visit.connection, await visit.owner(), sent.id("sku"), sent.number("quantity", 1), visit.now)
+        owner, key = await visit.owner(), again.key_of(request.scope)
+        await cart.add(visit.connection, owner, sent.id("sku"), sent.number("quantity", 1), visit.now, key)
         seen(request, visit, "carts")
         return go(request, visit, "/checkout" if sent.text("then") == "buy" else "/cart?said=added")
 

@@ -1,0 +1,123 @@
+"""Work that may take long, or for ever where a store hangs: it is done in a thread of its own, and waited for so long only.
+
+Whoever waits goes on seeing and telling meanwhile. What is not done in time goes on by itself; asked for again, it is not begun a
+second time, and nobody waits for it any more: its answer is there when it has come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from ballast.errors import BallastError
+
+_LOOK_S = 0.1
+
+T = TypeVar("T")
+
+
+class Busy(BallastError):
+    """It is still under way."""
+
+
+class Patience:
+    """Of one thread, which must not be held up."""
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """`meanwhile`: what else there is to be done, about ten times a second, and quickly."""
+        self._meanwhile = meanwhile
+        self._under_way: dict[str, _Work] = {}
+        self._is_waiting = False
+
+    def __call__(
+        self,
+        what: str,
+        work: Callable[[], T],
+        seconds: float,
+        *,
+        keep: bool = False,
+        late: Callable[[T], None] | None = None,
+    ) -> T:
+        """The answer of `work`, or what it raises. Busy: it has not come in time.
+
+        Args:
+            what: names it, for people and so that it is not begun twice.
+            keep: an answer that comes too late is good for the next who asks; else it is passed over.
+            late: what to do with one that is passed over.
+        """
+        under_way = self._under_way.pop(what, None)
+        if under_way is not None:
+            if not under_way.is_over:
+                self._under_way[what] = under_way
+                raise _busy(what)
+            if keep:
+                return cast(T, under_way.answer())
+        started = _Work(what, work)
+        self._wait(started, seconds)
+        if not started.is_over:  # asked once: it may be over in the next moment
+            self._under_way[what] = started
+            if not keep:
+                started.pass_over(late)
+            raise _busy(what)
+        return cast(T, started.answer())
+
+    def _wait(self, work: _Work, seconds: float) -> None:
+        if self._is_waiting:  # what is done meanwhile has work of its own
+            work.over.wait(seconds)
+            return
+        self._is_waiting = True
+        try:
+            until = time.monotonic() + seconds
+            while not work.over.wait(_LOOK_S) and time.monotonic() < until:
+                self._meanwhile()
+        finally:
+            self._is_waiting = False
+
+
+class _Work:
+    def __init__(self, what: str, work: Callable[[], Any]) -> None:
+        self.over = threading.Event()
+        self._lock = threading.Lock()
+        self._work, self._late = work, cast("Callable[[Any], None] | None", None)
+        self._value: Any = None
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, name=what, daemon=True).start()
+
+    @property
+    def is_over(self) -> bool:
+        return self.over.is_set()
+
+    def pass_over(self, late: Callable[[Any], None] | None) -> None:
+        """Nobody wants the answer any more."""
+        with self._lock:
+            self._late = late
+            if self.over.is_set():
+                self._throw_away()
+
+    def answer(self) -> Any:
+        """When it is over: what it gave, or raised."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def _run(self) -> None:
+        try:
+            self._value = self._work()
+        except BaseException as error:
+            self._error = error
+        with self._lock:
+            self.over.set()
+            self._throw_away()
+
+    def _throw_away(self) -> None:
+        late, self._late = self._late, None
+        if late is not None and self._error is None:
+            with contextlib.suppress(Exception):
+                late(self._value)
+
+
+def _busy(what: str) -> Busy:
+    return Busy(f"{what} takes longer than it may, and goes on by itself", "It is looked at again in a moment.")

@@ -1,0 +1,249 @@
+"""What transactions did after the moment that a recovery goes back to, as items that `redo.take_in` does again.
+
+A deletion that takes seconds, table by table, has the work of others in between, and going back to before the deletion leaves
+that out as well. Here it is read from the record: each transaction's rows, tenant by tenant, in the order of the commits.
+
+Left out is what belongs to the deletion. A transaction that deleted rows of more than one tenant does, since hardly any
+application makes one; so does one that took more rows than it added: an order takes lines from a cart, and adds more than
+those. Where such a one also added or changed rows it may have been somebody's honest work, and is told by its position.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec.structs import replace
+
+from ballast.postgres.copytext import NULL, unescape
+from ballast.recovery.merge_items import MergeItem
+from ballast.vault import Vault
+from ballast.vault.buckets import bucket_of
+from ballast.vault.moment import show
+from ballast.vault.plan import Stretch, may_hold
+from ballast.vault.read import warm
+from ballast.vault.records import Cut, Relation, Segment
+
+KIND = "ballast.recorded"
+SHARED = "(shared)"
+"""Stands as the tenant of items of shared rows, which no register keeps."""
+OURS = "ballast sentinel"
+"""So an actor's name begins where it was no work of anybody."""
+
+Values = dict[str, str | None]
+"""Column to the text of its value; None is null."""
+
+
+class Span(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A stretch of the record."""
+
+    since: str
+    """Position of the first transaction."""
+    until: str = ""
+    """Position after the last; "": all that is recorded of that timeline."""
+    tenant: str | None = None
+    """None: everybody's, and the shared rows."""
+
+
+class Redone(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is to be done to one row."""
+
+    schema: str
+    table: str
+    op: str
+    """`I`, `U` or `D`."""
+    key: Values
+    """Columns that tell the row; all of them where the table has no key."""
+    row: Values = {}
+    """What is written into it."""
+    add: Values = {}
+    """What is added to columns that count."""
+    counts: tuple[str, ...] = ()
+    """Of an insertion: columns that count, should the row be there already."""
+    keyless: bool = False
+    """Equal rows are several."""
+
+
+class Later(msgspec.Struct, frozen=True):
+    """What came after a moment."""
+
+    of: Mapping[str, tuple[MergeItem, ...]] = {}
+    """By tenant, in order."""
+    shared: tuple[MergeItem, ...] = ()
+    """Their payload does what it does once or twice alike."""
+    transactions: int = 0
+    """So many these are of."""
+    unclear: tuple[str, ...] = ()
+    """Positions of those that are left out although they added or changed rows."""
+
+
+class Did(msgspec.Struct):
+    """How many rows a transaction added, changed and took, and whose."""
+
+    added: int = 0
+    changed: int = 0
+    taken: int = 0
+    taken_of: set[str | None] = msgspec.field(default_factory=set)
+
+    @property
+    def is_of_the_deed(self) -> bool:
+        """Whether it is taken for part of a deletion."""
+        return self.taken > self.added or len(self.taken_of) > 1
+
+
+def later(vault: Vault, spans: Sequence[Span], counters: Collection[str] = ()) -> Later:
+    """Of these stretches, which do not overlap. `counters`: `schema.table.column`, see `reversal.merged`.
+
+    StoreError, IntegrityError: the record cannot be read; GapError: one of the positions is not in it."""
+    of: defaultdict[str, list[MergeItem]] = defaultdict(list)
+    shared: list[MergeItem] = []
+    unclear: list[str] = []
+    transactions = 0
+    for span in spans:
+        reading = _Reading(vault, span, frozenset(counters))
+        for tenant, item in reading.items():
+            (shared if tenant is None else of[tenant]).append(item)
+        unclear += reading.unclear
+        transactions += reading.transactions
+    return Later({tenant: tuple(items) for tenant, items in of.items()}, tuple(shared), transactions, tuple(unclear))
+
+
+class _Reading:
+    def __init__(self, vault: Vault, span: Span, counters: Collection[str]) -> None:
+        self._vault, self._span, self._counters = vault, span, counters
+        since = vault.resolve(span.since).cut
+        until = vault.resolve(span.until).cut.lsn if span.until else vault.index.recorded_until(since.timeline)
+        self._part = Stretch(since.timeline, since.lsn, until)
+        self._seen: dict[tuple[int, bytes], Values] = {}
+        self.unclear: list[str] = []
+        self.transactions = 0
+
+    def items(self) -> Iterator[tuple[str | None, MergeItem]]:
+        """Whose (None: of shared rows), in the order of the commits."""
+        part = self._part
+        for segment in self._vault.index.segments_of(part.timeline):
+            if segment.first_lsn < part.to_lsn and segment.last_lsn > part.from_lsn:
+                yield from self._in_segment(segment)
+
+    def _in_segment(self, segment: Segment) -> Iterator[tuple[str | None, MergeItem]]:
+        found: defaultdict[int, Did] = defaultdict(Did)
+        for rows in self._rows(segment, ("lsn", "op")):
+            counted = pa.table({name: rows[name] for name in ("lsn", "op", "tenant")})
+            for name in ("op", "tenant"):
+                place = counted.column_names.index(name)
+                counted = counted.set_column(place, name, counted[name].cast(pa.string()))
+            for one in counted.group_by(["lsn", "op", "tenant"]).aggregate([([], "count_all")]).to_pylist():
+                _add(found[one["lsn"]], one["op"], one["tenant"], one["count_all"])
+        ours = self._of_ours(segment) if found else set()
+        wanted = []
+        for lsn, did in sorted(found.items()):
+            if did.is_of_the_deed:
+                if did.added or did.changed:
+                    self.unclear.append(show(Cut(segment.timeline, lsn)))
+            elif lsn not in ours:
+                wanted.append(lsn)
+        self.transactions += len(wanted)
+        if wanted:
+            yield from self._of_transactions(segment, wanted)
+
+    def _of_transactions(self, segment: Segment, wanted: Sequence[int]) -> Iterator[tuple[str | None, MergeItem]]:
+        columns = ("lsn", "seq", "op", "key", "row", "schema", "missing", "before_key", "committed_at")
+        picked: list[dict[str, Any]] = []
+        for rows in self._rows(segment, columns):
+            picked += rows.filter(pc.is_in(rows["lsn"], pa.array(wanted, pa.int64()))).to_pylist()
+        by_item: dict[tuple[int, str | None], list[Redone]] = {}
+        times: dict[int, Any] = {}
+        for row in sorted(picked, key=lambda row: (row["lsn"], row["seq"])):
+            by_item.setdefault((row["lsn"], row["tenant"]), []).append(self._redone(row))
+            times[row["lsn"]] = row["committed_at"]
+        for (lsn, tenant), changes in by_item.items():
+            position = show(Cut(segment.timeline, lsn))
+            payload = {"position": position, "changes": msgspec.to_builtins(changes)}
+            whose = SHARED if tenant is None else tenant
+            yield tenant, MergeItem(whose, f"recorded:{position}", KIND, payload, times[lsn])
+
+    def _redone(self, row: Mapping[str, Any]) -> Redone:
+        relation = self._vault.schema(row["schema"])[row["relation"]]
+        names = {column.attnum: column.name for column in relation.columns}
+        in_row = [names[attnum] for attnum in relation.row_columns]
+        in_key = [names[attnum] for attnum in relation.key] or in_row
+        at = (relation.number, row["before_key"] if row["before_key"] is not None else row["key"])
+        key = _values(in_key, at[1])
+        to = Redone(relation.schema, relation.name, row["op"], key, keyless=not relation.key)
+        if row["op"] == "D":
+            self._seen.pop(at, None)
+            return to
+        values = _values(in_row, row["row"])
+        counts = self._counts(relation)
+        if row["op"] == "I":
+            self._seen[at] = values
+            return replace(to, row=values, counts=tuple(name for name in counts if name in values))
+        lacks = {names[attnum] for attnum in row["missing"] or ()} if row["op"] == "P" else set()
+        before = self._seen.pop(at, None)
+        whole = {name: value for name, value in values.items() if name not in lacks}
+        if before is None:
+            # Nothing before it touched the row since the moment: it stands as the transaction found it.
+            if not lacks:
+                self._seen[relation.number, row["key"]] = values
+            return replace(to, op="U", row={name: v for name, v in whole.items() if key.get(name, "") != v})
+        self._seen[relation.number, row["key"]] = {**before, **whole}
+        moved = {name: value for name, value in whole.items() if before.get(name) != value}
+        add: Values = {
+            name: more for name in counts if name in moved and (more := _more(before.get(name), moved[name]))
+        }
+        return replace(to, op="U", row={name: v for name, v in moved.items() if name not in add}, add=add)
+
+    def _counts(self, relation: Relation) -> tuple[str, ...]:
+        title = f"{relation.root_schema}.{relation.root_name}"
+        return tuple(c.name for c in relation.columns if f"{title}.{c.name}" in self._counters)
+
+    def _rows(self, segment: Segment, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Of the stretch, and of the tenant if it is of one."""
+        tenant, part = self._span.tenant, self._part
+        bucket = bucket_of(tenant, self._vault.index.genesis.buckets)
+        for run in segment.runs:
+            if tenant is not None and not (run.bucket in (None, bucket) and may_hold(run, tenant)):
+                continue
+            for rows in warm(self._vault).open(run).slices(None if tenant is None else {tenant}, columns=columns):
+                within = pc.and_(pc.greater_equal(rows["lsn"], part.from_lsn), pc.less(rows["lsn"], part.to_lsn))
+                yield rows.filter(within)
+
+    def _of_ours(self, segment: Segment) -> set[int]:
+        table = self._vault.transactions(segment)
+        if table is None:
+            return set()
+        return set(table.filter(pc.starts_with(table["actor"], OURS))["lsn"].to_pylist())
+
+
+def _add(did: Did, op: str, tenant: str | None, count: int) -> None:
+    match op:
+        case "I":
+            did.added += count
+        case "D":
+            did.taken += count
+            did.taken_of.add(tenant)
+        case _:
+            did.changed += count
+
+
+def _values(names: Sequence[str], line: bytes) -> Values:
+    fields = line.removesuffix(b"\n").split(b"\t")
+    return {
+        name: None if field == NULL else unescape(field).decode() for name, field in zip(names, fields, strict=True)
+    }
+
+
+def _more(before: str | None, after: str | None) -> str | None:
+    """What was added; None where that is no number."""
+    if before is None or after is None:
+        return None
+    try:
+        more = Decimal(after) - Decimal(before)
+    except InvalidOperation:
+        return None
+    return format(more, "f") if more.is_finite() else None

@@ -1,0 +1,102 @@
+"""What honest transactions did while others deleted rows is done again on what was restored to before the deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ballast.recovery import Later, MergeReport, Request, Span, later, merge, open_for, refusals, restore, take_in
+from ballast.vault.moment import show
+from tests.fix_postgres import Database
+from tests.fix_protected import Protected
+from tests.integration.test_undo import TABLES, rows_of, start, together
+from tests.kept import Contents
+
+pytestmark = pytest.mark.any_version
+
+HONEST = (
+    ("INSERT INTO item VALUES (1, 50, 5, E'a\\tb\\\\')", "INSERT INTO part (item_shop, item_id, n) VALUES (1, 50, 2)"),
+    ("UPDATE item SET price = price - 1 WHERE shop = 1 AND id = 50",),
+    ("UPDATE item SET price = price - 1 WHERE shop = 2 AND id = 3",),
+    ("UPDATE item SET price = NULL WHERE shop = 2 AND id = 3",),
+    ("DELETE FROM part WHERE id = 1", "INSERT INTO log VALUES (1, 'new'), (1, 'same')"),
+    ("INSERT INTO word VALUES ('e', 'f')", "UPDATE word SET said = 'z' WHERE code = 'a'"),
+    ("INSERT INTO log VALUES (3, 'same'), (NULL, 'nobody''s')",),
+    ("INSERT INTO shop VALUES (9, 'Nine')", "INSERT INTO item VALUES (9, 1, 1, 'x')"),
+    ("UPDATE car SET plate = 'honest', id = 99 WHERE id = 5",),
+)
+DEED = (
+    "DELETE FROM log",
+    "DELETE FROM car WHERE shop = 4",
+    "DELETE FROM part WHERE item_shop > 2",
+    "DELETE FROM item WHERE shop > 2 AND id < 8",
+    "DELETE FROM car WHERE id <> 5",
+)
+
+
+def brought_in(target: Database, found: Later) -> MergeReport:
+    assert open_for(target.dsn, found) == ()
+    return merge(target.dsn, [item for items in found.of.values() for item in items], take_in)
+
+
+def application(db: Database) -> Contents:
+    return {table: rows for table, rows in rows_of(db).items() if table.startswith("public.")}
+
+
+def test_each_row_is_as_if_nobody_had_deleted_anything(pg18: Database, new_protected: Callable[..., Protected]) -> None:
+    protected = start(pg18, new_protected)
+    since = protected.look().cut
+    for number, statements in enumerate(HONEST):
+        together(pg18, *statements)
+        if number < len(DEED):
+            together(pg18, DEED[number])
+    protected.sealed(protected.look().cut)
+    vault, target, meant = protected.vault(), pg18.another(), pg18.another()
+    restore(vault, vault.resolve(show(since)), target.dsn, Request())
+    meant.run(*TABLES)
+    for statements in HONEST:
+        together(meant, *statements)
+
+    found = later(vault, (Span(show(since)),))
+    assert found.unclear == ()
+    assert found.transactions == len(HONEST)
+    report = brought_in(target, found)
+    assert (report.refused, report.applied) == ((), sum(map(len, found.of.values())))
+    assert application(target) == application(meant)
+    again = brought_in(target, found)
+    assert (again.applied, again.already) == (0, report.applied)
+    assert application(target) == application(meant)
+    target.run("INSERT INTO part (item_shop, item_id, n) VALUES (1, 50, 3)")  # the sequence is past what came
+
+
+def test_what_was_made_anew_is_added_up_and_what_cannot_be_done_is_kept_with_the_reason(
+    pg18: Database, new_protected: Callable[..., Protected]
+) -> None:
+    protected = start(pg18, new_protected)
+    since = protected.look().cut
+    together(pg18, "DELETE FROM part", "DELETE FROM item WHERE id < 5")
+    together(pg18, "INSERT INTO item VALUES (2, 3, 10, 'again')")
+    together(pg18, "UPDATE item SET price = price - 4 WHERE shop = 2 AND id = 3")
+    unclear = together(pg18, "DELETE FROM car WHERE shop = 1", "INSERT INTO item VALUES (5, 60, 1, 'left out')")
+    together(pg18, "INSERT INTO part (item_shop, item_id, n) VALUES (5, 60, 1)", "INSERT INTO log VALUES (5, 'x')")
+    together(pg18, "UPDATE item SET price = 2 WHERE shop = 5 AND id = 60")
+    together(pg18, "INSERT INTO log VALUES (5, 'later')")
+    protected.sealed(protected.look().cut)
+    vault, target = protected.vault(), pg18.another()
+    restore(vault, vault.resolve(show(since)), target.dsn, Request())
+
+    found = later(vault, (Span(show(since)),), ("public.item.price",))
+    assert len(found.unclear) == 1
+    assert unclear
+    report = brought_in(target, found)
+    assert target.query("SELECT price, body FROM item WHERE shop = 2 AND id = 3") == [(9, "again")]  # 3 + 10 - 4
+    reasons = [(refusal.tenant, refusal.reason) for refusal in report.refused]
+    assert reasons == [
+        ("5", "a row would be without its parent: public.part part_item_shop_item_id_fkey"),
+        ("5", "public.item has no row (shop = 5, id = 60), which it changed"),
+    ]
+    assert target.query("SELECT said FROM log WHERE shop = 5 AND said <> 'same'") == [("later",)], "all or nothing"
+    assert '"n": "1"' in refusals(target.dsn, tenant="5")[0].payload.replace('":"', '": "')
+    only = later(vault, (Span(show(since), tenant="2"),))
+    assert (set(only.of), only.shared, only.transactions) == ({"2"}, (), 2)
