@@ -20,6 +20,7 @@ from ballast.continuity.rebuilding import Rebuilding
 from ballast.continuity.room import ENOUGH_BYTES
 from ballast.continuity.signs import Sign, Watched
 from ballast.continuity.some import rewind_some
+from ballast.errors import BallastError
 from ballast.recovery import Later, Span, open_for
 from ballast.vault import config
 from ballast.vault.failpoints import reach
@@ -32,7 +33,7 @@ _ROOM_BYTES = 128 << 20
 """More than what it was left for: home is not gone back to for a moment."""
 _VISITED_FIRST, _TOGETHER = 4, 40
 _RESTART_S = 3.0
-_AGAIN_S = 1.0
+_AGAIN_S, _ASKS_AGAIN_S = 1.0, 5.0
 _REWIND_S = 300
 _PUTTING_BACK_S = 5.0
 _SHOWN = 5
@@ -43,6 +44,7 @@ _LAST_S = 0.2
 class Returning(Leaving):
     """The way home."""
 
+    _asked_again_at = 0.0
     _those_later: Mapping[str, object] = {}
     """Tenants of whom something was committed after the moment that home went back to."""
 
@@ -63,7 +65,7 @@ class Returning(Leaving):
                 self._return_to_the_same()
                 return
             # Before anything is noted: where the record cannot be read just now, it is looked at again.
-            is_open_question = self._is_unexplained() and not under_way.at and not self._choose().why
+            is_open_question = self._is_unexplained() and not under_way.at and not self._is_told_why()
             under_way = self._note(data_lost=True, why_lost=why)
             self._decide(f"home does not come back by itself: {why}", bad=True)
             if is_open_question:
@@ -76,6 +78,9 @@ class Returning(Leaving):
             self._return_to_another(under_way)
         elif not under_way.ordered:
             self._waits_for = "the word for the recovery: ballast recover --now (--at MOMENT: not to the newest)"
+            if not self._options.asks and not under_way.at and self._is_told_by_now():
+                self._note(ordered=True)
+                self._decide("the record tells by now when its rows went")
         else:
             self._rebuild(under_way)
 
@@ -120,6 +125,21 @@ class Returning(Leaving):
         if seen.sign is Sign.MISSING and "database" in seen.what:
             return False  # dropped as a whole, which is no change of any row
         return self._sign_of(seen) in (Sign.EMPTY, Sign.MISSING)
+
+    def _is_told_why(self) -> bool:
+        """Whether the record shows how its rows went, which may be in the spool alone. BallastError: not known."""
+        try:
+            self._seal()
+        except (BallastError, OSError) as error:
+            self._log.warning("not_sealed", reason=str(error))
+        return bool(self._choose().why)
+
+    def _is_told_by_now(self) -> bool:
+        """The same, now and then: a recorder that was away follows later."""
+        if time.monotonic() < self._asked_again_at:
+            return False
+        self._asked_again_at = time.monotonic() + _ASKS_AGAIN_S
+        return self._is_told_why()
 
     def _return_to_the_same(self) -> None:
         self._waits_for = self._what_is_waited_for()
