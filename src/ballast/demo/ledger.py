@@ -56,7 +56,14 @@ class Edited(Promise, frozen=True, kw_only=True, tag="edited"):
     code: str
 
 
-AnyPromise = Ordered | Numbered | Paid | Edited
+class Asked(Promise, frozen=True, kw_only=True, tag="asked"):
+    """A merchant has asked for a change: no promise yet, and it may be there all the same where its answer was not heard."""
+
+    sku_id: str
+    code: str
+
+
+AnyPromise = Ordered | Numbered | Paid | Edited | Asked
 
 
 class Ledger:
@@ -150,6 +157,7 @@ def compare(
     numbers = {one.order_id: one.number for one in promises if isinstance(one, Numbered)}
     paid = {one.order_id for one in promises if isinstance(one, Paid)}
     edits = {one.sku_id: one for one in promises if isinstance(one, Edited)}  # the last one counts
+    asked = {(one.sku_id, one.code): one.sent_at for one in promises if isinstance(one, Asked)}
     there = {one.order_id: one for one in found}
     broken: list[Broken] = []
     for order_id, promise in ordered.items():
@@ -177,7 +185,7 @@ def compare(
     broken += [
         Broken("edit_lost", f"SKU {sku} of {edit.shop} was given the code {edit.code} and has {codes.get(sku)}")
         for sku, edit in edits.items()
-        if codes.get(sku) != edit.code
+        if codes.get(sku) != edit.code and asked.get((sku, codes.get(sku, "")), 0.0) <= edit.sent_at
     ]
     return Compared(
         acknowledged=len(ordered),

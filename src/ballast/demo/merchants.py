@@ -11,7 +11,7 @@ from random import Random
 
 from ballast.demo.browser import REFUSED, Browser, GaveUp, Page
 from ballast.demo.crowd import Crowd
-from ballast.demo.ledger import Edited, Ledger
+from ballast.demo.ledger import Asked, Edited, Ledger
 from ballast.mall.seed import DEMO_LOGIN
 
 COUNT = 3
@@ -70,14 +70,14 @@ class Merchants:
         fields = _skus(page)
         code = f"R-{turn:04}-{int(time.time()) % 1_000_000:06}"
         fields["code"][0] = code
-        sent_at = time.time()
+        sent_at, sku = time.time(), fields["sku"][0]
+        self._ledger.note(Asked(shop=browser.shop, at=sent_at, sent_at=sent_at, sku_id=sku, code=code))
         right = (303, *REFUSED, *READ_ONLY)
         answer = await browser.send(f"{path}/skus", fields, kind="merchant", right=right)
         if answer.status != 303 or "said=saved" not in answer.location:
             self.refused += 1
             return
         self.saved += 1
-        sku = fields["sku"][0]
         self._ledger.note(Edited(shop=browser.shop, at=time.time(), sent_at=sent_at, sku_id=sku, code=code))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ballast.demo.ledger import Edited, Fate, Ledger, Numbered, Ordered, Paid, compare, read
+from ballast.demo.ledger import Asked, Edited, Fate, Ledger, Numbered, Ordered, Paid, compare, read
 from tests.unit.demo.replayed import an_id, found, ordered
 
 ONE, TWO = ordered(1, 10.0), ordered(2, 11.0)
@@ -79,6 +79,13 @@ def test_of_a_merchants_changes_the_last_one_stands() -> None:
     assert compare(edits, [], (), {"a": "R-2"}).broken == ()
     assert [one.fate for one in compare(edits, [], (), {"a": "R-1"}).broken] == ["edit_lost"]
     assert [one.fate for one in compare(edits, [], (), {}).broken] == ["edit_lost"]
+
+
+def test_a_later_change_whose_answer_was_not_heard_may_be_there() -> None:
+    edit = Edited(shop="tea", at=2.0, sent_at=1.5, sku_id="a", code="R-2")
+    earlier, later = (Asked(shop="tea", at=at, sent_at=at, sku_id="a", code=f"R-{at:.0f}") for at in (1.0, 3.0))
+    assert compare([earlier, edit, later], [], (), {"a": "R-3"}).broken == ()
+    assert [one.fate for one in compare([earlier, edit, later], [], (), {"a": "R-1"}).broken] == ["edit_lost"]
 
 
 def test_the_file_has_each_promise_as_it_was_made(tmp_path: Path) -> None:
