@@ -27,7 +27,9 @@ run: setup assets ## run the whole platform with some shops to look at; Ctrl-C s
 test: setup assets ## run the tests (real servers, real kills; about half an hour)
 	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder || { echo "once more, alone, what failed:"; $(PY) -m pytest -q --last-failed --last-failed-no-failures none; }
 
-check: setup lint types imports test ## what CI runs: lint, types, import rules, tests
+# The types are looked at beside the tests, in the time in which those wait.
+check: setup assets lint imports ## what CI runs: lint, types, import rules, tests
+	@$(MAKE) --no-print-directory -j2 types test
 
 lint: setup ## ruff: rules and format
 	@$(PY) -m ruff check src tests bench

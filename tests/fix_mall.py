@@ -163,7 +163,8 @@ def mall_database(mall_server: EmbeddedServer) -> Iterator[MallDatabase]:
     """A database of one test module's own."""
     name = f"mall_{next(_names)}"
     with psycopg.connect(mall_server.dsn(), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE mall_template").format(sql.Identifier(name)))
+        copied = sql.SQL("CREATE DATABASE {} TEMPLATE mall_template STRATEGY file_copy")
+        connection.execute(copied.format(sql.Identifier(name)))
         yield MallDatabase(mall_server.dsn(name))
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 

@@ -54,9 +54,9 @@ TABLES = (
 class Pipeline(Protected):
     """`Protected` with the tables above and with what it takes to break it."""
 
-    def clients(self, count: int = 4) -> Clients:
+    def clients(self, count: int = 4, *, body_bytes: int = 300) -> Clients:
         """Sessions that write until they are stopped."""
-        return Clients(self.db.dsn, count)
+        return Clients(self.db.dsn, count, body_bytes=body_bytes)
 
     def children(self, module: str) -> list[psutil.Process]:
         """The recorder's living children that run this module of the vault."""
@@ -89,7 +89,7 @@ class Pipeline(Protected):
             found = health.read_state(state, health.SEALER_FILE, health.SealerHealth)
             return found is not None and found.state == "sealing" and psutil.pid_exists(found.pid)
         folder = state / ("merge" if module == "merge" else "scratch/image")
-        return bool(self.children(module)) and folder.exists()
+        return folder.exists() and bool(self.children(module))  # looking through all processes costs more
 
     def lines(self, **wanted: object) -> list[dict[str, Any]]:
         """The log's lines with these fields, of all processes."""

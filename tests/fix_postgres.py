@@ -182,7 +182,7 @@ _numbers = count(1)
 
 def _create_database(server: EmbeddedServer, major: int, name: str) -> Database:
     with psycopg.connect(server.dsn(), autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 STRATEGY wal_log").format(sql.Identifier(name)))
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 STRATEGY file_copy").format(sql.Identifier(name)))
     return Database(server, major, name)
 
 

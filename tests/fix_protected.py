@@ -30,6 +30,7 @@ from ballast.vault.tables import UNRECORDED
 from ballast.vault.vault import Vault
 from tests.fix_postgres import Connection, Database
 
+BUCKETS = 64
 Rows = dict[str, list[bytes]]
 """Table (`schema.name`) to its sorted COPY lines."""
 
@@ -73,8 +74,10 @@ class Protected:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def protect(self) -> Outcome:
-        """`ballast protect`."""
-        return protect(self.config, self.config_path, self.config.dsn, Silent())
+        """`ballast protect`, with fewer buckets than a vault of thousands of tenants has: each look reads all of them."""
+        with pytest.MonkeyPatch.context() as fewer:
+            fewer.setattr("ballast.vault.protect.BUCKETS", BUCKETS)
+            return protect(self.config, self.config_path, self.config.dsn, Silent())
 
     # The recorder
 

@@ -236,10 +236,16 @@ class Recording:
 
 
 class Clients:
-    """Sessions that insert ids, each its own range, and write down every one whose commit was acknowledged."""
+    """Sessions that insert ids, each its own range, and write down every one whose commit was acknowledged.
 
-    def __init__(self, dsn: str, count: int, *, first: int = 1_000_000) -> None:
-        self._dsn, self._first = dsn, first
+    Each waits for `pause_s` after a commit: hundreds of commits a second are load enough, and what was written is read back
+    in the end. `body_bytes` is the length of the longest row's text; who wants to fill a disk asks for long ones.
+    """
+
+    def __init__(
+        self, dsn: str, count: int, *, first: int = 1_000_000, pause_s: float = 0.01, body_bytes: int = 300
+    ) -> None:
+        self._dsn, self._first, self._pause_s, self._body_bytes = dsn, first, pause_s, body_bytes
         self._stop = threading.Event()
         self.acknowledged: set[int] = set()
         self._threads = [threading.Thread(target=self._work, args=(n,), daemon=True) for n in range(count)]
@@ -253,8 +259,10 @@ class Clients:
                 with psycopg.connect(self._dsn, autocommit=True) as conn:
                     while not self._stop.is_set():
                         following += 1  # an id whose fate is unknown is not used again
-                        conn.execute("INSERT INTO t VALUES (%s, repeat('x', %s))", (following, following % 300))
+                        length = following * 7919 % self._body_bytes  # of all lengths from the first on
+                        conn.execute("INSERT INTO t VALUES (%s, repeat('x', %s))", (following, length))
                         self.acknowledged.add(following)
+                        self._stop.wait(self._pause_s)
             except psycopg.Error:
                 time.sleep(0.05)
 

@@ -1,5 +1,5 @@
-"""A merchant in a real browser: a coupon that a shopper takes and uses; a home page that is decorated and published; every
-page at both widths in both languages."""
+"""A merchant in a real browser: a coupon that a shopper takes and uses; a home page that is decorated and published; its
+blocks' editors, and a log of what went wrong, at both widths."""
 
 from __future__ import annotations
 
@@ -241,32 +241,22 @@ def test_the_home_page_is_decorated_previewed_and_published(
     assert [one for one in complaints if "status of 422" not in one] == []
 
 
+# What `test_every_page` does not come to: it opens two of the blocks' editors, and nothing has gone wrong in its shop.
 PAGES = {
-    "coupons": "/promotions",
-    "coupon-new": "/promotions/coupons/new",
-    "reductions": "/promotions/reductions",
-    "reduction-new": "/promotions/reductions/new",
-    "limited": "/promotions/limited",
-    "limited-new": "/promotions/limited/new",
-    "pages": "/pages",
     "editor": "/pages/{page}",
     "block-grid": "/pages/{page}/new/grid",
     "block-products": "/pages/{page}/new/product_list",
     "block-text": "/pages/{page}/new/text",
     "block-picture": "/pages/{page}/new/picture",
     "block-video": "/pages/{page}/new/video_link",
-    "shipping": "/shipping",
-    "shipping-new": "/shipping/new",
-    "settings": "/settings",
-    "staff": "/staff",
-    "webhooks": "/webhooks",
+    "reductions": "/promotions/reductions",
+    "limited": "/promotions/limited",
     "webhook": "/webhooks/{webhook}",
-    "audit": "/audit",
 }
 
 
 @pytest.mark.timeout(240)
-def test_every_page_fits_both_widths_in_both_languages_and_complains_of_nothing(
+def test_editors_of_all_blocks_and_the_log_of_a_bad_day_fit_both_widths_and_complain_of_nothing(
     browser: Browser, address: str, mall_database: MallDatabase, open_shop: OpenShop
 ) -> None:
     """Follows the stories above: their shop is there."""

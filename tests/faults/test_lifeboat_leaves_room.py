@@ -13,7 +13,7 @@ from ballast.continuity.boats import Boats
 from ballast.continuity.lifeboat import Lifeboat
 from ballast.errors import ServerError
 from ballast.vault.logbook import Logbook
-from tests.faults.test_spool_full import small_disk
+from tests.small_disk import small_disk
 
 MB = 1 << 20
 NOTHING: Any = None

@@ -82,7 +82,7 @@ def sealer_says(config: Config) -> str:
 
 def store_goes_and_comes(pipeline: Pipeline, store: FolderAway | BucketAway) -> None:
     pipeline.start()
-    clients = pipeline.clients(3)
+    clients = pipeline.clients(3, body_bytes=5_000)
     time.sleep(1.0)
     store.away()
     went_on = len(clients.acknowledged)

@@ -55,7 +55,7 @@ class Owner:
         deadline = time.monotonic() + 60
         while "(RPO 0)" not in (said := self.call("status").stdout):
             assert time.monotonic() < deadline, said
-            time.sleep(0.5)
+            time.sleep(1.5)  # asking costs a second of a processor
 
     def stop(self) -> None:
         if self.recorder is not None:

@@ -153,7 +153,7 @@ def write(protected: Protected, source: Source, stop: threading.Event) -> None:
                         raise psycopg.Rollback
             except psycopg.Error:
                 continue
-            time.sleep(0.01)
+            time.sleep(0.05)  # what is written is read back many times
 
 
 def look(protected: Protected) -> Look:

@@ -177,7 +177,7 @@ class Reader:
             except AssertionError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.5)
+                time.sleep(1.5)  # asking costs a second of a processor
 
     def _look(self) -> None:
         assert "RPO 0" in self.follow("status")

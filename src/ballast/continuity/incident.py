@@ -42,8 +42,10 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of `only`: those who are back there."""
     beyond: tuple[Span, ...] = ()
     """What comes after a moment that was chosen, and is brought in again. A second loss changes nothing about it."""
+    opened: str = ""
+    """Identifier of the server in which the rows of it that all share were brought in."""
     is_opened: bool = False
-    """Somebody went home since that was begun: rows that all share are as they should be."""
+    """Somebody went home since then: whatever becomes of that server, they are in the record."""
     boat: int = 0
     """Number of the lifeboat's folder."""
     boat_at: str = ""

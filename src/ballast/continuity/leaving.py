@@ -19,7 +19,7 @@ from ballast.continuity.patience import Busy
 from ballast.continuity.signs import Sign
 from ballast.continuity.watching import Watching
 from ballast.errors import BallastError
-from ballast.recovery import Span
+from ballast.recovery import Span, later
 from ballast.vault import Resolved
 from ballast.vault.failpoints import reach
 from ballast.vault.moment import show
@@ -28,6 +28,8 @@ _SEALING_S = 3.0
 """The lifeboat does not wait longer for the newest seconds of the record."""
 _AGAIN_S = 1.0
 _LOOKING_S, _RAISING_S, _LAUNCHING_S = 20.0, 10.0, 30.0
+_BRINGING_S = 2.0
+"""Shops open without waiting longer for what is brought in again; it goes on."""
 
 
 class Leaving(Watching):
@@ -232,27 +234,31 @@ class Leaving(Watching):
             self._decide(f"{count} accepted entries are done again in the lifeboat")
 
     def _bring_in_again(self, resolved: Resolved) -> None:
-        """What was committed after the moment that the lifeboat is of: whoever ordered just then finds the order."""
+        """What was committed after the moment that the lifeboat is of: whoever ordered just then finds the order. Shops do not
+        wait long for it; at home it comes in before them."""
         assert self._incident is not None
-        boat, at = self._boats.afloat, show(resolved.cut)
-        assert boat is not None
         assert self._vault is not None
-        try:
+        vault, boat, counters = self._vault, self._boats.afloat, self._settings.tenants.counters
+        spans, at = self._incident.beyond, show(resolved.cut)
+        if boat is None or not spans:
+            return
+
+        def work() -> int:
             # It may be of an earlier moment than some of those who are in it go back to.
-            starts = {span: self._resolve(span.since).cut for span in self._incident.beyond}
-            earlier = {
-                span for span, cut in starts.items() if cut.timeline == resolved.cut.timeline and cut > resolved.cut
-            }
-            found = self._later(
-                tuple(msgspec.structs.replace(s, since=at) if s in earlier else s for s in self._incident.beyond)
-            )
-            if found.transactions:
-                self._patience("bringing in again", lambda: bring_in_again(boat, found), _LAUNCHING_S)
+            starts = {span: vault.resolve(span.since).cut for span in spans}
+            earlier = {s for s, cut in starts.items() if cut.timeline == resolved.cut.timeline and cut > resolved.cut}
+            found = later(vault, [msgspec.structs.replace(s, since=at) if s in earlier else s for s in spans], counters)
+            bring_in_again(boat, found)
+            return found.transactions
+
+        try:
+            count = self._patience(f"bringing in again, lifeboat {self._boats.number}", work, _BRINGING_S)
+        except Busy:
+            self._decide(f"what came after {at} is on its way into the lifeboat")
         except (BallastError, psycopg.Error) as error:
             self._decide(f"what came after {at} is not in the lifeboat; it comes in at home: {error}", bad=True)
         else:
-            if found.transactions:
-                self._decide(f"{found.transactions:,} transactions that came after {at} are in the lifeboat as well")
+            self._decide(f"{count:,} transactions that came after {at} are in the lifeboat as well")
 
     def _keep_afloat(self) -> None:
         boat, under_way = self._boats.afloat, self._incident

@@ -122,7 +122,8 @@ class Reading(Telling):
             self._read_on()
             return later(vault, spans, counters)
 
-        return self._patience("reading what came after the moment", read, _CHOOSING_S)
+        shown = ", ".join(f"{span.since}-{span.until} {span.tenant or ''}".rstrip("- ") for span in spans)
+        return self._patience(f"reading what came after {shown}", read, _CHOOSING_S, keep=True)
 
     def _forget(self, copy: Duplicate) -> None:
         """Of the intake, what has been at home for long."""

@@ -20,6 +20,7 @@ from ballast.continuity.rebuilding import Rebuilding
 from ballast.continuity.room import ENOUGH_BYTES
 from ballast.continuity.signs import Sign, Watched
 from ballast.continuity.some import rewind_some
+from ballast.errors import BallastError
 from ballast.recovery import Later, Span, open_for
 from ballast.vault import config
 from ballast.vault.failpoints import reach
@@ -33,7 +34,7 @@ _ROOM_BYTES = 128 << 20
 _STUCK_AFTER_S = 5.0
 _VISITED_FIRST, _TOGETHER = 4, 40
 _RESTART_S = 3.0
-_AGAIN_S = 1.0
+_AGAIN_S, _ASKS_AGAIN_S = 1.0, 5.0
 _REWIND_S = 300
 _PUTTING_BACK_S = 5.0
 _SHOWN = 5
@@ -44,6 +45,7 @@ _LAST_S = 0.2
 class Returning(Leaving):
     """The way home."""
 
+    _asked_again_at = 0.0
     _those_later: Mapping[str, object] = {}
     """Tenants of whom something was committed after the moment that home went back to."""
 
@@ -64,7 +66,7 @@ class Returning(Leaving):
                 self._return_to_the_same()
                 return
             # Before anything is noted: where the record cannot be read just now, it is looked at again.
-            is_open_question = self._is_unexplained() and not under_way.at and not self._choose().why
+            is_open_question = self._is_unexplained() and not under_way.at and not self._is_told_why()
             under_way = self._note(data_lost=True, why_lost=why)
             self._decide(f"home does not come back by itself: {why}", bad=True)
             if is_open_question:
@@ -77,6 +79,9 @@ class Returning(Leaving):
             self._return_to_another(under_way)
         elif not under_way.ordered:
             self._waits_for = "the word for the recovery: ballast recover --now (--at MOMENT: not to the newest)"
+            if not self._options.asks and not under_way.at and self._is_told_by_now():
+                self._note(ordered=True)
+                self._decide("the record tells by now when its rows went")
         else:
             self._rebuild(under_way)
 
@@ -121,6 +126,21 @@ class Returning(Leaving):
         if seen.sign is Sign.MISSING and "database" in seen.what:
             return False  # dropped as a whole, which is no change of any row
         return self._sign_of(seen) in (Sign.EMPTY, Sign.MISSING)
+
+    def _is_told_why(self) -> bool:
+        """Whether the record shows how its rows went, which may be in the spool alone. BallastError: not known."""
+        try:
+            self._seal()
+        except (BallastError, OSError) as error:
+            self._log.warning("not_sealed", reason=str(error))
+        return bool(self._choose().why)
+
+    def _is_told_by_now(self) -> bool:
+        """The same, now and then: a recorder that was away follows later."""
+        if time.monotonic() < self._asked_again_at:
+            return False
+        self._asked_again_at = time.monotonic() + _ASKS_AGAIN_S
+        return self._is_told_why()
 
     def _return_to_the_same(self) -> None:
         self._waits_for = self._what_is_waited_for()
@@ -274,6 +294,8 @@ class Returning(Leaving):
     def _home_coming(self) -> HomeComing:
         if self._coming is None:
             assert self._incident is not None
+            if self._handler is None:
+                self._load_handler()
             spans = self._spans_beyond(self._incident)
             found = self._later(spans)
             if spans:
@@ -304,13 +326,14 @@ class Returning(Leaving):
     def _open_for(self, found: Later) -> None:
         """Home is made ready for what is brought in, and told is what cannot be."""
         assert self._incident is not None
-        if not self._incident.is_opened:
+        if not self._incident.is_opened and self._incident.opened != self._recorded():
             for failure in open_for(self._home_dsn(), found):
                 self._alarm(f"not brought in again: {failure}")
+            self._note(opened=self._recorded())
         if found.transactions:
             self._decide(
                 f"{found.transactions:,} transactions were committed after that moment, while rows were deleted: they are brought"
-                f" in again, in {len(found.of):,} shops"
+                f" in again, in {len(found.of):,} shops; {found.deletions:,} that only deleted are left out"
             )
         if found.unclear:
             shown = " ".join(f"--transaction {position}" for position in found.unclear[:_SHOWN])
@@ -411,8 +434,6 @@ class Returning(Leaving):
     def _bring(self, wanted: list[str], most: int) -> tuple[str, ...]:
         if not wanted:
             return ()
-        if self._handler is None:
-            self._load_handler()
         back = those_back(self._settings.dsn, wanted, most)
         if not back:
             return ()
@@ -425,7 +446,8 @@ class Returning(Leaving):
         for refusal in came.not_again:
             self._alarm(
                 f"{refusal.key.removeprefix('recorded:')} of {refusal.tenant}, committed after that moment, cannot be brought in"
-                f" again: {refusal.reason}; it is kept: ballast merge --tenant {refusal.tenant}"
+                f" again: {refusal.reason}; it is kept: ballast merge --into DSN --tenant {refusal.tenant} (once more: --retry"
+                " --handler ballast.recovery.redo:take_in)"
             )
         if came.home:
             course = self._course

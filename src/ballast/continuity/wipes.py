@@ -103,11 +103,34 @@ class Wipes:
         shown = sorted(names[n].qualified for wipe in deed for n in wipe.relations if n in names and had[n] > have[n])
         shown = list(dict.fromkeys(shown))
         more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+        empty = {number for number in self._of_tenants(before) if not had[number]}
+        begin = self._begin(before, deed[0].at, empty) if len(deed) > 1 else before
         return Chosen(
-            self._vault.resolve(show(before)),
+            self._vault.resolve(show(begin)),
             f"just before {', '.join(shown[:3])}{more} were emptied: of {had.total():,} rows of all tenants {have.total():,}"
             f" were left, at {deed[0].at}",
         )
+
+    def _begin(self, before: Cut, at: datetime | None, empty: set[int]) -> Cut:
+        """Where a deed of several transactions began that went on at `before`: a table in which few tenants have rows raises no
+        suspicion, and one that is `empty` there may have been the first. What others did since then is brought in again."""
+        begin = before
+        for segment in reversed(self._vault.index.segments_of(before.timeline)):
+            if segment.first_lsn >= before.lsn or not empty:
+                continue
+            time = _time(segment)
+            if time is None or at is None or at - time > TOGETHER:
+                break
+            gained: Counter[int] = Counter()
+            emptied: set[int] = set()
+            for run in segment.runs:
+                for rows in warm(self._vault).open(run).slices(None, None, columns=("lsn", "op")):
+                    for relation, lsn, by in grown(rows):
+                        gained[lsn] += by
+                        emptied |= {lsn} if by < 0 and relation in empty else set()
+            found = [lsn for lsn in emptied if gained[lsn] < 0 and lsn < begin.lsn]
+            begin = Cut(before.timeline, min([*found, begin.lsn]))
+        return begin
 
     def _suspects_in(self, segment: Segment, known: int) -> tuple[list[Wipe], int]:
         """Those, and how many tenants are `known` by then."""

@@ -63,7 +63,7 @@ def processes(stage: Stage, victim: Victim) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             return [psutil.Process(stage.server.pid)] if stage.server.pid is not None else []
     if victim is Victim.RESTORER:
-        return [one for one in _of(stage.folder) if any(_RESTORER in word for word in one.cmdline())]
+        return _of(stage.folder, _RESTORER)
     note = stage.note()
     pid = next((part.pid for part in note.parts if part.name == victim.value), None) if note else None
     with contextlib.suppress(psutil.Error):
@@ -74,10 +74,10 @@ def processes(stage: Stage, victim: Victim) -> list[psutil.Process]:
     return []
 
 
-def _of(folder: Path) -> list[psutil.Process]:
+def _of(folder: Path, what: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == str(folder):
+        with contextlib.suppress(psutil.Error, OSError):  # one that ends meanwhile
+            if any(what in word for word in process.cmdline()) and process.environ().get(MARK) == str(folder):
                 found.append(process)
     return found

@@ -29,7 +29,9 @@ from ballast.demo.wanted import How, Victim
 
 KILLS = 3
 _SMALL = ("--shops", "8", "--orders", "1.5", "--views", "8", "--before", "5", "--after", "8")
-_PATIENCE_S, _RUN_S, _END_S = 240.0, 900.0, 120.0
+_PATIENCE_S, _RUN_S, _END_S = 240.0, 1200.0, 120.0
+_SET_UPS, _NOT_SET_UP = 2, b"StageError"
+"""So often a platform is set up that could not be, and what the replay says then."""
 _PORTS = 21_000
 """From here on; two a run."""
 _HOWS: tuple[How, ...] = ("rows", "files", "both")
@@ -94,13 +96,28 @@ class Runs:
 
     def run(self, seed: int) -> Verdict | None:
         """One. None: it was stopped."""
+        for left in reversed(range(_SET_UPS)):
+            if self.is_over:
+                return None
+            begun = time.monotonic()
+            code, document = self._play(seed)
+            if left and not self.is_over and document is None and _NOT_SET_UP in self._log(seed).read_bytes():
+                continue  # nothing was lost and nobody was killed yet
+            break
         if self.is_over:
             return None
+        verdict = judge(seed, code, document, round(time.monotonic() - begun, 1))
+        (self._out / f"{seed}.verdict").write_bytes(msgspec.json.encode(verdict))
+        return verdict
+
+    def _log(self, seed: int) -> Path:
+        return self._out / f"{seed}.log"
+
+    def _play(self, seed: int) -> tuple[int | None, Document | None]:
         told = self._out / f"{seed}.json"
         told.unlink(missing_ok=True)
-        begun = time.monotonic()
         files = ("--json", str(told), "--report", str(told.with_suffix(".html")))
-        with (self._out / f"{seed}.log").open("wb") as log:
+        with self._log(seed).open("wb") as log:
             process = self._start([*arguments(seed), *files], log)
             try:
                 code: int | None = process.wait(_RUN_S)
@@ -110,12 +127,7 @@ class Runs:
             finally:
                 with self._lock:
                     self._running.discard(process)
-        if self.is_over:
-            return None
-        document = msgspec.json.decode(told.read_bytes(), type=Document) if told.exists() else None
-        verdict = judge(seed, code, document, round(time.monotonic() - begun, 1))
-        (self._out / f"{seed}.verdict").write_bytes(msgspec.json.encode(verdict))
-        return verdict
+        return code, msgspec.json.decode(told.read_bytes(), type=Document) if told.exists() else None
 
     def stop(self) -> None:
         """Those that run end in order, and no other begins. May be called by a signal's handler."""

@@ -194,7 +194,8 @@ def claims(outcome: Outcome, found: Figures, kept: Compared | None) -> list[Clai
         judged += [
             Claim(
                 "lost",
-                not kept.count("lost") and kept.acknowledged > 0,
+                # Where nothing was acknowledged nothing is proven; while somebody kills, that may be so.
+                None if killing and not kept.acknowledged else not kept.count("lost") and kept.acknowledged > 0,
                 {"acknowledged": kept.acknowledged, "lost": kept.count("lost"), "excepted": kept.excepted},
             ),
             Claim("doubled", not kept.count("doubled"), {"doubled": kept.count("doubled"), "unheard": kept.unheard}),

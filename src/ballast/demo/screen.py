@@ -71,10 +71,8 @@ class Screen:
     def moment(self, moment: Moment, log: Log) -> None:
         """One of the moments that the replay waits for."""
         since = log.since_loss(moment)
-        self.tell(
-            f"{MOMENTS[moment][1]}" + (f": {since:.2f} s after the loss" if since else ""),
-            bad=moment in ("lost", "changed"),
-        )
+        after = f": {since:.2f} s after the {'loss' if 'lost' in log.at else 'deed'}" if since else ""
+        self.tell(f"{MOMENTS[moment][1]}{after}", bad=moment in ("lost", "changed"))
 
     def show(self, state: State) -> None:
         """As it is now."""

@@ -118,7 +118,7 @@ class Stage:
         code = self._seeding.poll()
         if code:
             said = (self.home / "seed.log").read_text(errors="replace")
-            raise StageError(f"the shops could not be made: {said.strip()[-500:]}", "Look at what it says.")
+            raise StageError(f"the shops could not be made ({code}): {said.strip()[-1500:]}", "Look at what it says.")
         return code == 0
 
     def count_shops(self) -> int:

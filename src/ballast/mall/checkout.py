@@ -25,6 +25,7 @@ from ballast.mall.deed_kinds import Checkout
 from ballast.mall.ids import derived
 from ballast.mall.order_life import Unknown
 from ballast.mall.owner import Owner
+from ballast.mall.placed import Placed
 from ballast.mall.quoting import Address, Claim, Delivery, Quote, QuotedLine, Read, Room, Used, Wanted, read
 from ballast.mall.rules.refused import Refused
 
@@ -56,16 +57,6 @@ class PriceChanged(Refused):
             shown_fen=shown_fen,
         )
         self.quote = quote
-
-
-class Placed(msgspec.Struct, frozen=True):
-    """An order that was placed, now or (`repeated`) by an earlier request with the same key."""
-
-    order_id: UUID
-    number: str
-    total_fen: int
-    pay_by: datetime
-    repeated: bool = False
 
 
 async def quote(

@@ -69,14 +69,10 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
 
     def begin(self, *statements: _Statement) -> None:
         """A transaction begins with these, as soon as something is done in it."""
-        self.began(*statements)
-        self._put_off = [(one, None) for one in (("BEGIN", None), *statements)]
-        self._idle = True
-
-    def began(self, *statements: _Statement) -> None:
-        """A transaction has begun; another one like it begins with these."""
         self.forget()
         self._first = statements
+        self._put_off = [(one, None) for one in (("BEGIN", None), *statements)]
+        self._idle = True
 
     def later(
         self, statement: str | bytes, parameters: Mapping[str, Any] | None = None, check: Check | None = None

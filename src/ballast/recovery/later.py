@@ -75,11 +75,13 @@ class Later(msgspec.Struct, frozen=True):
     of: Mapping[str, tuple[MergeItem, ...]] = {}
     """By tenant, in order."""
     shared: tuple[MergeItem, ...] = ()
-    """Their payload does what it does once or twice alike."""
+    """No register keeps them, since it is kept by tenant: whoever has them done notes that they are."""
     transactions: int = 0
     """So many these are of."""
     unclear: tuple[str, ...] = ()
     """Positions of those that are left out although they added or changed rows."""
+    deletions: int = 0
+    """So many that did nothing else are left out."""
 
 
 class Did(msgspec.Struct):
@@ -103,14 +105,15 @@ def later(vault: Vault, spans: Sequence[Span], counters: Collection[str] = ()) -
     of: defaultdict[str, list[MergeItem]] = defaultdict(list)
     shared: list[MergeItem] = []
     unclear: list[str] = []
-    transactions = 0
+    transactions = deletions = 0
     for span in spans:
         reading = _Reading(vault, span, frozenset(counters))
         for tenant, item in reading.items():
             (shared if tenant is None else of[tenant]).append(item)
         unclear += reading.unclear
-        transactions += reading.transactions
-    return Later({tenant: tuple(items) for tenant, items in of.items()}, tuple(shared), transactions, tuple(unclear))
+        transactions, deletions = transactions + reading.transactions, deletions + reading.deletions
+    by_tenant = {tenant: tuple(items) for tenant, items in of.items()}
+    return Later(by_tenant, tuple(shared), transactions, tuple(unclear), deletions)
 
 
 class _Reading:
@@ -121,7 +124,7 @@ class _Reading:
         self._part = Stretch(since.timeline, since.lsn, until)
         self._seen: dict[tuple[int, bytes], Values] = {}
         self.unclear: list[str] = []
-        self.transactions = 0
+        self.transactions = self.deletions = 0
 
     def items(self) -> Iterator[tuple[str | None, MergeItem]]:
         """Whose (None: of shared rows), in the order of the commits."""
@@ -145,6 +148,8 @@ class _Reading:
             if did.is_of_the_deed:
                 if did.added or did.changed:
                     self.unclear.append(show(Cut(segment.timeline, lsn)))
+                else:
+                    self.deletions += 1
             elif lsn not in ours:
                 wanted.append(lsn)
         self.transactions += len(wanted)

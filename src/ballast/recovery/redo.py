@@ -90,8 +90,8 @@ def take_in(conn: Connection, item: MergeItem) -> None:
 
 
 def open_for(dsn: str, later: Later) -> tuple[str, ...]:
-    """Before any item is merged: rows that all share are done again, and sequences are set past all that is to come. What
-    could not be done, each with its reason. psycopg.Error."""
+    """Before any item is merged, and once: rows that all share are done again, and sequences are set past all that is to come.
+    What could not be done, each with its reason. psycopg.Error."""
     failures = []
     with connect(dsn) as conn:
         for item in later.shared:

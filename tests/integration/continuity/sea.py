@@ -60,14 +60,14 @@ class Sea:
             with psycopg.connect(self.dsn, autocommit=True) as conn:
                 for statement in small_shop.TABLES:
                     conn.execute(statement.encode())
+                self.verifier = conn.pgconn.encrypt_password(b"secret", b"app", b"scram-sha-256").decode()
+                conn.execute(f"CREATE ROLE app LOGIN PASSWORD '{self.verifier}'".encode())
+                conn.execute("GRANT SELECT ON shop TO app")
             settings = Config(
                 dsn=self.dsn, vault=vault or str(folder / "vault"), state_dir=folder / "state",
                 tenants=Tenants(column="tenant", shared=("public.country",)), record=Record(seal_after_s=2.0),
             )  # fmt: skip
             protect(settings, self.config_path, self.dsn, Silent())
-            with psycopg.connect(self.dsn, autocommit=True) as conn:
-                self.verifier = conn.pgconn.encrypt_password(b"secret", b"app", b"scram-sha-256").decode()
-                conn.execute(f"CREATE ROLE app LOGIN PASSWORD '{self.verifier}'".encode())
         roles.keep(self.sea, {"app": self.verifier, "gone": self.verifier})
         self.settle(automatic)
         if not ours:
@@ -182,6 +182,8 @@ class Sea:
     def lose_rows(self, rest_s: float = 0.7) -> None:
         """Everything is deleted, table by table, while others go on; a table that somebody adds to meanwhile once more."""
         with psycopg.connect(self.dsn, autocommit=True) as conn:
+            conn.execute("DELETE FROM note")  # of one shop alone
+            time.sleep(rest_s)
             conn.execute("DELETE FROM orders")
             time.sleep(rest_s)
             conn.execute("DELETE FROM stock")
@@ -318,6 +320,7 @@ def nothing_is_lost(sea: Sea, shoppers: Shoppers) -> None:
     there = Counter((tenant, key) for tenant, key in sea.query("SELECT tenant, key FROM orders"))
     missing = [(*at, where) for at, where in shoppers.acknowledged.items() if at not in there]
     assert not missing, (len(missing), len(shoppers.acknowledged), missing[:10])
+    assert sea.query("SELECT count(*) FROM note") == [(2,)]
     paid = {(tenant, key): times for tenant, key, times in sea.query("SELECT tenant, key, paid FROM orders")}
     assert not [at for at in shoppers.paid if paid[at] != 1]
     for tenant, orders, left in sea.query(

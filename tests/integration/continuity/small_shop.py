@@ -14,6 +14,7 @@ TABLES = (
     "CREATE TABLE shop (tenant text PRIMARY KEY, name text NOT NULL)",
     "CREATE TABLE stock (tenant text PRIMARY KEY REFERENCES shop, left_over int NOT NULL CHECK (left_over >= 0))",
     "CREATE TABLE orders (tenant text REFERENCES shop, key text, body text, paid int NOT NULL DEFAULT 0, PRIMARY KEY (tenant, key))",
+    "CREATE TABLE note (tenant text REFERENCES shop, said text)",
     "INSERT INTO country VALUES ('CN'), ('DE')",
     *(f"INSERT INTO shop VALUES ('{shop}', 'Shop {shop}')" for shop in SHOPS),
     *(f"INSERT INTO stock VALUES ('{shop}', 100000)" for shop in SHOPS),
@@ -21,6 +22,7 @@ TABLES = (
         f"INSERT INTO orders SELECT '{shop}', 'old' || g, repeat('x', 50) FROM generate_series(1, 50) g"
         for shop in SHOPS
     ),
+    f"INSERT INTO note VALUES ('{SHOPS[1]}', 'one'), ('{SHOPS[1]}', 'two')",
 )
 PROBE = "SELECT EXISTS (SELECT FROM shop)"
 

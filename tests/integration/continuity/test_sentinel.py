@@ -20,6 +20,9 @@ from ballast.continuity.duplicate import incarnations, read
 from ballast.continuity.helm import BOARD
 from ballast.continuity.settings import LEAST_LIFEBOAT_BYTES
 from ballast.postgres import EmbeddedServer
+from ballast.vault import health as vault_health
+from ballast.vault.config import load
+from ballast.vault.health import RecorderHealth
 from ballast.vault.store import open_store
 from ballast.vault.verify import verify
 from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
@@ -104,6 +107,47 @@ def test_a_server_that_is_restarted_is_waited_for_and_nothing_is_recovered(sea: 
     assert (sea.identifier, sea.kept) == (before, kept)
     assert "nothing needs to be recovered" in sea.decided
     nothing_is_lost(sea, shoppers)
+
+
+def test_rows_go_while_everybody_is_in_the_lifeboat_and_the_recorder_comes_later(sea: Sea) -> None:
+    """It crashed; as soon as it is back everything is deleted in it, of which the record does not know yet."""
+    sea.ensure()
+    before, number = sea.identifier, sea.course.number
+    recorder = recorder_of(sea)
+    with Shoppers(sea) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 10, "orders at home")
+        pid = sea.server.pid
+        assert pid is not None
+        os.kill(recorder, signal.SIGSTOP)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            sea.until(lambda: shoppers.taken("lifeboat") > 5, "orders in the lifeboat")
+            sea.until(lambda: emptied_at_once(sea), "the server to be back")
+            sea.until(lambda: "does not tell when its rows went" in sea.decided, "the question when they went")
+        finally:
+            os.kill(recorder, signal.SIGCONT)
+        sea.came_home(number)
+    assert sea.identifier != before
+    assert "the record tells by now when its rows went" in sea.decided
+    nothing_is_lost(sea, shoppers)
+
+
+def recorder_of(sea: Sea) -> int:
+    told = vault_health.read_state(load(sea.config_path).state_dir, vault_health.RECORDER_FILE, RecorderHealth)
+    assert told is not None
+    return told.pid
+
+
+def emptied_at_once(sea: Sea) -> bool:
+    """Whether there was a server in which all rows could be deleted; nobody waits for the recorder."""
+    try:
+        with psycopg.connect(sea.dsn, connect_timeout=2) as conn:
+            conn.execute("SET synchronous_commit = local")
+            for table in ("orders", "stock", "shop"):
+                conn.execute(f"DELETE FROM {table}".encode())
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def test_one_shop_is_hit_and_the_others_stay_where_they_are(sea: Sea) -> None:

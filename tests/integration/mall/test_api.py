@@ -326,6 +326,9 @@ def test_every_error_is_a_problem_in_the_callers_language(client: TestClient[Lit
     root = client.base_url.join(caller.root)
     text = client.post(f"{root}/quotes", content="a=b", headers={**headers, "Content-Type": "text/plain"})
     assert (text.status_code, text.json()["code"]) == (415, "request.media_type")
+    for named in ({}, {"Authorization": "Bearer nobody's"}):  # who may not come in is told that first
+        unread = client.post("/api/v1/merchant/pictures", content="x", headers={**named, "Content-Type": "text/plain"})
+        assert unread.status_code == 401
     broken = client.post(f"{root}/quotes", content="{", headers={**headers, "Content-Type": "application/json"})
     assert broken.status_code == 400
     large = client.post(

@@ -197,30 +197,3 @@ def test_what_a_check_refuses_is_not_committed_with_whatever_it_came(open_shop: 
 
     _with(shop, story)
     assert _notes(shop) == 3
-
-
-def test_who_goes_on_after_the_last_statement_goes_on_in_the_same_shop(open_shop: OpenShop) -> None:
-    shop, other = open_shop(), open_shop()
-
-    async def story(db: Database) -> None:
-        whose = "SELECT mall.current_shop() AS shop"
-        async with db.shop(other.shop_id) as connection:
-            await connection.execute(whose)
-        db._home.recovering = True  # its first statement waits for the shop, and goes by itself
-        shop.database.run("CREATE SCHEMA IF NOT EXISTS ballast")
-        shop.database.run(
-            "CREATE FUNCTION ballast.ensure_tenant(text, interval) RETURNS boolean LANGUAGE sql AS 'SELECT true'"
-        )
-        shop.database.run("GRANT USAGE ON SCHEMA ballast TO mall_app")
-        async with db.shop(shop.shop_id) as connection:
-            for _ in range(2):
-                ending(connection)
-                row = await (await connection.execute(whose)).fetchone()
-                assert row == {"shop": shop.shop_id}
-            await later(connection, _NOTE, {"key": "after"})
-
-    try:
-        _with(shop, story)
-    finally:
-        shop.database.run("DROP SCHEMA ballast CASCADE")
-    assert _notes(shop) == 1

@@ -9,13 +9,13 @@ from uuid import UUID
 import msgspec
 
 from ballast.mall import deeds, queries
-from ballast.mall.checkout import Placed
 from ballast.mall.db import Connection, Database
 from ballast.mall.deed_kinds import PaymentBegun, PaymentOpened
 from ballast.mall.ids import new_id
 from ballast.mall.order_life import Locked, lock
 from ballast.mall.owner import Owner
 from ballast.mall.payments.provider import Provider
+from ballast.mall.placed import Placed
 from ballast.mall.round_trips import later
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Status

@@ -27,7 +27,7 @@ from ballast.mall.web.api import (
 )
 from ballast.mall.web.api.answers import Answers
 from ballast.mall.web.api.calls import Strict, key_call, keyed
-from ballast.mall.web.api.limits import admitted, asked
+from ballast.mall.web.api.limits import admitted, asked, readable
 from ballast.mall.web.store.visit import NotOpen
 
 __all__ = ["ROOT", "callers", "routes"]
@@ -65,7 +65,7 @@ def callers() -> list[ControllerRouterHandler]:
         Router(
             f"{ROOT}/merchant",
             route_handlers=[handler for part in own for handler in part.HANDLERS],
-            guards=[admitted, keyed],
+            guards=[admitted, keyed, readable],
             request_class=Strict,
             middleware=[Answers()],
             dependencies=key_call(),

@@ -122,22 +122,25 @@ def rate_of(scope: Any) -> Rate | None:
     return found
 
 
-def _is_closed(handler: HTTPRouteHandler) -> bool:
-    return bool(handler.security) and {} not in (handler.security or ())
-
-
 async def asked(request: Request[Any, Any, Any]) -> None:
-    """`admitted` before each request, where there is no other guard: cheaper by a copy of the handler."""
+    """`admitted` and `readable` before each request, where there is no other guard: cheaper by two copies of the handler."""
     await admitted(request, request.route_handler)
+    await readable(request, request.route_handler)
 
 
 async def admitted(connection: _Connection, handler: BaseRouteHandler) -> None:
-    """Guard of every route: not too often, not without a token where one is needed, and a body, if there is one, is JSON,
-    or what the handler says (``opt={"takes": …}``)."""
+    """Guard of every route: not too often, and not without a token where one is needed.
+
+    Who lacks it is told that, before what else is wrong; whether it is good shows when it is looked up."""
     limits_of(connection).caller(connection)
-    # Who lacks a token is told that, before what else is wrong; whether the token is good shows when it is looked up.
-    if "authorization" not in connection.headers and isinstance(handler, HTTPRouteHandler) and _is_closed(handler):
-        raise NotAuthorizedException
+    if "authorization" not in connection.headers and isinstance(handler, HTTPRouteHandler):
+        open_too: dict[str, list[str]] = {}
+        if handler.security and open_too not in handler.security:
+            raise NotAuthorizedException
+
+
+async def readable(connection: _Connection, handler: BaseRouteHandler) -> None:
+    """Guard of every route that takes a body: if there is one, it is JSON, or what the handler says (``opt={"takes": …}``)."""
     if connection.scope.get("method") in _BODIES:
         has_body = connection.headers.get("content-length", "0") != "0" or "transfer-encoding" in connection.headers
         media_type = connection.headers.get("content-type", "").partition(";")[0].strip().lower()

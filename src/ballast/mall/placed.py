@@ -1,0 +1,18 @@
+"""What became of an order that somebody placed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """An order that was placed, now or (`repeated`) by an earlier request with the same key."""
+
+    order_id: UUID
+    number: str
+    total_fen: int
+    pay_by: datetime
+    repeated: bool = False
