@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import stat
 import sys
 from enum import StrEnum
 from pathlib import Path
+
+import psutil  # type: ignore[import-untyped,unused-ignore]
 
 from ballast.continuity import room
 from ballast.errors import ServerError
@@ -75,6 +78,20 @@ class Home:
     def has_process(self) -> bool:
         """Whether a server works on the data folder, also one that is still starting."""
         return find_postmaster(self.server.pgdata) is not None
+
+    def end_stuck(self) -> bool:
+        """End a postmaster that has nobody who makes its data ready, so that it is started again; whether there was such a one.
+
+        PostgreSQL 18 whose log found no room can stay so for ever when there is room again: in recovery, without the process that
+        recovers. One that serves has none either, and is not to be asked about."""
+        postmaster = find_postmaster(self.server.pgdata)
+        try:
+            if postmaster is None or any("startup" in " ".join(child.cmdline()) for child in postmaster.children()):
+                return False
+            postmaster.send_signal(signal.SIGQUIT)
+        except psutil.Error:
+            return False
+        return True
 
     @property
     def kept(self) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ _DAMAGED_AFTER_S = 45.0
 """A server with its data that no process has been working on for so long does not start any more."""
 _ROOM_BYTES = 128 << 20
 """More than what it was left for: home is not gone back to for a moment."""
+_STUCK_AFTER_S = 5.0
 _VISITED_FIRST, _TOGETHER = 4, 40
 _RESTART_S = 3.0
 _AGAIN_S, _ASKS_AGAIN_S = 1.0, 5.0
@@ -143,6 +144,7 @@ class Returning(Leaving):
 
     def _return_to_the_same(self) -> None:
         self._waits_for = self._what_is_waited_for()
+        self._see_to_stuck()
         if self._well < incident.WELL_LOOKS or (self._left_for_room and self._is_full(_ROOM_BYTES)):
             return
         if not tail.is_recording(self._settings):
@@ -150,6 +152,16 @@ class Returning(Leaving):
             return
         self._decide("home is back with its data: nothing needs to be recovered")
         self._go_home()
+
+    def _see_to_stuck(self) -> None:
+        """A server of ours that says for long that it is not ready yet."""
+        seen, now = self._seen, time.monotonic()
+        if self._home is None or seen is None or seen.sign is not Sign.REFUSED or "not yet accepting" not in seen.what:
+            self._stuck_since = now
+        elif now - self._stuck_since > _STUCK_AFTER_S and not self._is_full():
+            self._stuck_since = now
+            if self._home.end_stuck():
+                self._decide("home had nobody who makes it ready any more, and is started again", bad=True)
 
     @property
     def _left_for_room(self) -> bool:

@@ -79,7 +79,7 @@ class Telling:
         self._doubted_at = 0.0
         self._doubt, self._refused_at = "", float("-inf")
         self._unconfirmed_at = float("-inf")
-        self._stuck = ""
+        self._stuck, self._stuck_since = "", time.monotonic()
         self._spool_at, self._no_spool = 0.0, False
         self._follow_at, self._recorder_of = 0.0, ""
         self._process_at = time.monotonic()
