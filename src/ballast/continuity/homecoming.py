@@ -24,6 +24,8 @@ from ballast.errors import BallastError, ConfigError
 from ballast.recovery import Handler, Later, MergeError, MergeItem, Refusal, merge, take_in
 
 _FEW, _PASSES = 3, 4
+_JOBS = 4
+"""Each of them waits for the recorder most of the time."""
 _BACK = """
 SELECT w.tenant FROM unnest(%s::text[]) WITH ORDINALITY AS w (tenant, place)
   LEFT JOIN ballast_recovery.tenant t ON t.tenant = w.tenant
@@ -133,7 +135,7 @@ class HomeComing:
                 f"nobody is named who does again at home what was accepted of {left[0].tenant}",
                 "Name the application's function as [continuity] handler in ballast.toml; the sentinel's log says more.",
             )
-        report = merge(self._dsn, items_of(left), self._handler, jobs=2)
+        report = merge(self._dsn, items_of(left), self._handler, jobs=_JOBS)
         self._merged += report.applied
         self._refused += len(report.refused)
         for entry in left:

@@ -52,7 +52,7 @@ class Lifeboat:
         of_several = {"ballast.nodes": str(nodes), "ballast.node": str(node)} if nodes > 1 else {}
         self._server = EmbeddedServer(folder, major=major, settings={**_SETTINGS, **of_several})
         self._jobs, self._settings = jobs, settings
-        self._wish = Wish(jobs=jobs, settings=settings, asked_only=threading.Event())
+        self._wish = Wish(jobs=jobs, settings=settings, asked_only=threading.Event(), reads_back=False)
         self.built: Resolved | None = None
         """As of when structure, and whom else it holds, stand in it ahead of a loss."""
         self.outgrown_bytes = 0
@@ -108,7 +108,7 @@ class Lifeboat:
         self._running.join()
         self._refuse_failed()
         self._running, self._seen = None, _Seen()
-        self._wish = Wish(jobs=self._jobs, settings=self._settings, asked_only=threading.Event())
+        self._wish = Wish(jobs=self._jobs, settings=self._settings, asked_only=threading.Event(), reads_back=False)
 
     def resume(self, vault: Vault, resolved: Resolved) -> None:
         """Go on with the one that an earlier process launched as of `resolved`, with all that is in it. As `launch` raises."""

@@ -32,7 +32,7 @@ _DAMAGED_AFTER_S = 45.0
 _ROOM_BYTES = 128 << 20
 """More than what it was left for: home is not gone back to for a moment."""
 _STUCK_AFTER_S = 5.0
-_VISITED_FIRST, _TOGETHER = 4, 40
+_VISITED_FIRST, _TOGETHER = 12, 40
 _RESTART_S = 3.0
 _AGAIN_S, _ASKS_AGAIN_S = 1.0, 5.0
 _REWIND_S = 300

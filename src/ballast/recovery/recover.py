@@ -62,6 +62,8 @@ class Wish(msgspec.Struct, frozen=True):
     """Protect the new server before the first tenant is back; None: somebody else does, or nobody."""
     asked_only: threading.Event | None = None
     """Bring back those alone that are waited for, until this is set; the same call without it brings the rest."""
+    reads_back: bool = True
+    """What is on the server is compared with the record. False: a server for a while, which is proof of nothing."""
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -270,8 +272,9 @@ class Recovery:
                 self._warnings[warning] = None
             run_script(conn, SETTINGS)
             yield Loader(
-                conn, self._vault, self._resolved, target, **({"give_way": self._give_way} if is_worker else {})
-            )
+                conn, self._vault, self._resolved, target, reads_back=self._wish.reads_back,
+                **({"give_way": self._give_way} if is_worker else {}),
+            )  # fmt: skip
 
     def _work(self, loader: Loader | Elsewhere) -> None:
         """All of them, as far as nobody waits for others."""
