@@ -28,15 +28,17 @@ class Board:
         self._course = Course()
 
     def course(self) -> Course:
-        """As it was told last. A file that a power cut has left without its content is none."""
+        """As it was told last. What cannot be read, for a power cut or a full disk, changes nothing."""
         try:
             there = os.stat(self._path)
             seen = (there.st_ino, there.st_mtime_ns)
             if seen != self._seen:
                 self._course = msgspec.json.decode(self._path.read_bytes(), type=Course)
                 self._seen = seen
-        except (FileNotFoundError, msgspec.DecodeError):
+        except FileNotFoundError:
             self._seen, self._course = None, Course()
+        except msgspec.DecodeError:
+            self._seen = None
         return self._course
 
     def ring(self, what: str) -> bool:

@@ -285,10 +285,10 @@ class Boats:
                 self._log.warning("no_lifeboat", reason=error if isinstance(error, BallastError) else str(error))
             self.trouble = str(error)
             with self._lock:
-                is_ours = self._spare is mine
-                if is_ours:
+                is_lost = self._spare is mine and (mine is None or mine[1].built is None)
+                if is_lost:
                     self._spare = None
-            if is_ours and mine is not None and mine[1].built is None:
+            if is_lost and mine is not None:
                 with contextlib.suppress(BallastError, OSError):
                     mine[1].sink()
             return

@@ -45,7 +45,7 @@ class Leaving(Watching):
             Incident(now, why, lost=self._recorded(), timeline=timeline, ordered=not self._options.asks),
         )
         reach("sentinel.noted")
-        self._process_at = time.monotonic()
+        self._process_at = self._stuck_since = time.monotonic()
         said = self._seen.what or self._seen.why if self._seen is not None else ""
         seen = said.strip().splitlines()[0] if said else self._why_full(None) if why is Sign.FULL else ""
         self._decide(f"home is lost: {why}" + (f" ({seen})" if seen else ""), bad=True)
@@ -128,7 +128,7 @@ class Leaving(Watching):
         if self._rebuilding is not None:
             self._rebuilding.stop()
         self._rebuilding = self._coming = None
-        self._process_at = time.monotonic()
+        self._process_at = self._stuck_since = time.monotonic()
         self._tell(self._course.lost(why, now))
         self._launch()
 

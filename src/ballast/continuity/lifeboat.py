@@ -23,7 +23,6 @@ from ballast.vault import Resolved, Vault
 
 _SETTINGS = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "64MB",
     "max_wal_size": "512MB",

@@ -46,6 +46,8 @@ class Prober:
     def __init__(self, dsn: str, probe: str, tell: Callable[[Seen], None]) -> None:
         self._dsn = make_conninfo(
             dsn, connect_timeout=_PATIENCE_S, application_name="ballast sentinel",
+            # A machine that is not there any more sends nothing: its silence must be heard.
+            tcp_user_timeout=_PATIENCE_S * 1000, keepalives_idle=1, keepalives_interval=1, keepalives_count=2,
             options=f"-c statement_timeout=1000 -c lock_timeout=900 -c synchronous_commit=local {writable.OPTIONS}",
         )  # fmt: skip
         self._probe, self._tell = probe or "SELECT true", tell

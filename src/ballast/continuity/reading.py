@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 
-from psycopg.conninfo import make_conninfo
-
 from ballast.continuity import incident, outlived
+from ballast.continuity.bounded import bounded
 from ballast.continuity.duplicate import Duplicate
 from ballast.continuity.helm import INTAKE
 from ballast.continuity.patience import Busy
@@ -97,7 +96,8 @@ class Reading(Telling):
     def _choose(self) -> Chosen:
         """The moment to go back to. StoreError, Busy: the vault is away, and it cannot be told."""
         try:
-            return self._patience("choosing the moment", self._chosen, _CHOOSING_S)
+            loss = f"{self._incident.since} {self._incident.lost}" if self._incident is not None else ""
+            return self._patience(f"choosing the moment {loss}", self._chosen, _CHOOSING_S, keep=True)
         except (StoreError, Busy, OSError) as error:
             self._vault_away = str(error)
             if isinstance(error, OSError):
@@ -127,7 +127,7 @@ class Reading(Telling):
 
     def _forget(self, copy: Duplicate) -> None:
         """Of the intake, what has been at home for long."""
-        options, dsn = self._options, make_conninfo(self._settings.dsn, connect_timeout=3)
+        options, dsn = self._options, bounded(self._settings.dsn, 10)
         before = self._closed
         self._closed = outlived.forget(
             self._folder / INTAKE, options.rule, copy, lambda: outlived.undecided(dsn, options.undecided)

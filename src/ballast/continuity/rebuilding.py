@@ -61,13 +61,18 @@ class Rebuilding:
         if not self._stopped:
             if recorded == under_way.lost or there != recorded:
                 holding.hold(self._folder)
-                self._patience("the end of the recorder", lambda: tail.stop_recorder(settings), _WAITS_S, keep=True)
+                self._patience(
+                    f"the end of the recorder of {under_way.lost}",
+                    lambda: tail.stop_recorder(settings),
+                    _WAITS_S,
+                    keep=True,
+                )
             self._stopped = True  # else a sentinel before this one has come so far that the new server is recorded
         if self._home is not None and self._home.data(under_way.lost) is not Data.ANOTHER:
             self._put_aside(under_way, self._home)
         if not under_way.at:
             self._patience(
-                "sealing what the recorder left",
+                f"sealing what the recorder left at {under_way.since}",
                 lambda: tail.drain(settings, self._config_path, self._say),
                 _WAITS_S,
                 keep=True,

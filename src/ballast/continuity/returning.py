@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ballast.continuity import holding, incident, tail
+from ballast.continuity.bounded import bounded
 from ballast.continuity.course import address
 from ballast.continuity.entries import open_entries
 from ballast.continuity.home import Data
@@ -289,7 +289,7 @@ class Returning(Leaving):
         should home be lost."""
         waiting = list(open_entries(self._intake.entries()))
         if waiting and self._handler is not None:
-            self._home_coming().merge_ahead(those_back(self._settings.dsn, waiting, _TOGETHER))
+            self._home_coming().merge_ahead(those_back(self._home_dsn(), waiting, _TOGETHER))
 
     def _home_coming(self) -> HomeComing:
         if self._coming is None:
@@ -343,11 +343,8 @@ class Returning(Leaving):
             )
 
     def _home_dsn(self, statement_s: int = 20) -> str:
-        """Home, for what this thread does there: it must not wait for ever for somebody's lock, for it also sees to the lifeboat
-        and notices the next loss. The commit itself is not limited by it, and waits for the recorder."""
-        said = conninfo_to_dict(self._settings.dsn).get("options") or ""
-        limits = f"-c lock_timeout=2s -c statement_timeout={statement_s}s"
-        return make_conninfo(self._settings.dsn, connect_timeout=3, options=f"{said} {limits}".strip())
+        """Home, for what this thread does there, which also sees to the lifeboat and notices the next loss."""
+        return bounded(self._settings.dsn, statement_s)
 
     def _see_to_some(self, under_way: Incident) -> None:
         assert self._vault is not None
@@ -373,7 +370,7 @@ class Returning(Leaving):
         assert self._vault is not None
         vault, dsn = self._vault, self._home_dsn(_REWIND_S)
         told, before = self._patience(
-            f"putting back {tenant}", lambda: rewind_some(vault, dsn, tenant, at), _PUTTING_BACK_S, keep=True
+            f"putting back {tenant} to {at}", lambda: rewind_some(vault, dsn, tenant, at), _PUTTING_BACK_S, keep=True
         )
         if not before:  # it had been done, and not noted: what is done at home from now on is none of what came after
             self._seal()
@@ -434,7 +431,7 @@ class Returning(Leaving):
     def _bring(self, wanted: list[str], most: int) -> tuple[str, ...]:
         if not wanted:
             return ()
-        back = those_back(self._settings.dsn, wanted, most)
+        back = those_back(self._home_dsn(), wanted, most)
         if not back:
             return ()
         came = self._home_coming().bring(back)

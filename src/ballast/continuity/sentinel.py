@@ -108,7 +108,8 @@ class Sentinel(Returning):
         elif self._well:
             if self._vault is not None and self._wipes is not None:
                 vault, wipes = self._vault, self._wipes
-                if not self._boats.is_settled(vault):
+                # Without the vault there would be no other.
+                if not self._boats.is_settled(vault) and not (self._vault_away and self._boats.is_ready):
                     self._patience(
                         "the next lifeboat", lambda: self._boats.prepare(vault, lambda: wipes.active), _PREPARING_S
                     )

@@ -195,7 +195,8 @@ class Wipes:
             some = None if len(plans) == 1 else whose
             for base in plan.bases:
                 run = warm(vault).open(base.run)
-                for rows in run.slices(None, wanted & {*base.relations}, buckets=some, bucket_count=buckets):
+                of_base = wanted & {*base.relations}
+                for rows in run.slices(None, of_base, buckets=some, bucket_count=buckets, columns=("lsn",)):
                     counts.update(_tally(rows["relation"]))
             for change in plan.changes:
                 run = warm(vault).open(change.run)

@@ -34,6 +34,10 @@ class Arrivals:
             asked.add_done_callback(lambda task: self._ended(shop_id, task))
         await asyncio.shield(asked)
 
+    def forget(self, shop_id: UUID) -> None:
+        """The server says that it is not back: it may be another one by now."""
+        self._there.discard(shop_id)
+
     async def _ask(self, shop_id: UUID) -> None:
         async with self._door.one() as connection:
             await connection.execute(_ASK, (str(shop_id),), prepare=False)

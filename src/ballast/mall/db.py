@@ -157,7 +157,7 @@ class Database:
                 yield connection
             return
         home = self._home
-        async with self._hearing(home, course, shop_id), self._one(home, home.app, shop_id) as connection:
+        async with self._hearing(home, course, shop_id, at_home=True), self._one(home, home.app, shop_id) as connection:
             connection.begin(*_names(home, shop_id))
             if course is not None and course.no_room:
                 connection.journal = Journal()
@@ -195,7 +195,7 @@ class Database:
         course = self._course()
         doors = await self._doors(course, shop_id)
         way = self._one(doors, doors.identity, shop_id)
-        async with self._hearing(doors, course), way as connection, connection.transaction():
+        async with self._hearing(doors, course, shop_id), way as connection, connection.transaction():
             if doors.recovering and shop_id is not None:
                 await connection.execute(_NAME_TENANT, (str(shop_id),))
             yield connection
@@ -212,7 +212,7 @@ class Database:
         course = self._course()
         doors = await self._doors(course, shop_id)
         way = self._one(doors, doors.platform, shop_id)
-        async with self._hearing(doors, course), way as connection, connection.transaction():
+        async with self._hearing(doors, course, shop_id), way as connection, connection.transaction():
             if doors.recovering and shop_id is not None:
                 await connection.execute(_NAME_TENANT, (str(shop_id),))
             yield connection
@@ -305,8 +305,11 @@ class Database:
             doors.recovering = False
 
     @asynccontextmanager
-    async def _hearing(self, doors: Doors, course: Course | None, shop_id: UUID | None = None) -> AsyncIterator[None]:
-        """Hears from the database that shops are still coming back, and from its failures that it, or this shop, may be lost."""
+    async def _hearing(
+        self, doors: Doors, course: Course | None, shop_id: UUID | None = None, *, at_home: bool = False
+    ) -> AsyncIterator[None]:
+        """Hears from the database that shops are still coming back, and from its failures that it, or this shop (`at_home`), may
+        be lost."""
         try:
             yield
         except _HELD_UP as error:
@@ -314,6 +317,8 @@ class Database:
         except psycopg.Error as error:
             if (error.sqlstate or "").startswith(_NOT_BACK):
                 doors.recovering = True
+                if shop_id is not None:
+                    doors.arrivals.forget(shop_id)
                 what = error.diag.message_primary or str(error)
                 raise Recovering(what, all_shops=error.sqlstate == _OF_ALL) from error
             told = doors.lifeboat or (course is not None and course.no_room)
@@ -322,7 +327,12 @@ class Database:
                 raise _no_room() from error
             if course is not None and self._helm is not None and self._helm.failed(error):
                 raise Turned(f"the database failed: {error}", course.number) from error
-            if shop_id is not None and isinstance(error, psycopg.errors.ForeignKeyViolation) and _of_shop(error):
+            if (
+                at_home
+                and shop_id is not None
+                and isinstance(error, psycopg.errors.ForeignKeyViolation)
+                and _of_shop(error)
+            ):
                 self.missing(shop_id)
             raise
         except Closed as error:
@@ -340,7 +350,7 @@ class Database:
         doors = await self._board(course)
         self._helm.visited(str(shop_id))
         try:
-            async with self._hearing(doors, course), self._one(doors, doors.app, shop_id) as connection:
+            async with self._hearing(doors, course, shop_id), self._one(doors, doors.app, shop_id) as connection:
                 connection.begin(*_names(doors, shop_id))
                 if doors.nodes > 1:
                     await share.divide(connection)

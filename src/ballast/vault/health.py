@@ -174,6 +174,7 @@ def write_state(folder: Path, name: str, value: msgspec.Struct) -> None:
 def _overwrite(path: Path, content: bytes) -> None:
     """Where the disk is full: into the block that the file has. It is then that people look what the matter is."""
     with path.open("r+b", buffering=0) as file:
+        os.posix_fallocate(file.fileno(), 0, len(content))  # where there is no room for it, nothing is changed
         file.write(content.ljust(path.stat().st_size))
 
 

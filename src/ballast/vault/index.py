@@ -99,6 +99,7 @@ class VaultIndex:
         if entry.number != self.head + 1:
             raise IntegrityError(f"Ledger entry {entry.number} does not come after entry {self.head}.", "")
         body = entry.body
+        self._apart.update(_own_buckets(body))  # first: others read meanwhile
         match body:
             case Genesis():
                 self._genesis = body
@@ -139,7 +140,6 @@ class VaultIndex:
                 self.abandoned.append(body)
             case Note():
                 self.notes.append(body)
-        self._apart.update(_own_buckets(body))
         for ref in objects_of(body):
             self.objects[ref.name] = ref
         self.head = entry.number
@@ -203,7 +203,8 @@ class VaultIndex:
             plan = self._plan(timeline, lsn, bucket, ())
             if len(self._plans) > _PLANS_KEPT:
                 self._plans.clear()
-            self._plans[key] = plan
+            if like != _ANY_OTHER or bucket not in self._apart:
+                self._plans[key] = plan
         return plan if plan.bucket == bucket else msgspec.structs.replace(plan, bucket=bucket)
 
     def _plan(self, timeline: int, lsn: int, bucket: int, without: Collection[int]) -> Plan:

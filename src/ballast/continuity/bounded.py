@@ -1,0 +1,17 @@
+"""Connections on which nobody waits for ever: for somebody's lock, for a statement, or for a machine that is not there any more."""
+
+from __future__ import annotations
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+_SILENT_MS = 10_000
+
+
+def bounded(dsn: str, statement_s: int) -> str:
+    """`dsn` with limits. The commit itself is not limited, and waits for the recorder."""
+    said = conninfo_to_dict(dsn).get("options") or ""
+    limits = f"-c lock_timeout=2s -c statement_timeout={statement_s}s"
+    return make_conninfo(
+        dsn, connect_timeout=3, tcp_user_timeout=_SILENT_MS, keepalives_idle=5, keepalives_interval=2,
+        options=f"{said} {limits}".strip(),
+    )  # fmt: skip
