@@ -1,4 +1,4 @@
-"""Connections on which nobody waits for ever: for somebody's lock, for a statement, or for a machine that is not there any more."""
+"""Connections on which nobody waits for ever: for a lock, for a statement, or for a machine that is not there any more."""
 
 from __future__ import annotations
 
