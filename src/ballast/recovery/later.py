@@ -10,7 +10,7 @@ those. Where such a one also added or changed rows it may have been somebody's h
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -85,17 +85,21 @@ class Later(msgspec.Struct, frozen=True):
 
 
 class Did(msgspec.Struct):
-    """How many rows a transaction added, changed and took, and whose."""
+    """What a transaction did."""
 
-    added: int = 0
-    changed: int = 0
-    taken: int = 0
+    grown: Counter[int] = msgspec.field(default_factory=Counter)
+    """Relation to rows added less rows taken."""
+    made: bool = False
+    """It added or changed rows."""
     taken_of: set[str | None] = msgspec.field(default_factory=set)
+    """Whose rows it took."""
 
     @property
     def is_of_the_deed(self) -> bool:
-        """Whether it is taken for part of a deletion."""
-        return self.taken > self.added or len(self.taken_of) > 1
+        """Whether it is taken for part of a deletion: it took rows of several, or left no more new rows than it took, each table
+        for itself. A trigger that notes each deletion adds as many."""
+        lost = -sum(by for by in self.grown.values() if by < 0)
+        return len(self.taken_of) > 1 or 0 < lost >= sum(by for by in self.grown.values() if by > 0)
 
 
 def later(vault: Vault, spans: Sequence[Span], counters: Collection[str] = ()) -> Later:
@@ -136,17 +140,17 @@ class _Reading:
     def _in_segment(self, segment: Segment) -> Iterator[tuple[str | None, MergeItem]]:
         found: defaultdict[int, Did] = defaultdict(Did)
         for rows in self._rows(segment, ("lsn", "op")):
-            counted = pa.table({name: rows[name] for name in ("lsn", "op", "tenant")})
+            counted = pa.table({name: rows[name] for name in ("lsn", "relation", "op", "tenant")})
             for name in ("op", "tenant"):
                 place = counted.column_names.index(name)
                 counted = counted.set_column(place, name, counted[name].cast(pa.string()))
-            for one in counted.group_by(["lsn", "op", "tenant"]).aggregate([([], "count_all")]).to_pylist():
-                _add(found[one["lsn"]], one["op"], one["tenant"], one["count_all"])
+            for one in counted.group_by(["lsn", "relation", "op", "tenant"]).aggregate([([], "count_all")]).to_pylist():
+                _add(found[one["lsn"]], one)
         ours = self._of_ours(segment) if found else set()
         wanted = []
         for lsn, did in sorted(found.items()):
             if did.is_of_the_deed:
-                if did.added or did.changed:
+                if did.made:
                     self.unclear.append(show(Cut(segment.timeline, lsn)))
                 else:
                     self.deletions += 1
@@ -225,15 +229,17 @@ class _Reading:
         return set(table.filter(pc.starts_with(table["actor"], OURS))["lsn"].to_pylist())
 
 
-def _add(did: Did, op: str, tenant: str | None, count: int) -> None:
-    match op:
-        case "I":
-            did.added += count
+def _add(did: Did, counted: Mapping[str, Any]) -> None:
+    """Rows of one relation, kind and tenant."""
+    match counted["op"]:
         case "D":
-            did.taken += count
-            did.taken_of.add(tenant)
+            did.grown[counted["relation"]] -= counted["count_all"]
+            did.taken_of.add(counted["tenant"])
+        case "I":
+            did.grown[counted["relation"]] += counted["count_all"]
+            did.made = True
         case _:
-            did.changed += count
+            did.made = True
 
 
 def _values(names: Sequence[str], line: bytes) -> Values:

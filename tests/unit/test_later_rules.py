@@ -1,0 +1,31 @@
+"""What a transaction does tells whether it is taken for part of a deletion."""
+
+from __future__ import annotations
+
+import pytest
+
+from ballast.recovery.later import Did, _add
+
+ORDERS, LINES, CART, AUDIT = 1, 2, 3, 4
+
+
+@pytest.mark.parametrize(
+    ("done", "is_of_the_deed"),
+    [
+        (
+            [(CART, "D", "a", 2), (ORDERS, "I", "a", 1), (LINES, "I", "a", 2)],
+            False,
+        ),  # an order takes what was in the cart
+        ([(CART, "D", "a", 2), (CART, "I", "a", 2)], False),  # a guest logs in
+        ([(ORDERS, "P", "a", 1)], False),
+        ([(ORDERS, "D", "a", 5)], True),
+        ([(ORDERS, "D", "a", 5), (AUDIT, "I", "a", 5)], True),  # a trigger notes each
+        ([(ORDERS, "D", "a", 1), (ORDERS, "D", "b", 1), (AUDIT, "I", "a", 9)], True),
+        ([(CART, "D", "a", 3), (CART, "I", "a", 2)], True),
+    ],
+)
+def test_what_is_taken_for_part_of_a_deletion(done: list[tuple[int, str, str, int]], is_of_the_deed: bool) -> None:
+    did = Did()
+    for relation, op, tenant, count in done:
+        _add(did, {"relation": relation, "op": op, "tenant": tenant, "count_all": count})
+    assert did.is_of_the_deed is is_of_the_deed
