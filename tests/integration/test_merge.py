@@ -355,8 +355,8 @@ def test_a_vault_without_an_image_or_segments_is_left_alone(tmp_path: Path) -> N
 
 
 def test_what_rests_in_memory_stays_small(tmp_path: Path) -> None:
-    """Six segments of 60 MB, rows of all sizes, a row with 120,000 versions: under 300 MB beside the libraries."""
-    made = wide_vault(tmp_path, segments=6)
+    """Eight segments of 60 MB, rows of all sizes, a row with 160,000 versions: under 300 MB beside the libraries."""
+    made = wide_vault(tmp_path, segments=8)
     path = tmp_path / "ballast.toml"
     write(Config("dbname=none", str(tmp_path / "vault"), tmp_path / "state"), path)
     command = [sys.executable, "-m", "ballast.vault.merge", "--config", str(path)]
