@@ -149,7 +149,7 @@ def emptied_at_once(sea: Sea) -> bool:
     try:
         with psycopg.connect(sea.dsn, connect_timeout=2) as conn:
             conn.execute("SET synchronous_commit = local")
-            for table in ("orders", "stock", "shop"):
+            for table in ("note", "orders", "stock", "shop"):
                 conn.execute(f"DELETE FROM {table}".encode())
     except psycopg.OperationalError:
         return False
