@@ -232,7 +232,8 @@ def _sign_in(window: Watched, platform: Platform, login: str) -> None:
 
 def _merchant(window: Watched, platform: Platform) -> list[str]:
     _sign_in(window, platform, DEMO_LOGIN)
-    return ["/merchant", f"/merchant/{platform.shop}"]
+    # Whether there is a refund to decide on depends on the day: one that is decided has the same page.
+    return ["/merchant", f"/merchant/{platform.shop}", f"/merchant/{platform.shop}/refunds?state=all"]
 
 
 def _operator(window: Watched, platform: Platform) -> list[str]:
