@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from ballast.mall import staff
 from ballast.mall.audit import By
@@ -68,17 +67,6 @@ def _fill(shop: Shop) -> None:
         INSERT INTO mall.stock (shop_id, sku_id, on_hand) SELECT '{shop.shop_id}', sku_id, 5 FROM many;
         """
     )
-
-
-@pytest.fixture(scope="module")
-def browser(shops: Shops) -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.mark.timeout(300)
@@ -199,6 +187,7 @@ def test_an_order_by_keyboard_alone(shops: Shops, browser: Browser) -> None:
     page.wait_for_url("**/pay")
     _tab_to(page, "#pay")
     keys.press("Enter")
+    page.locator("button[value=pay]").wait_for()  # the provider's page is there
     _tab_to(page, "button[value=pay]")
     keys.press("Enter")
     expect(page.locator("h1")).to_have_text("Paid")

@@ -7,7 +7,6 @@ the face may be left that nobody has come to. `looking.look` says what must hold
 from __future__ import annotations
 
 import re
-import shutil
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from uuid import UUID
 import httpx
 import pytest
 from litestar.routes import HTTPRoute
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from ballast.mall import exceptions, keys, review, staff
 from ballast.mall.audit import By
@@ -87,17 +86,6 @@ def platform(mall_database: MallDatabase, tmp_path_factory: pytest.TempPathFacto
     finally:
         both.stop("mall")
         both.stop("sandbox")
-
-
-@pytest.fixture(scope="module")
-def browser(platform: Platform) -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 def _dressed(platform: Platform) -> Platform:
