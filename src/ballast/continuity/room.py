@@ -10,8 +10,10 @@ from pathlib import Path
 
 import psycopg
 
+from ballast.vault.health import NO_ROOM
+
 RESERVE_BYTES = 16 << 20
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (*NO_ROOM, errno.EFBIG)
 """Of an OSError that says that there is none."""
 _PIECE_BYTES = 1 << 20
 

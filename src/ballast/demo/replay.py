@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from random import Random
 
-import msgspec
 import psycopg
 
 from ballast.demo import engineer, killer, proof, undoing
 from ballast.demo.browser import connections
+from ballast.demo.command import command
 from ballast.demo.crowd import Crowd
 from ballast.demo.killer import Killed
 from ballast.demo.ledger import Edited, Ledger, Ordered
@@ -237,27 +236,11 @@ class Replay:
         )
 
     async def _drill(self) -> Drilled:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "ballast.cli", "drill", "--all", "--json", "--config", str(self._stage.config)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        _, told, problem = await command("drill", "--all", config=self._stage.config, seconds=_DRILL_S)
         try:
-            async with asyncio.timeout(_DRILL_S):
-                said, complained = await process.communicate()
-        except TimeoutError:
-            return Drilled(False, why=f"it took more than {_DRILL_S:.0f} s")
-        finally:
-            if process.returncode is None:  # its scratch server ends with it
-                process.terminate()
-                await process.wait()
-        try:
-            told = msgspec.json.decode(said)
             found, differences = told["drilled"], told["differences"]
-        except (msgspec.DecodeError, KeyError):
-            return Drilled(False, why=(complained or said).decode(errors="replace").strip()[-300:])
+        except (TypeError, KeyError):
+            return Drilled(False, why=problem or str(told)[-300:])
         why = "; ".join(str(one.get("what", one)) for one in differences[:3])
         return Drilled(bool(told["equal"]), found["tenants"], found["rows"], found["tables"], found["differences"], why)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from ballast.demo.command import command
 from ballast.demo.watching import Moment
 
 UNSEEN_S = 5.0
@@ -41,7 +40,9 @@ async def undo(config: Path, vault: str, since: float, note: Callable[[Moment, f
     until = time.monotonic() + _FINDS_S
     found: list[str] = []
     while not found:  # it is recorded at once, and sealed a moment later
-        _, said, problem = await _command("changes", "--vault", vault, "--from", begin, config=config)
+        _, said, problem = await command(
+            "changes", "--vault", vault, "--from", begin, config=config, seconds=_COMMAND_S
+        )
         found = list(said["undo"]) if said else []
         if not found:
             if time.monotonic() > until:
@@ -49,7 +50,9 @@ async def undo(config: Path, vault: str, since: float, note: Callable[[Moment, f
             await asyncio.sleep(_AGAIN_S)
     note("found", time.time())
     named = [word for position in found for word in ("--transaction", position)]
-    _, said, problem = await _command("undo", *named, "--on-conflict", "merge", "--reason", "a rogue", config=config)
+    _, said, problem = await command(
+        "undo", *named, "--on-conflict", "merge", "--reason", "a rogue", config=config, seconds=_COMMAND_S
+    )
     if said is None:
         return Undone(tuple(found), problem=problem)
     note("undone", time.time())
@@ -60,33 +63,8 @@ async def undo(config: Path, vault: str, since: float, note: Callable[[Moment, f
         sum(one["put_back"] + one["merged"] for one in shops),
         sum(one["left"] for one in shops),
     )
-    code, told, problem = await _command("mall", "review", *named, config=config)
+    code, told, problem = await command("mall", "review", *named, config=config, seconds=_COMMAND_S)
     if told is None or code:
         return msgspec.structs.replace(done, problem=problem or "prices still are as they were set wrong")
     note("reviewed", time.time())
     return msgspec.structs.replace(done, orders=sum(len(shop["orders"]) for shop in told))
-
-
-async def _command(*said: str, config: Path) -> tuple[int, Any, str]:
-    """Its exit code, the JSON that it says or None, and what it complains of."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ballast.cli", *said, "--json", "--config", str(config)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(_COMMAND_S):
-            out, complained = await process.communicate()
-    except TimeoutError:
-        return 1, None, f"`ballast {said[0]}` took more than {_COMMAND_S:.0f} s"
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
-    problem = complained.decode(errors="replace").strip()[-300:]
-    try:
-        return process.returncode or 0, msgspec.json.decode(out), problem
-    except msgspec.DecodeError:
-        return process.returncode or 0, None, problem or "it said nothing"
