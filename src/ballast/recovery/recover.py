@@ -345,7 +345,7 @@ class Recovery:
         while True:
             heard = bell.listen(self._precedence.is_missing)
             with self._changed:
-                if sum(self._precedence.ask(tenant) for tenant in heard.tenants):
+                if sum(self._precedence.ask(tenant, urgent=tenant in heard.urgent) for tenant in heard.tenants):
                     self._changed.notify_all()
                 ended = self._failure is not None or self._is_over
                 if ended:
