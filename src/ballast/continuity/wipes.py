@@ -9,27 +9,28 @@ would lose what was done since. It takes half of all rows of all tenants, gone w
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 import msgspec
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from ballast.vault import Resolved, Vault, read_rows, tenants
+from ballast.continuity.counts import Counts, grown
+from ballast.vault import Resolved, Vault, tenants
 from ballast.vault.moment import show
-from ballast.vault.plan import Plan
 from ballast.vault.read import warm
-from ballast.vault.records import SHARED_BUCKET, Cut, Segment, Shared
+from ballast.vault.records import Cut, Segment, Shared
 from ballast.vault.tablename import versions_of
-from ballast.vault.tables import MERGE_SCHEMA
 
 _BACK = timedelta(minutes=15)
 TOGETHER = timedelta(seconds=90)
 """Tables that are emptied one after another are one deed while less than this lies between two of them."""
 _SHARE = 0.5
+_NEAR = 0.1
+"""Where so large a part of the tenants is hit they are counted anew."""
 _FEW_ROWS = 100
 """In a platform that has hardly anything a cart that is emptied may be half of it."""
 
@@ -59,6 +60,8 @@ class Wipes:
         self._seen: set[tuple[int, int]] = set()
         self._suspects: list[Wipe] = []
         self._active: dict[str, None] = {}
+        self._counts = Counts(vault)
+        self._known, self._known_at = 0, 0.0
 
     @property
     def active(self) -> list[str]:
@@ -71,18 +74,20 @@ class Wipes:
         timeline = vault.index.newest_timeline
         segments = [s for s in vault.index.segments_of(timeline) if (timeline, s.first_lsn) not in self._seen]
         if not segments:
+            self._counts.follow(())
             return
         latest = max((at for at in map(_time, segments) if at is not None), default=None)
-        known = 0
+        if time.monotonic() - self._known_at > _BACK.total_seconds():
+            self._known = 0  # there may be far fewer by now
         for segment in segments:
             self._seen.add((timeline, segment.first_lsn))
             at = _time(segment)
             if at is None or latest is None or at < latest - _BACK:
                 continue
-            found, known = self._suspects_in(segment, known)
-            self._suspects += found
+            self._suspects += self._suspects_in(segment)
         self._suspects += self._drops(timeline, segments[0].first_lsn)
         self._suspects = [s for s in self._suspects if s.at is None or latest is None or s.at >= latest - _BACK]
+        self._counts.follow([suspect.cut for suspect in self._suspects])
 
     def choose(self) -> Chosen:
         """The newest moment, or the last before the platform was emptied."""
@@ -90,20 +95,19 @@ class Wipes:
         deed = last_deed([s for s in self._suspects if s.cut.timeline == newest.cut.timeline])
         if not deed:
             return Chosen(newest, "")
-        had = self._count(deed[0].cut)
-        have = self._count_on(had, deed[0].cut, newest.cut)
+        had, have = self._counts.at(deed[0].cut), self._counts.at(newest.cut)
         while not is_wiped(had.total(), have.total()):
             # It may have begun with something else, when there was not much yet.
             deed = deed[1:]
             if not deed:
                 return Chosen(newest, "")
-            had = self._count(deed[0].cut)
+            had = self._counts.at(deed[0].cut)
         before = deed[0].cut
         names = self._vault.relations_at(before)
         shown = sorted(names[n].qualified for wipe in deed for n in wipe.relations if n in names and had[n] > have[n])
         shown = list(dict.fromkeys(shown))
         more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
-        empty = {number for number in self._of_tenants(before) if not had[number]}
+        empty = {number for number in self._counts.of_tenants(before) if not had[number]}
         begin = self._begin(before, deed[0].at, empty) if len(deed) > 1 else before
         return Chosen(
             self._vault.resolve(show(begin)),
@@ -118,8 +122,8 @@ class Wipes:
         for segment in reversed(self._vault.index.segments_of(before.timeline)):
             if segment.first_lsn >= before.lsn or not empty:
                 continue
-            time = _time(segment)
-            if time is None or at is None or at - time > TOGETHER:
+            when = _time(segment)
+            if when is None or at is None or at - when > TOGETHER:
                 break
             gained: Counter[int] = Counter()
             emptied: set[int] = set()
@@ -132,9 +136,8 @@ class Wipes:
             begin = Cut(before.timeline, min([*found, begin.lsn]))
         return begin
 
-    def _suspects_in(self, segment: Segment, known: int) -> tuple[list[Wipe], int]:
-        """Those, and how many tenants are `known` by then."""
-        ours = self._of_tenants(Cut(segment.timeline, segment.first_lsn))
+    def _suspects_in(self, segment: Segment) -> list[Wipe]:
+        ours = self._counts.of_tenants(Cut(segment.timeline, segment.first_lsn))
         for run in segment.runs:
             for tenant in warm(self._vault).tenants(run):
                 if tenant is not None:
@@ -153,12 +156,18 @@ class Wipes:
                     hit.setdefault((one["lsn"], one["relation"]), set()).add(one["tenant"])
         counted = -1
         for (lsn, relation), whose in sorted(hit.items(), key=lambda one: one[0]):
-            if len(whose) >= _SHARE * known and counted != lsn:  # there may be more of them than when they were counted
-                known, counted = max(known, len(tenants(self._vault, Cut(segment.timeline, lsn)))), lsn
-            if len(whose) >= _SHARE * known:
+            if (
+                len(whose) >= _NEAR * self._known and counted != lsn
+            ):  # there may be more or fewer than when they were counted
+                self._known, self._known_at, counted = (
+                    len(tenants(self._vault, Cut(segment.timeline, lsn))),
+                    time.monotonic(),
+                    lsn,
+                )
+            if len(whose) >= _SHARE * self._known:
                 found.setdefault(lsn, set()).add(relation)
         at = _time(segment)
-        return [Wipe(Cut(segment.timeline, lsn), at, frozenset(which)) for lsn, which in found.items() if which], known
+        return [Wipe(Cut(segment.timeline, lsn), at, frozenset(which)) for lsn, which in found.items() if which]
 
     def _drops(self, timeline: int, since: int) -> Iterable[Wipe]:
         """Tables that are not in the structure any more."""
@@ -175,86 +184,6 @@ class Wipes:
             if gone:
                 found.append(Wipe(Cut(timeline, after.lsn - (after.seq == 0)), None, frozenset(gone)))
         return found
-
-    def _of_tenants(self, cut: Cut) -> set[int]:
-        relations = self._vault.relations_at(cut).values()
-        return {r.number for r in relations if not isinstance(r.tenant, Shared) and r.root_schema != MERGE_SCHEMA}
-
-    def _count(self, cut: Cut) -> Counter[int]:
-        """Rows of tenants by relation: what was added less what was deleted. Nobody waits here for rows to be put together."""
-        wanted, vault = self._of_tenants(cut), self._vault
-        buckets = vault.index.genesis.buckets
-        plans: dict[tuple[object, ...], tuple[Plan, list[int]]] = {}
-        for bucket in range(SHARED_BUCKET + 1, buckets):
-            plan = vault.plan(cut, bucket)
-            if plan.truncations:
-                return self._count_exactly(cut, wanted)
-            plans.setdefault(_sources(plan), (plan, []))[1].append(bucket)
-        counts: Counter[int] = Counter()
-        for plan, whose in plans.values():
-            some = None if len(plans) == 1 else whose
-            for base in plan.bases:
-                run = warm(vault).open(base.run)
-                of_base = wanted & {*base.relations}
-                for rows in run.slices(None, of_base, buckets=some, bucket_count=buckets, columns=("lsn",)):
-                    counts.update(_tally(rows["relation"]))
-            for change in plan.changes:
-                run = warm(vault).open(change.run)
-                for rows in run.slices(
-                    None, wanted & {*change.relations}, buckets=some, bucket_count=buckets, columns=("lsn", "op")
-                ):
-                    for relation, lsn, by in grown(rows):
-                        starts = plan.base_of(relation)
-                        counted = (change.timeline, lsn) >= (starts.timeline, starts.lsn)
-                        if counted and change.from_lsn <= lsn < change.to_lsn:
-                            counts[relation] += by
-        return counts
-
-    def _count_on(self, counts: Counter[int], since: Cut, until: Cut) -> Counter[int]:
-        """The same at a later position of the timeline, from what was counted at `since`."""
-        between = [
-            segment
-            for segment in self._vault.index.segments_of(until.timeline)
-            if segment.last_lsn > since.lsn and segment.first_lsn < until.lsn
-        ]
-        if since.timeline != until.timeline or any(segment.truncations for segment in between):
-            return self._count(until)
-        wanted, later = self._of_tenants(until), counts.copy()
-        for run in (run for segment in between for run in segment.runs):
-            for rows in warm(self._vault).open(run).slices(None, wanted, columns=("lsn", "op")):
-                for relation, lsn, by in grown(rows):
-                    if since.lsn <= lsn < until.lsn:
-                        later[relation] += by
-        return Counter({relation: later[relation] for relation in later.keys() & wanted})
-
-    def _count_exactly(self, cut: Cut, wanted: set[int]) -> Counter[int]:
-        counts: Counter[int] = Counter()
-        for bucket in range(SHARED_BUCKET + 1, self._vault.index.genesis.buckets):
-            for chunk in read_rows(self._vault, cut, relations=wanted, bucket=bucket):
-                counts[chunk.relation.number] += chunk.rows
-        return counts
-
-
-def _sources(plan: Plan) -> tuple[object, ...]:
-    """Buckets of which this is the same are read together."""
-    return (
-        plan.base,
-        tuple(sorted(plan.exceptions.items())),
-        tuple((base.run.object.name, base.relations) for base in plan.bases),
-        tuple((one.run.object.name, one.from_lsn, one.to_lsn, one.relations) for one in plan.changes),
-    )
-
-
-def _tally(relations: pa.ChunkedArray) -> dict[int, int]:
-    return {one["values"]: one["counts"] for one in pc.value_counts(relations).to_pylist()}
-
-
-def grown(rows: pa.Table) -> list[tuple[int, int, int]]:
-    """Of changes: (relation, position of the commit, rows added less rows deleted)."""
-    table = pa.table({"relation": rows["relation"], "lsn": rows["lsn"], "op": rows["op"].cast("string")})
-    found = table.group_by(["relation", "lsn", "op"]).aggregate([([], "count_all")]).to_pylist()
-    signs = {"I": 1, "D": -1}
-    return [(one["relation"], one["lsn"], signs.get(one["op"], 0) * one["count_all"]) for one in found]
 
 
 def is_wiped(had: int, have: int) -> bool:
