@@ -27,6 +27,11 @@ class Counts:
         self._gaps: frozenset[object] = frozenset()
         self._at: dict[Cut, Counter[int]] = {}
 
+    @property
+    def newest(self) -> Cut | None:
+        """The moment that `follow` has come to; None: it was not called, or there is nothing to count."""
+        return self._newest[0] if self._newest is not None else None
+
     def of_tenants(self, cut: Cut) -> set[int]:
         """The relations that hold rows of tenants, but for what a merge notes of them."""
         relations = self._vault.relations_at(cut).values()

@@ -19,6 +19,7 @@ import msgspec
 import pyarrow.compute as pc
 
 from ballast.continuity.counts import Counts, grown
+from ballast.continuity.unsealed import Tail, Unsealed
 from ballast.vault import Resolved, Vault, tenants
 from ballast.vault.moment import show
 from ballast.vault.read import warm
@@ -50,6 +51,17 @@ class Chosen(msgspec.Struct, frozen=True):
     resolved: Resolved
     why: str
     """For people: of a wipe; "" for the newest moment."""
+
+
+class Foretold(msgspec.Struct, frozen=True):
+    """The moment to go back to as all that is sealed, and the spool, show it."""
+
+    cut: Cut
+    """What the record has to hold for it."""
+    deletion: Cut
+    """The transaction with which it is told when everything is sealed."""
+    why: str
+    """For people."""
 
 
 class Wipes:
@@ -88,6 +100,8 @@ class Wipes:
         self._suspects += self._drops(timeline, segments[0].first_lsn)
         self._suspects = [s for s in self._suspects if s.at is None or latest is None or s.at >= latest - _BACK]
         self._counts.follow([suspect.cut for suspect in self._suspects])
+        if self._counts.newest is not None:
+            self._tenants_known(self._counts.newest)
 
     def choose(self) -> Chosen:
         """The newest moment, or the last before the platform was emptied."""
@@ -114,6 +128,56 @@ class Wipes:
             f"just before {', '.join(shown[:3])}{more} were emptied: of {had.total():,} rows of all tenants {have.total():,}"
             f" were left, at {deed[0].at}",
         )
+
+    @property
+    def oids(self) -> frozenset[int]:
+        """The tables of the newest moment."""
+        newest = self._counts.newest
+        return frozenset() if newest is None else frozenset(r.oid for r in self._vault.relations_at(newest).values())
+
+    @property
+    def sealed(self) -> Cut | None:
+        """Up to where `look` has taken everything in."""
+        return self._counts.newest
+
+    def foretell(self, tail: Tail) -> Foretold | None:
+        """Before the `tail` of the record is sealed: the moment that `choose` will give when it is; None: it cannot be told, or
+        there is no deletion."""
+        newest, steps = self._counts.newest, tail.transactions
+        if newest is None or any(step.unclear for step in steps):
+            return None
+        ours = self._counts.of_tenants(newest)
+        relations = [r for r in self._vault.relations_at(newest).values() if r.number in ours]
+        oids = frozenset(r.oid for r in relations)
+        known = self._tenants_known(newest)
+        # Whoever takes fewer rows from each table can have hit half of the tenants in none.
+        large = [s for s in steps if any(s.taken.get(oid, 0) >= _SHARE * known for oid in oids)]
+        if not large:
+            chosen = self.choose() if self._suspects else None
+            if chosen is None or not chosen.why:
+                return None
+            before = chosen.resolved.cut
+            had = self._counts.at(before).total()
+            left = self._counts.at(newest).total() + sum(s.grown(oids) for s in steps)
+            return Foretold(before, before, chosen.why) if is_wiped(had, left) else None
+        deletion = large[0]
+        if len(large) > 1 or any(_is_near(s, deletion) for s in self._suspects if s.cut.timeline == newest.timeline):
+            return None
+        if not deletion.is_apart and deletion.since > newest.lsn:
+            return None
+        had = self._counts.at(newest).total() + sum(s.grown(oids) for s in steps if s.lsn < deletion.lsn)
+        left = had + sum(s.grown(oids) for s in steps if s.lsn >= deletion.lsn)
+        if not is_wiped(had, left) or tail.hit(deletion.lsn, relations, known) < _SHARE * known:
+            return None
+        return Foretold(
+            Cut(newest.timeline, deletion.since), Cut(newest.timeline, deletion.lsn),
+            f"of {had:,} rows of all tenants {left:,} were left, at {deletion.at}",
+        )  # fmt: skip
+
+    def _tenants_known(self, cut: Cut) -> int:
+        if not self._known:
+            self._known, self._known_at = len(tenants(self._vault, cut)), time.monotonic()
+        return self._known
 
     def _begin(self, before: Cut, at: datetime | None, empty: set[int]) -> Cut:
         """Where a deed of several transactions began that went on at `before`: a table in which few tenants have rows raises no
@@ -199,6 +263,11 @@ def last_deed(suspects: Sequence[Wipe]) -> list[Wipe]:
             break
         deed.append(wipe)
     return deed[::-1]
+
+
+def _is_near(suspect: Wipe, deletion: Unsealed) -> bool:
+    """Whether the two may be of one deed. A segment's time is that of its last transaction."""
+    return suspect.at is None or abs(deletion.at - suspect.at) <= 2 * TOGETHER
 
 
 def _apart(earlier: Wipe, later: Wipe) -> timedelta:

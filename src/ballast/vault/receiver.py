@@ -41,8 +41,8 @@ _STORE_IDLE_S = 0.01
 _SPEAK_EVERY_S = 1.0
 _LOOK_EVERY_S = 0.1
 _SYNC_AT_BYTES = 4 << 20
-_LARGE_BYTES = 2 << 20
-"""Of the stream: some 25,000 deleted rows. Sealing so much takes a good part of a tenth of a second."""
+_LARGE_BYTES = 1 << 20
+"""Of the stream: some 20,000 deleted rows. Sealing so much takes a good part of a tenth of a second."""
 _RETRY_FULL_S, _LONGEST_FULL_S = 1.0, 15.0
 _FIRST_WAIT_S = 0.2
 _U32 = struct.Struct(">I")
@@ -381,8 +381,7 @@ class Receiver:
     def _close_for_sealing(self) -> None:
         """Somebody asks that all be sealed now: what is in the open file can be. Once a wish, since the store may be away."""
         asked = {one.id for one in wish.pending(self._state_dir) if one.kind == "seal"}
-        if asked - self._closed_for and self._spool.can_rotate:
-            self._spool.rotate_if_due(at_once=True)
+        if asked - self._closed_for and self._spool.rotate_if_due(at_once=True) is not None:
             self._closed_for = asked
 
     def _pause(self, seconds: float) -> None:

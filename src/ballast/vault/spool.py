@@ -251,15 +251,10 @@ class Spool:
         """The open file, and the offset in it up to which it is durable and whole."""
         return self._path, self._kept
 
-    @property
-    def can_rotate(self) -> bool:
-        """Whether it ends at a commit boundary and is synced."""
-        return self._fd >= 0 and not self._in_transaction and self._at == self._kept
-
     def rotate_if_due(self, *, at_once: bool = False) -> Path | None:
         """Close the file if it holds something, is big or old enough (or `at_once`, or a large transaction was set apart in it),
         and at a commit boundary; the closed file's path."""
-        if self._first_message is None or self._in_transaction or self._at != self._kept:
+        if self._fd < 0 or self._first_message is None or self._in_transaction or self._at != self._kept:
             return None
         is_due = at_once or self._apart or self._at >= self._file_bytes
         if not is_due and self._clock() - self._filled_at < self._file_age_s:
