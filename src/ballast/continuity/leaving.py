@@ -145,6 +145,7 @@ class Leaving(Watching):
         began = time.monotonic()
         if self._vault_away and self._take_as_it_is():
             return
+        self._boats.aim_ahead(self._vault)
         foretold = self._see_ahead(under_way)
         if foretold is None:
             try:

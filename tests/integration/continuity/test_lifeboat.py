@@ -98,6 +98,37 @@ def test_who_is_in_a_hurry_is_served_before_those_who_asked_earlier(kept: Kept, 
         boat.sink()
 
 
+def test_aimed_ahead_it_is_whole_where_it_is_taken_as_it_is_and_empty_where_it_is_launched(
+    kept: Kept, open_folder: Path
+) -> None:
+    def back(boat: Lifeboat) -> list[str]:
+        with psycopg.connect(boat.dsn(), autocommit=True) as conn:
+            rows = conn.execute("SELECT tenant FROM ballast_recovery.tenant WHERE back_at IS NOT NULL").fetchall()
+            for (tenant,) in rows:
+                conn.execute("SELECT set_config('ballast.tenant', %s, false)", (tenant,))
+                there = conn.execute("SELECT count(*) FROM item WHERE tenant = %s", (tenant,)).fetchone()
+                assert there is not None
+                assert there[0] > 0
+        return [tenant for (tenant,) in rows]
+
+    at = kept.vault.resolve(None)
+    for number, launched in enumerate((False, True)):
+        boat = Lifeboat(open_folder / f"boat{number}")
+        try:
+            boat.make_ready()
+            boat.build(kept.vault, at, ["t5"])
+            boat.aim_ahead(kept.vault)
+            if launched:
+                boat.launch(kept.vault, at)
+                assert back(boat) == []
+                assert boat.fetch("t1")
+            else:
+                assert boat.take_as_it_is() == at
+            assert back(boat) == (["t1"] if launched else ["t5"])
+        finally:
+            boat.sink()
+
+
 def test_what_cannot_be_rebuilt_is_told_at_launch(kept: Kept, boat: Lifeboat) -> None:
     with psycopg.connect(boat.dsn(), autocommit=True) as conn:
         conn.execute("CREATE TABLE somebodys (id int)")
