@@ -8,7 +8,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -43,6 +44,8 @@ _TELL_EVERY_S = 1.0
 _AGAIN_S = 1.0
 _DECISIONS_BYTES = 2600
 """With all else in one block of the disk, which can be written over where it is full."""
+
+T = TypeVar("T")
 
 
 class Telling:
@@ -101,7 +104,7 @@ class Telling:
         self._prober: Prober | None = None
 
     def _tell(self, course: Course) -> None:
-        self._told.tell(course)
+        self._with_room(lambda: self._told.tell(course))
         self._course = course
         if course.mode == "home":
             self._reserve.fill()
@@ -116,11 +119,15 @@ class Telling:
         return self._write_down(self._incident.with_(**changed))
 
     def _write_down(self, what: Incident) -> Incident:
-        """Durably, with room that was kept for it where there is no other."""
+        """Durably."""
+        self._incident = self._with_room(lambda: incident.write(self._folder, what))
+        return self._incident
+
+    def _with_room(self, write: Callable[[], T]) -> T:
+        """What must be written, with room that was kept for it where there is no other."""
         while True:
             try:
-                self._incident = incident.write(self._folder, what)
-                return self._incident
+                return write()
             except OSError as error:
                 if not (is_full(error) and self._reserve.give_up()):
                     raise
