@@ -11,7 +11,7 @@ import psycopg
 from ballast.continuity import incident, tail
 from ballast.continuity.boats import bring_in_again, do_again, roster
 from ballast.continuity.emptied import tenant_emptied
-from ballast.continuity.entries import AWAY, open_entries
+from ballast.continuity.entries import AWAY, before_the_last, open_entries
 from ballast.continuity.homecoming import note
 from ballast.continuity.incident import Incident
 from ballast.continuity.lifeboat import Lifeboat
@@ -228,7 +228,7 @@ class Leaving(Watching):
         try:
             boat, handler, items = self._boats.afloat, self._handler, sorted(left, key=lambda e: e.number)
             count = self._patience("doing again", lambda: do_again(boat, items, handler), _LAUNCHING_S)
-        except BallastError as error:
+        except (BallastError, psycopg.Error) as error:
             self._decide(f"{len(left)} accepted entries could not be done again in the lifeboat: {error}", bad=True)
         else:
             self._decide(f"{count} accepted entries are done again in the lifeboat")
@@ -289,6 +289,7 @@ class Leaving(Watching):
         except (BallastError, psycopg.Error, OSError) as error:
             self._log.warning("not_raised", reason=str(error))
             return False
+        self._again_into(began_from=before_the_last(self._intake.entries()))
         if self._course.lifeboat != boat.dsn() or self._course.mode == "launching":
             self._tell(self._course.launched(boat.dsn(), self._course.as_of, vault_away=bool(self._vault_away)))
         self._decide("the lifeboat is started again, with all that was in it")
