@@ -145,13 +145,37 @@ class Returning(Leaving):
     def _return_to_the_same(self) -> None:
         self._waits_for = self._what_is_waited_for()
         self._see_to_stuck()
-        if self._well < incident.WELL_LOOKS or (self._left_for_room and self._is_full(_ROOM_BYTES)):
+        if not self._is_home_well():
             return
         if not tail.is_recording(self._settings):
             self._waits_for = "the recorder, which commits at home wait for"
             return
         self._decide("home is back with its data: nothing needs to be recovered")
         self._go_home()
+
+    def _needs_no_lifeboat(self) -> bool:
+        """Whether home is well, and nothing says that any of its data went, while there is no lifeboat yet: it could not be made, for
+        want of the vault perhaps, and nobody was in one."""
+        under_way = self._incident
+        if under_way is None or under_way.data_lost or under_way.at or under_way.why_at or under_way.beyond:
+            return False
+        # What became of rows that were gone for a moment the record must tell.
+        if self._course.only is not None or under_way.why in (Sign.EMPTY, Sign.MISSING) or not self._is_home_well():
+            return False
+        return (
+            not self._is_begun()
+            and not open_entries(self._intake.entries())
+            and tail.is_recording(self._settings)
+        )
+
+    def _is_home_well(self) -> bool:
+        return self._well >= incident.WELL_LOOKS and not (self._left_for_room and self._is_full(_ROOM_BYTES))
+
+    def _stay_home(self) -> None:
+        """As if nobody had left."""
+        self._decide("home is well again before there was a lifeboat: nobody needs one")
+        self._boats.sink()  # one that could not be boarded
+        self._end_incident()
 
     def _see_to_stuck(self) -> None:
         """A server of ours that says for long that it is not ready yet."""
@@ -500,16 +524,15 @@ class Returning(Leaving):
             f"all {len(self._course.back)} are home {seconds:.1f} s after the loss; {self._merged} entries merged,"
             f" {self._refused} refused"
         )
+        self._end_incident()
+
+    def _end_incident(self) -> None:
         incident.forget(self._folder)  # first: one on disk wins over a course that says home
         self._tell(self._course.all_home())
         reach("sentinel.all_home")
-        self._over()
-
-    def _over(self) -> None:
         if self._rebuilding is not None:
             self._rebuilding.stop()
         holding.let_go(self._folder)
-        incident.forget(self._folder)
         self._incident = self._rebuilding = self._coming = None
         self._watched, self._roster, self._merged, self._refused = Watched(), [], 0, 0
         self._visited.clear()

@@ -87,6 +87,8 @@ class Sentinel(Returning):
         match self._course.mode:
             case "home":
                 self._at_home()
+            case "launching" if self._needs_no_lifeboat():
+                self._stay_home()
             case "launching":
                 self._launch()
             case "afloat":

@@ -76,6 +76,33 @@ def test_home_is_well_again_and_everybody_goes_back_without_anybodys_word(
     assert sentinel._course.mode == "returning"
 
 
+@pytest.mark.parametrize(
+    ("why", "identifier", "accepted", "mode"),
+    [
+        (Sign.GONE, "7", False, "home"),
+        (Sign.GONE, "7", True, "launching"),
+        (Sign.GONE, "8", False, "launching"),
+        (Sign.EMPTY, "7", False, "launching"),
+    ],
+)
+def test_home_is_well_before_there_is_a_lifeboat(
+    sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch, why: Sign, identifier: str, accepted: bool, mode: str
+) -> None:
+    """Of rows that were gone the record must tell; what was accepted must be brought there."""
+    monkeypatch.setattr("ballast.continuity.tail.is_recording", lambda settings: True)
+    if accepted:
+        sentinel._intake.take([Offered("lin", "a", "checkout", {}, NOON)])
+    sentinel._course = sentinel._course.lost(why, NOON)
+    sentinel._incident = incident.write(sentinel._folder, Incident(NOON, why, lost="7"))
+    for _ in range(WELL_LOOKS):
+        assert sentinel._course.mode == "launching"
+        sentinel._see(Seen(Sign.NONE, identifier, answer=True))
+        sentinel._try_at = 0.0
+        sentinel._step()
+    assert sentinel._course.mode == mode
+    assert (incident.read(sentinel._folder) is None) == (mode == "home")
+
+
 def test_a_recovered_server_is_home_when_the_first_shop_is_there_and_not_before(
     sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
