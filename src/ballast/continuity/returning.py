@@ -212,9 +212,8 @@ class Returning(Leaving):
         fresh = config.load(self._options.config_path)
         if fresh.dsn == self._settings.dsn:
             return
-        course = self._course.with_home(self._settings.dsn, fresh.dsn)
         self._settings = fresh
-        self._tell(course)
+        self._tell(self._course.with_home(fresh.dsn))
         self._decide(f"home is at another address from now on, by {self._options.config_path}: {address(fresh.dsn)}")
         self._seen, self._well = None, 0
         self._look_from_now()

@@ -23,7 +23,6 @@ import psycopg
 
 from ballast.continuity import holding, incident
 from ballast.continuity.board import Board
-from ballast.continuity.course import Course
 from ballast.continuity.helm import BOARD
 from ballast.continuity.options import Options
 from ballast.continuity.rebuilding import end_left
@@ -119,18 +118,23 @@ class Sentinel(Returning):
 
     def _take_up(self) -> None:
         """What a sentinel before this one has left."""
-        left, course = incident.read(self._folder), Board(self._folder / BOARD).course()
+        left, told = incident.read(self._folder), Board(self._folder / BOARD).course()
+        course = told.with_home(self._settings.dsn)  # it may have become another while no sentinel ran
         if left is None:
             holding.let_go(self._folder)
             self._boats.clear()
-            self._tell(Course(course.number + 1, moved=course.moved))
+            self._tell(course.all_home())
             return
         self._decide("a sentinel goes on from where the one before it was")
         self._incident, self._course = left, course
+        if course.moved != told.moved:
+            self._decide(f"home is at another address from now on, by {self._options.config_path}: {course.home}")
         self._boats.clear(but=left.boat)
         if course.mode == "home":  # it was not told yet, or the course did not outlive a power cut
             only = frozenset(left.only) if left.only is not None else None
             self._tell(course.lost(left.why, left.since, only))
+        elif course != told:
+            self._tell(course)
         if course.mode == "launching" or not self._raise(left):
             self._launch_or_try_again()
 

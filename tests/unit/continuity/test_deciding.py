@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from psycopg.conninfo import conninfo_to_dict
 
 from ballast.continuity import holding, incident
 from ballast.continuity.asking import Asking
+from ballast.continuity.board import Board
 from ballast.continuity.entries import Offered
+from ballast.continuity.helm import BOARD
 from ballast.continuity.incident import WELL_LOOKS, Incident
 from ballast.continuity.options import Options
 from ballast.continuity.probe import Seen
@@ -148,6 +151,23 @@ def test_leftovers_that_cannot_be_merged_do_not_keep_it_from_looking(
     numbers = sentinel._intake.entries()[-1].number
     sentinel._merge_leftovers()
     assert sentinel._intake.entries()[-1].number == numbers, "not tried again at once"
+
+
+def test_home_that_went_elsewhere_while_no_sentinel_ran_is_told_by_the_next(tmp_path: Path) -> None:
+    sentinel = _sentinel(tmp_path, None)
+    sentinel._take_up()
+    incident.write(sentinel._folder, Incident(NOON, Sign.GONE, lost="7"))
+    sentinel._tell(sentinel._course.lost(Sign.GONE, NOON))
+    former = sentinel._settings.dsn
+    sentinel._end()
+    elsewhere = replace(config.load(tmp_path / "ballast.toml"), dsn="host=/elsewhere dbname=shops")
+    config.write(elsewhere, tmp_path / "ballast.toml")
+    sentinel = Sentinel(Options(tmp_path / "ballast.toml", None, 18, "", "SELECT false"), Logbook("sentinel"))
+    sentinel._take_up()
+    course = Board(sentinel._folder / BOARD).course()
+    assert course.mode == "launching"
+    assert conninfo_to_dict(course.at_home(f"{former} user=app")) == conninfo_to_dict(elsewhere.dsn, user="app")
+    sentinel._end()
 
 
 def test_a_persons_word_without_a_moment_leaves_the_one_that_was_chosen(sentinel: Sentinel) -> None:
