@@ -103,7 +103,7 @@ class Leaving(Watching):
             self._unclear[tenant] = time.monotonic()
             self._alarm(
                 f"rows of {tenant} are missing at home, and the record shows no moment at which all of them went"
-                f" ({found.had:,} then, {found.left:,} now): a person must look (ballast changes --tenant {tenant}) and put it"
+                f" ({found.told}): a person must look (ballast changes --tenant {tenant}) and put it"
                 " back (ballast rewind)"
             )
         return found.at

@@ -520,8 +520,8 @@ class Returning(Leaving):
         assert under_way is not None
         seconds = (datetime.now(UTC) - under_way.since).total_seconds()
         self._decide(
-            f"all {len(self._course.back)} are home {seconds:.1f} s after the loss; {self._merged} entries merged,"
-            f" {self._refused} refused"
+            f"all{f' {back}' if (back := len(self._course.back)) else ''} are home {seconds:.1f} s after the loss;"
+            f" {self._merged} entries merged, {self._refused} refused"
         )
         self._end_incident()
 
