@@ -10,6 +10,7 @@ those. Where such a one also added or changed rows it may have been somebody's h
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -20,13 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec.structs import replace
 
+from ballast.errors import GapError
 from ballast.postgres.copytext import NULL, unescape
 from ballast.recovery.merge_items import MergeItem
 from ballast.vault import Vault
 from ballast.vault.buckets import bucket_of
 from ballast.vault.moment import show
 from ballast.vault.plan import Stretch, may_hold
-from ballast.vault.read import warm
+from ballast.vault.read import RowChunk, rows, warm
 from ballast.vault.records import Cut, Relation, Segment
 
 KIND = "ballast.recorded"
@@ -123,10 +125,11 @@ def later(vault: Vault, spans: Sequence[Span], counters: Collection[str] = ()) -
 class _Reading:
     def __init__(self, vault: Vault, span: Span, counters: Collection[str]) -> None:
         self._vault, self._span, self._counters = vault, span, counters
-        since = vault.resolve(span.since).cut
+        self._since = since = vault.resolve(span.since).cut
         until = vault.resolve(span.until).cut.lsn if span.until else vault.index.recorded_until(since.timeline)
         self._part = Stretch(since.timeline, since.lsn, until)
         self._seen: dict[tuple[int, bytes], Values] = {}
+        """Rows as the last transaction left them, by relation and key."""
         self.unclear: list[str] = []
         self.transactions = self.deletions = 0
 
@@ -165,6 +168,7 @@ class _Reading:
         picked: list[dict[str, Any]] = []
         for rows in self._rows(segment, columns):
             picked += rows.filter(pc.is_in(rows["lsn"], pa.array(wanted, pa.int64()))).to_pylist()
+        self._see_what_counts(picked)
         by_item: dict[tuple[int, str | None], list[Redone]] = {}
         times: dict[int, Any] = {}
         for row in sorted(picked, key=lambda row: (row["lsn"], row["seq"])):
@@ -176,12 +180,35 @@ class _Reading:
             whose = SHARED if tenant is None else tenant
             yield tenant, MergeItem(whose, f"recorded:{position}", KIND, payload, times[lsn])
 
+    def _see_what_counts(self, picked: Sequence[Mapping[str, Any]]) -> None:
+        """Rows with columns that count as they were at the moment, where one of these is the first to change them: in a lifeboat
+        somebody may have added to such a column before this comes in."""
+        wanted: defaultdict[str | None, set[tuple[int, bytes]]] = defaultdict(set)
+        for row in picked:
+            relation = self._vault.schema(row["schema"])[row["relation"]]
+            at = _place(row, relation)
+            if row["op"] not in ("I", "D") and relation.key and at not in self._seen and self._counts(relation):
+                wanted[row["tenant"]].add(at)
+        by_bucket: defaultdict[int, set[str]] = defaultdict(set)
+        for tenant in wanted:
+            if tenant is not None:
+                by_bucket[bucket_of(tenant, self._vault.index.genesis.buckets)].add(tenant)
+        relations = {number for places in wanted.values() for number, _ in places}
+        whose: list[dict[str, Any]] = [{"tenants": tenants} for tenants in by_bucket.values()]
+        if None in wanted:
+            whose.append({"tenant": None})
+        places = set().union(*wanted.values())
+        for of in whose:
+            with contextlib.suppress(GapError):  # there they are written as they were recorded
+                for chunk in rows(self._vault, self._since, relations=relations, **of):
+                    self._seen |= {at: values for at, values in _rows_of(chunk) if at in places}
+
     def _redone(self, row: Mapping[str, Any]) -> Redone:
         relation = self._vault.schema(row["schema"])[row["relation"]]
         names = {column.attnum: column.name for column in relation.columns}
         in_row = [names[attnum] for attnum in relation.row_columns]
         in_key = [names[attnum] for attnum in relation.key] or in_row
-        at = (relation.number, row["before_key"] if row["before_key"] is not None else row["key"])
+        at = _place(row, relation)
         key = _values(in_key, at[1])
         to = Redone(relation.schema, relation.name, row["op"], key, keyless=not relation.key)
         if row["op"] == "D":
@@ -196,7 +223,7 @@ class _Reading:
         before = self._seen.pop(at, None)
         whole = {name: value for name, value in values.items() if name not in lacks}
         if before is None:
-            # Nothing before it touched the row since the moment: it stands as the transaction found it.
+            # Nothing before it touched the row since the moment: it stands as the transaction found it, and has nothing that counts.
             if not lacks:
                 self._seen[relation.number, row["key"]] = values
             return replace(to, op="U", row={name: v for name, v in whole.items() if key.get(name, "") != v})
@@ -227,6 +254,22 @@ class _Reading:
         if table is None:
             return set()
         return set(table.filter(pc.starts_with(table["actor"], OURS))["lsn"].to_pylist())
+
+
+def _place(row: Mapping[str, Any], relation: Relation) -> tuple[int, bytes]:
+    """Where a row stands that was changed."""
+    return relation.number, row["before_key"] if row["before_key"] is not None else row["key"]
+
+
+def _rows_of(chunk: RowChunk) -> Iterator[tuple[tuple[int, bytes], Values]]:
+    """Each with its place."""
+    relation = chunk.relation
+    names = {column.attnum: column.name for column in relation.columns}
+    in_row = [names[attnum] for attnum in relation.row_columns]
+    in_key = [relation.row_columns.index(attnum) for attnum in relation.key]
+    for line in chunk.lines.to_pylist():
+        fields = line.removesuffix(b"\n").split(b"\t")
+        yield (relation.number, b"\t".join(fields[i] for i in in_key)), _values(in_row, line)
 
 
 def _add(did: Did, counted: Mapping[str, Any]) -> None:
