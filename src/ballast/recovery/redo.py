@@ -45,6 +45,9 @@ SELECT k.conname, k.conrelid, cn.nspname, c.relname, k.confrelid, pn.nspname, p.
   JOIN pg_catalog.pg_class p ON p.oid = k.confrelid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
  WHERE k.contype = 'f' AND (k.conrelid = ANY(%(tables)s) OR k.confrelid = ANY(%(tables)s))
 """
+_IS_PROTECTED = "SELECT to_regclass('ballast.setting') IS NOT NULL"
+_ONCE = "INSERT INTO ballast.setting (name, value) VALUES ('brought in ' || %s, 'true') ON CONFLICT DO NOTHING"
+"""Of this server alone: it is not recorded."""
 _INTEGERS = ("smallint", "integer", "bigint")
 
 Connection = psycopg.Connection[Any]
@@ -90,13 +93,18 @@ def take_in(conn: Connection, item: MergeItem) -> None:
 
 
 def open_for(dsn: str, later: Later) -> tuple[str, ...]:
-    """Before any item is merged, and once: rows that all share are done again, and sequences are set past all that is to come.
+    """Before any item is merged: rows that all share are done again, and sequences are set past all that is to come. On a server
+    that is protected each is done once, however often it is called; another it is called for once.
+
     What could not be done, each with its reason. psycopg.Error."""
     failures = []
     with connect(dsn) as conn:
+        is_protected = conn.execute(_IS_PROTECTED).fetchone() == (True,)
         for item in later.shared:
             try:
                 with conn.transaction():
+                    if is_protected and not conn.execute(_ONCE, (item.payload["position"],)).rowcount:
+                        continue
                     take_in(conn, item)
             except (CannotApply, psycopg.IntegrityError, psycopg.DataError) as error:
                 failures.append(f"shared rows of transaction {item.payload['position']}: {str(error).strip()}")
