@@ -1,7 +1,8 @@
 """Where tenants are at a moment: at home or in the lifeboat, and how that changes. Pure: no clock, no server, no file.
 
 `home` → (a sure sign of loss) → `launching` → (the lifeboat is open) → `afloat` → (the new server is open) → `returning` → (every
-tenant is home) → `home`. A launch that fails is tried again and leaves the course at `launching`, until home is well: then `home`.
+tenant is home) → `home`. A launch that fails is tried again and leaves the course at `launching`; should home be well before it
+succeeds, `home`.
 """
 
 from __future__ import annotations

@@ -154,19 +154,15 @@ class Returning(Leaving):
         self._go_home()
 
     def _needs_no_lifeboat(self) -> bool:
-        """Whether home is well, and nothing says that any of its data went, while there is no lifeboat yet: it could not be made, for
-        want of the vault perhaps, and nobody was in one."""
+        """Whether home is well, and nothing says that any of its data went, while there is no lifeboat yet, for want of the vault
+        perhaps: nobody was in one."""
         under_way = self._incident
         if under_way is None or under_way.data_lost or under_way.at or under_way.why_at or under_way.beyond:
             return False
         # What became of rows that were gone for a moment the record must tell.
         if self._course.only is not None or under_way.why in (Sign.EMPTY, Sign.MISSING) or not self._is_home_well():
             return False
-        return (
-            not self._is_begun()
-            and not open_entries(self._intake.entries())
-            and tail.is_recording(self._settings)
-        )
+        return not self._is_begun() and not open_entries(self._intake.entries()) and tail.is_recording(self._settings)
 
     def _is_home_well(self) -> bool:
         return self._well >= incident.WELL_LOOKS and not (self._left_for_room and self._is_full(_ROOM_BYTES))

@@ -211,7 +211,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--from-seed", type=int, default=1)
     parser.add_argument("--at-once", type=int, default=1, help="so many side by side")
-    parser.add_argument("--out", type=Path, default=Path("demo-out/kills"), help="what this code has run is not run again")
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo-out/kills"), help="what this code has run is not run again"
+    )
     said = parser.parse_args()
     said.out.mkdir(parents=True, exist_ok=True)
     runs = Runs(said.out)

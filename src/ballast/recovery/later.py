@@ -24,11 +24,11 @@ from msgspec.structs import replace
 from ballast.errors import GapError
 from ballast.postgres.copytext import NULL, unescape
 from ballast.recovery.merge_items import MergeItem
-from ballast.vault import Vault
+from ballast.vault import Vault, read_rows
 from ballast.vault.buckets import bucket_of
 from ballast.vault.moment import show
 from ballast.vault.plan import Stretch, may_hold
-from ballast.vault.read import RowChunk, rows, warm
+from ballast.vault.read import RowChunk, warm
 from ballast.vault.records import Cut, Relation, Segment
 
 KIND = "ballast.recorded"
@@ -200,7 +200,7 @@ class _Reading:
         places = set().union(*wanted.values())
         for of in whose:
             with contextlib.suppress(GapError):  # there they are written as they were recorded
-                for chunk in rows(self._vault, self._since, relations=relations, **of):
+                for chunk in read_rows(self._vault, self._since, relations=relations, **of):
                     self._seen |= {at: values for at, values in _rows_of(chunk) if at in places}
 
     def _redone(self, row: Mapping[str, Any]) -> Redone:
@@ -223,7 +223,7 @@ class _Reading:
         before = self._seen.pop(at, None)
         whole = {name: value for name, value in values.items() if name not in lacks}
         if before is None:
-            # Nothing before it touched the row since the moment: it stands as the transaction found it, and has nothing that counts.
+            # Nothing before it touched the row since the moment, and nothing in it counts: it stands as the transaction found it.
             if not lacks:
                 self._seen[relation.number, row["key"]] = values
             return replace(to, op="U", row={name: v for name, v in whole.items() if key.get(name, "") != v})

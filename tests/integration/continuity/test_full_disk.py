@@ -96,7 +96,10 @@ def test_where_everything_is_on_the_full_disk_shops_stay_and_it_is_told_until_th
 
 def test_where_shops_are_is_told_with_room_that_was_kept_for_it(tmp_path: Path) -> None:
     settings = Config(
-        dsn="host=/nowhere", vault=str(tmp_path / "vault"), state_dir=tmp_path / "state", tenants=Tenants(column="tenant")
+        dsn="host=/nowhere",
+        vault=str(tmp_path / "vault"),
+        state_dir=tmp_path / "state",
+        tenants=Tenants(column="tenant"),
     )
     config.write(settings, tmp_path / "ballast.toml")
     with small_disk(tmp_path / "continuity", 24):
@@ -104,7 +107,9 @@ def test_where_shops_are_is_told_with_room_that_was_kept_for_it(tmp_path: Path) 
         with (tmp_path / "continuity" / "hog").open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(4096)) == 4096:
                 pass
-        course = Course(mode="returning", back=frozenset(f"{n:036}" for n in range(1000)))  # more than the file has room for
+        course = Course(
+            mode="returning", back=frozenset(f"{n:036}" for n in range(1000))
+        )  # more than the file has room for
         sentinel._tell(course)
         assert Board(tmp_path / "continuity" / BOARD).course() == course
         assert (tmp_path / "continuity" / "reserve").stat().st_size < RESERVE_BYTES
