@@ -310,9 +310,8 @@ class _RangeReader:
 
     def read(self, count: int = -1) -> bytes | memoryview:
         start, end = self._at, self._size if count < 0 else min(self._size, self._at + count)
-        data = self._held(start, end)
-        if data is None:
-            data = self._store.get_range(self._name, start, end)
+        held = self._held(start, end)
+        data = self._store.get_range(self._name, start, end) if held is None else held
         self._at += len(data)
         return data
 
