@@ -216,7 +216,8 @@ class Leaving(Watching):
 
     def _away_again(self) -> None:
         """Whoever had gone home is away once more."""
-        away = [t for t in sorted(self._intake.closed()) if self._course.place(t) != "home"]
+        closed = self._intake.closed().difference(self._bringing)  # those are on their way, and there in a moment
+        away = [t for t in sorted(closed) if self._course.place(t) != "home"]
         note(self._intake, AWAY, away)
 
     def _again_into(self, *, began_from: int) -> None:

@@ -16,6 +16,7 @@ from ballast.continuity.home import Data
 from ballast.continuity.homecoming import HomeComing, those_back
 from ballast.continuity.incident import Incident
 from ballast.continuity.leaving import Leaving
+from ballast.continuity.patience import Busy
 from ballast.continuity.rebuilding import Rebuilding
 from ballast.continuity.room import ENOUGH_BYTES
 from ballast.continuity.signs import Sign, Watched
@@ -36,7 +37,7 @@ _VISITED_FIRST, _TOGETHER = 12, 40
 _RESTART_S = 3.0
 _AGAIN_S, _ASKS_AGAIN_S = 1.0, 5.0
 _REWIND_S = 300
-_PUTTING_BACK_S = 5.0
+_PUTTING_BACK_S, _BRINGING_HOME_S = 5.0, 10.0
 _SHOWN = 5
 _LAST_S = 0.2
 """A process that was in the lifeboat when it was sunk has noticed after so long."""
@@ -319,7 +320,8 @@ class Returning(Leaving):
             found = self._later(spans)
             if spans:
                 self._open_for(found)
-            self._coming, self._those_later = HomeComing(self._intake, self._handler, self._home_dsn(), found), found.of
+            self._coming = HomeComing(self._intake_of_bringing, self._handler, self._home_dsn(), found)
+            self._those_later = found.of
         return self._coming
 
     def _spans_beyond(self, under_way: Incident) -> tuple[Span, ...]:
@@ -421,6 +423,8 @@ class Returning(Leaving):
         return time.monotonic() - self._doubted_at < _RESTART_S
 
     def _bring_home(self) -> None:
+        if self._bringing:  # nothing else is decided before it is known who came
+            self._bring_these(self._bringing)
         if self._watched.lost:
             if not self._is_restarted():
                 self._doubted_at = 0.0
@@ -451,9 +455,20 @@ class Returning(Leaving):
         if not wanted:
             return ()
         back = those_back(self._home_dsn(), wanted, most)
-        if not back:
-            return ()
-        came = self._home_coming().bring(back)
+        return self._bring_these(tuple(back)) if back else ()
+
+    def _bring_these(self, tenants: tuple[str, ...]) -> tuple[str, ...]:
+        """Who came of them. Busy: it takes long, and goes on: the lifeboat is seen to meanwhile."""
+        coming, self._bringing = self._home_coming(), tenants
+        is_over = True
+        try:
+            came = self._patience("bringing shops home", lambda: coming.bring(tenants), _BRINGING_HOME_S, keep=True)
+        except Busy:
+            is_over = False
+            raise
+        finally:
+            if is_over:
+                self._bringing = ()
         self._merged, self._refused = self._merged + came.merged, self._refused + came.refused
         self._trouble = came.trouble
         if came.trouble:

@@ -78,6 +78,8 @@ class Sentinel(Returning):
                 keep=bool(self._course.moved)
             )  # else the next one goes on, and everybody must know where they are until then
         self._intake.close()
+        if not self._bringing:
+            self._intake_of_bringing.close()
         self._log.info("ended")
 
     def _step(self) -> None:

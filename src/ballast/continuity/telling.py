@@ -69,6 +69,7 @@ class Telling:
         self._course = Course()
         self._incident: Incident | None = None
         self._intake = Intake(self._folder / INTAKE)
+        self._intake_of_bringing = Intake(self._folder / INTAKE, reserve_bytes=0)  # which has a thread of its own
         self._handler: Handler | None = None
         self._vault: Vault | None = None
         self._wipes: Wipes | None = None
@@ -92,6 +93,7 @@ class Telling:
         self._roster: list[str] = []
         self._rebuilding: Rebuilding | None = None
         self._coming: HomeComing | None = None
+        self._bringing: tuple[str, ...] = ()
         self._asking = Asking()
         self._try_at = self._told_at = self._renew_at = self._leftovers_at = 0.0
         self._merged = self._refused = 0

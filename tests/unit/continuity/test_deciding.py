@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,10 +16,12 @@ from psycopg.conninfo import conninfo_to_dict
 from ballast.continuity import holding, incident
 from ballast.continuity.asking import Asking
 from ballast.continuity.board import Board
-from ballast.continuity.entries import Offered
+from ballast.continuity.entries import MERGED, Offered
 from ballast.continuity.helm import BOARD
+from ballast.continuity.homecoming import Came, HomeComing
 from ballast.continuity.incident import WELL_LOOKS, Incident
 from ballast.continuity.options import Options
+from ballast.continuity.patience import Busy
 from ballast.continuity.probe import Seen
 from ballast.continuity.sentinel import Sentinel
 from ballast.continuity.signs import Sign
@@ -168,6 +173,35 @@ def test_home_that_went_elsewhere_while_no_sentinel_ran_is_told_by_the_next(tmp_
     assert course.mode == "launching"
     assert conninfo_to_dict(course.at_home(f"{former} user=app")) == conninfo_to_dict(elsewhere.dsn, user="app")
     sentinel._end()
+
+
+def test_a_home_that_takes_long_to_take_shops_in_does_not_keep_it_from_the_lifeboat(
+    sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+
+    def bring(coming: HomeComing, tenants: Sequence[str]) -> Came:
+        coming._close(tenants)
+        answers.wait(30)
+        coming._note(MERGED, tenants)
+        return Came(tuple(tenants))
+
+    monkeypatch.setattr(HomeComing, "bring", bring)
+    monkeypatch.setattr("ballast.continuity.returning._BRINGING_HOME_S", 0.2)
+    sentinel._incident = Incident(NOON, Sign.GONE, lost="7")
+    sentinel._course = sentinel._course.lost(Sign.GONE, NOON).launched("host=/boat", NOON).home_is_open()
+    for _ in range(2):
+        with pytest.raises(Busy):
+            sentinel._bring_these(("lin",))
+    sentinel._away_again()  # another lifeboat: who is on the way home does not come into it
+    assert sentinel._intake.closed() == {"lin"}
+    answers.set()
+    until = time.monotonic() + 20
+    while sentinel._course.place("lin") != "home":
+        assert time.monotonic() < until
+        with suppress(Busy):
+            sentinel._bring_these(("lin",))
+    assert not sentinel._bringing
 
 
 def test_a_persons_word_without_a_moment_leaves_the_one_that_was_chosen(sentinel: Sentinel) -> None:
