@@ -11,6 +11,7 @@ those. Where such a one also added or changed rows it may have been somebody's h
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -86,6 +87,33 @@ class Later(msgspec.Struct, frozen=True):
     """So many that did nothing else are left out."""
 
 
+class Packed(Mapping[str, tuple[MergeItem, ...]]):
+    """Items by tenant, each packed until it is asked for: of a large platform there are many, and each has whole rows."""
+
+    def __init__(self) -> None:
+        self._held: defaultdict[str, list[bytes]] = defaultdict(list)
+
+    def add(self, item: MergeItem) -> None:
+        """After those of its tenant that are there."""
+        self._held[item.tenant].append(zlib.compress(_pack(item), 1))
+
+    def __getitem__(self, tenant: str) -> tuple[MergeItem, ...]:
+        held = self._held.get(tenant)
+        if held is None:
+            raise KeyError(tenant)
+        return tuple(_unpack(zlib.decompress(one)) for one in held)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+_pack, _unpack = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(MergeItem).decode
+_pack_row, _unpack_row = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Values).decode
+
+
 class Did(msgspec.Struct):
     """What a transaction did."""
 
@@ -108,18 +136,20 @@ def later(vault: Vault, spans: Sequence[Span], counters: Collection[str] = ()) -
     """Of these stretches, which do not overlap. `counters`: `schema.table.column`, see `reversal.merged`.
 
     StoreError, IntegrityError: the record cannot be read; GapError: one of the positions is not in it."""
-    of: defaultdict[str, list[MergeItem]] = defaultdict(list)
+    of = Packed()
     shared: list[MergeItem] = []
     unclear: list[str] = []
     transactions = deletions = 0
     for span in spans:
         reading = _Reading(vault, span, frozenset(counters))
         for tenant, item in reading.items():
-            (shared if tenant is None else of[tenant]).append(item)
+            if tenant is None:
+                shared.append(item)
+            else:
+                of.add(item)
         unclear += reading.unclear
         transactions, deletions = transactions + reading.transactions, deletions + reading.deletions
-    by_tenant = {tenant: tuple(items) for tenant, items in of.items()}
-    return Later(by_tenant, tuple(shared), transactions, tuple(unclear), deletions)
+    return Later(of, tuple(shared), transactions, tuple(unclear), deletions)
 
 
 class _Reading:
@@ -128,8 +158,8 @@ class _Reading:
         self._since = since = vault.resolve(span.since).cut
         until = vault.resolve(span.until).cut.lsn if span.until else vault.index.recorded_until(since.timeline)
         self._part = Stretch(since.timeline, since.lsn, until)
-        self._seen: dict[tuple[int, bytes], Values] = {}
-        """Rows as the last transaction left them, by relation and key."""
+        self._seen: dict[tuple[int, bytes], bytes] = {}
+        """Rows, packed, as the last transaction left them, by relation and key."""
         self.unclear: list[str] = []
         self.transactions = self.deletions = 0
 
@@ -201,7 +231,7 @@ class _Reading:
         for of in whose:
             with contextlib.suppress(GapError):  # there they are written as they were recorded
                 for chunk in read_rows(self._vault, self._since, relations=relations, **of):
-                    self._seen |= {at: values for at, values in _rows_of(chunk) if at in places}
+                    self._seen |= {at: _pack_row(values) for at, values in _rows_of(chunk) if at in places}
 
     def _redone(self, row: Mapping[str, Any]) -> Redone:
         relation = self._vault.schema(row["schema"])[row["relation"]]
@@ -217,17 +247,18 @@ class _Reading:
         values = _values(in_row, row["row"])
         counts = self._counts(relation)
         if row["op"] == "I":
-            self._seen[at] = values
+            self._seen[at] = _pack_row(values)
             return replace(to, row=values, counts=tuple(name for name in counts if name in values))
         lacks = {names[attnum] for attnum in row["missing"] or ()} if row["op"] == "P" else set()
-        before = self._seen.pop(at, None)
+        packed = self._seen.pop(at, None)
         whole = {name: value for name, value in values.items() if name not in lacks}
-        if before is None:
+        if packed is None:
             # Nothing before it touched the row since the moment, and nothing in it counts: it stands as the transaction found it.
             if not lacks:
-                self._seen[relation.number, row["key"]] = values
+                self._seen[relation.number, row["key"]] = _pack_row(values)
             return replace(to, op="U", row={name: v for name, v in whole.items() if key.get(name, "") != v})
-        self._seen[relation.number, row["key"]] = {**before, **whole}
+        before = _unpack_row(packed)
+        self._seen[relation.number, row["key"]] = _pack_row({**before, **whole})
         moved = {name: value for name, value in whole.items() if before.get(name) != value}
         add: Values = {
             name: more for name in counts if name in moved and (more := _more(before.get(name), moved[name]))

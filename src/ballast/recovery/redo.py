@@ -8,6 +8,7 @@ with the reason. The application's triggers stay silent, since what they did is 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -108,7 +109,7 @@ def open_for(dsn: str, later: Later) -> tuple[str, ...]:
                     take_in(conn, item)
             except (CannotApply, psycopg.IntegrityError, psycopg.DataError) as error:
                 failures.append(f"shared rows of transaction {item.payload['position']}: {str(error).strip()}")
-        _set_sequences(conn, [one for item in _every(later) for one in msgspec.convert(item.payload, Payload).changes])
+        _set_sequences(conn, (one for item in _every(later) for one in msgspec.convert(item.payload, Payload).changes))
     return tuple(failures)
 
 
@@ -118,18 +119,22 @@ def _every(later: Later) -> Iterable[MergeItem]:
         yield from items
 
 
-def _set_sequences(conn: Connection, changes: Sequence[Redone]) -> None:
+def _set_sequences(conn: Connection, changes: Iterable[Redone]) -> None:
     catalog = read_catalog(conn)
-    tables = {table.oid: table for table in catalog.tables}
+    tables, sequences = {t.oid: t for t in catalog.tables}, {s.oid: s for s in catalog.sequences}
+    fed: defaultdict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
     for sequence in catalog.sequences:
-        values: list[int] = []
         for oid, attnum in sequence.feeds:
-            if oid not in tables or tables[oid].column(attnum).base_type not in _INTEGERS:
-                continue
-            name, at = tables[oid].column(attnum).name, (tables[oid].schema, tables[oid].name)
-            values += [int(v) for c in changes if (c.schema, c.table) == at and (v := c.row.get(name)) is not None]
-        if values:
-            conn.execute(past_value(sequence, max(values) if sequence.increment > 0 else min(values)))
+            if oid in tables and tables[oid].column(attnum).base_type in _INTEGERS:
+                fed[tables[oid].schema, tables[oid].name].append((tables[oid].column(attnum).name, sequence.oid))
+    furthest: dict[int, int] = {}
+    for change in changes:
+        for name, oid in fed.get((change.schema, change.table), ()):
+            if (value := change.row.get(name)) is not None:
+                further = max if sequences[oid].increment > 0 else min
+                furthest[oid] = further(furthest.get(oid, int(value)), int(value))
+    for oid, reached in furthest.items():
+        conn.execute(past_value(sequences[oid], reached))
 
 
 class _Redoing:
