@@ -333,7 +333,7 @@ def bring_in_again(boat: Lifeboat, later: Later) -> None:
     open_for(boat.dsn(), later)
     for tenant in later.of:
         boat.fetch(tenant)
-    merge(boat.dsn(), [item for items in later.of.values() for item in items], take_in, jobs=2)
+    merge(boat.dsn(), (item for items in later.of.values() for item in items), take_in, jobs=2)
 
 
 def roster(boat: Lifeboat) -> list[str]:
