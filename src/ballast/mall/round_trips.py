@@ -61,7 +61,7 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         super().__init__(*arguments, **named)
         self._put_off: list[tuple[_Statement, Check | None]] = []
         self._idle = False
-        self._ending = self._ended = False
+        self._ending = self._ended = self._writing = False
         self._first: tuple[_Statement, ...] = ()
         self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
         self._made = 0
@@ -84,11 +84,21 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         self._put_off.append(((statement, parameters), check))
         self._idle = False
 
-    def ending(self, *, reads: bool = False) -> None:
+    def ending(self, *, reads: bool = False) -> bool:
         """The next statement is the last of the transaction: COMMIT goes with it, unless somebody has to hear of it first, or
         something has to be looked at first and it does more than read. Where another one comes nevertheless, it begins another
-        transaction like this one."""
+        transaction like this one.
+
+        Returns:
+            Whether COMMIT goes with it: then what must not be kept has to be an error of the database."""
         self._ending = self.journal is None and (reads or not self._unchecked)
+        self._writing = self._ending and not reads
+        return self._ending
+
+    @property
+    def committing(self) -> bool:
+        """COMMIT of something that was written went with a statement, and was not heard of."""
+        return self._ending and self._writing
 
     def forget(self) -> None:
         """What was put off is not done."""
@@ -103,6 +113,11 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         """ROLLBACK; what was put off is not done."""
         self.forget()
         await super().rollback()
+
+    async def begin_anew(self) -> None:
+        """After an error of the database: it is rolled back, and another transaction like it begins."""
+        await self.rollback()
+        self.begin(*self._first)
 
     async def finish(self) -> None:
         """COMMIT, with all that was put off."""
@@ -236,10 +251,15 @@ def _rows(reader: Any, result: Any) -> Rows:
     return Rows(rows, columns, result.ntuples)
 
 
-def ending(connection: Any, *, reads: bool = False) -> None:
+def ending(connection: Any, *, reads: bool = False) -> bool:
     """The next statement is the last of the transaction, where its connection can send COMMIT with it: see there."""
+    return isinstance(connection, ShopConnection) and connection.ending(reads=reads)
+
+
+async def begin_anew(connection: Any) -> None:
+    """After an error of what `ending` said it would go with: see there."""
     if isinstance(connection, ShopConnection):
-        connection.ending(reads=reads)
+        await connection.begin_anew()
 
 
 async def later(
