@@ -8,6 +8,7 @@ more than the ways it saves; everything else is psycopg's, and whatever goes thr
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
@@ -15,13 +16,16 @@ import psycopg
 from psycopg import generators
 from psycopg._queries import PostgresQuery
 from psycopg.adapt import Transformer
-from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus
+from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
 from psycopg.rows import DictRow
+from psycopg.waiting import Ready, Wait
 
 from ballast.mall.deeds import Journal
+from ballast.mall.listening import Ear
 
 _MOST_PREPARED = 500
 """Of one connection; what comes after them is planned each time."""
+_CANCEL_S = 5.0
 # The server does not know the statement any more, or its tables have changed since.
 _STALE = ("26000", "0A000")
 
@@ -66,6 +70,7 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
         self._made = 0
         self._reader: Any = None
+        self._ear = Ear()
 
     def begin(self, *statements: _Statement) -> None:
         """A transaction begins with these, as soon as something is done in it."""
@@ -146,8 +151,42 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         if self._ended:
             self.begin(*self._first)
         if self._put_off:
-            await super().wait(self._communicate(self._taken()))
+            await self._listen(self._communicate(self._taken()))
+        self._ear.close()
         return await super().wait(gen, *arguments, **named)
+
+    async def close(self) -> None:
+        """As psycopg's."""
+        self._ear.close()
+        await super().close()
+
+    async def _listen(self, talk: _Gen) -> Any:
+        """Do what `_communicate` wants, which is nearly always to hear once; the rest is psycopg's to wait for."""
+        try:
+            wanted = next(talk)
+            while wanted == Wait.R:
+                await self._ear.heard(self.pgconn.socket)
+                wanted = talk.send(Ready.R)
+        except StopIteration as end:
+            return end.value
+        except asyncio.CancelledError:
+            # As psycopg does it: what is under way is ended in the server, or the connection is of no more use.
+            self._ear.close()
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                try:
+                    await self._try_cancel(timeout=_CANCEL_S)
+                    await super().wait(_going_on(talk, Wait.R), timeout=_CANCEL_S)
+                except psycopg.errors.QueryCanceled:
+                    pass
+                except BaseException:
+                    self.pgconn.finish()
+            raise
+        except BaseException:
+            if self.pgconn.status != ConnStatus.OK:
+                self._ear.close()
+            raise
+        self._ear.close()
+        return await super().wait(_going_on(talk, wanted))
 
     @property
     def _unchecked(self) -> bool:
@@ -164,7 +203,7 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         last: tuple[_Statement, ...] = (("COMMIT", None),) if self._ending else ()
         async with self.lock:
             statements = [*self._taken(), *((one, None) for one in (*asked, *last))]
-            found: list[Rows] = await super().wait(self._communicate(statements, len(asked), len(last)))
+            found: list[Rows] = await self._listen(self._communicate(statements, len(asked), len(last)))
         self._ended, self._ending = self._ending, False
         return found
 
@@ -240,6 +279,15 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         if name is None:
             self._names.clear()
         yield from super()._deallocate(name)
+
+
+def _going_on(talk: _Gen, wanted: Any) -> _Gen:
+    """The same, when it has told already what it wants first."""
+    while True:
+        try:
+            wanted = talk.send((yield wanted))
+        except StopIteration as end:
+            return end.value
 
 
 def _rows(reader: Any, result: Any) -> Rows:
