@@ -176,11 +176,7 @@ class Database:
                 raise
             finally:
                 connection.journal = None
-            try:
-                await connection.finish()
-            except psycopg.Error as error:
-                self._unheard(error, course)
-                raise
+            await self._commit(connection, course)
 
     @asynccontextmanager
     async def directory(self) -> AsyncIterator[Connection]:
@@ -284,6 +280,13 @@ class Database:
                 await self._boat.close()
 
     # At home
+
+    async def _commit(self, connection: ShopConnection, course: Course | None) -> None:
+        try:
+            await connection.finish()
+        except psycopg.Error as error:
+            self._unheard(error, course)
+            raise
 
     def _unheard(self, error: psycopg.Error, course: Course | None) -> None:
         """COMMIT was sent. Turned where the database was lost before it answered."""

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import msgspec
 from litestar import Request, delete, get, post, put
-from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from ballast.mall import attempts, cart, checkout, exceptions, payments
@@ -42,9 +41,9 @@ from ballast.mall.web.guard import address_of
 
 
 @get("/cart", security=VISITOR)
-async def get_cart(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> CartInfo:
+async def get_cart(request: Request[Any, Any, Any], slug: FromPath[str]) -> CartInfo:
     """What is in the cart."""
-    async with shopper(db, request, slug, only_whose=True) as call:
+    async with shopper(request, slug, only_whose=True) as call:
         return await _shown(call.connection, call.owner)
 
 
@@ -53,32 +52,27 @@ async def put_cart_line(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
     sku_id: FromPath[UUID],
-    db: NamedDependency[Database],
     data: JSONBody[CartQuantity],
 ) -> CartInfo:
     """So many pieces of a SKU in the cart, whether or not it was there. Who comes without a token is a new guest, whose token is
     in the answer: nothing need be asked for before the first goods."""
-    async with shopper(db, request, slug, only_whose=True) as call:
+    async with shopper(request, slug, only_whose=True) as call:
         owner, token = await call.owner_or_new()
         return _cart(await cart.put(call.connection, owner, sku_id, data.quantity, call.now), token)
 
 
 @delete("/cart/lines/{sku_id:uuid}", security=VISITOR, status_code=200)
-async def delete_cart_line(
-    request: Request[Any, Any, Any], slug: FromPath[str], sku_id: FromPath[UUID], db: NamedDependency[Database]
-) -> CartInfo:
+async def delete_cart_line(request: Request[Any, Any, Any], slug: FromPath[str], sku_id: FromPath[UUID]) -> CartInfo:
     """Take a SKU out of the cart; one that is not there stays away."""
-    async with shopper(db, request, slug, only_whose=True) as call:
+    async with shopper(request, slug, only_whose=True) as call:
         await cart.remove(call.connection, call.owner, [sku_id])
         return await _shown(call.connection, call.owner)
 
 
 @post("/quotes", security=VISITOR, status_code=200)
-async def quote(
-    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database], data: JSONBody[QuoteRequest]
-) -> QuoteInfo:
+async def quote(request: Request[Any, Any, Any], slug: FromPath[str], data: JSONBody[QuoteRequest]) -> QuoteInfo:
     """What these goods would cost now, with all promotions. Nothing is kept."""
-    async with shopper(db, request, slug, only_whose=True) as call:
+    async with shopper(request, slug, only_whose=True) as call:
         ending(call.connection, reads=True)
         found = await checkout.quote(
             call.connection,
@@ -96,16 +90,16 @@ async def quote(
 async def create_order(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
-    db: NamedDependency[Database],
-    settings: NamedDependency[Settings],
     data: JSONBody[OrderRequest],
     key: Key,
 ) -> PlacedInfo:
     """Place an order. The goods are kept until `pay_by`; what was ordered leaves the cart. With `pay` its payment is begun as
     well."""
+    db: Database = request.app.state.db
+    settings: Settings = request.app.state.settings
     provider = providers(settings)[Sandbox.name]
     async with payments.Asking(provider) as asking:
-        placed, call = await _place(request, slug, db, settings, data, key, asking if data.pay else None)
+        placed, call = await _place(request, slug, settings, data, key, asking if data.pay else None)
         told = shaped(placed, PlacedInfo)
         # The order stands, whatever becomes of this: nothing is to be paid, or it can be later.
         with suppress(payments.ProviderAway, Refused):
@@ -123,14 +117,13 @@ async def create_order(
 async def _place(
     request: Request[Any, Any, Any],
     slug: str,
-    db: Database,
     settings: Settings,
     data: OrderRequest,
     key: str,
     asking: payments.Asking | None,
 ) -> tuple[Placed, ShopCall]:
     try:
-        async with shopper(db, request, slug, only_whose=True) as call:
+        async with shopper(request, slug, only_whose=True) as call:
 
             def begin(placed: Placed) -> PaymentBegun:
                 assert asking is not None
