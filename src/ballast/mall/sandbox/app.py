@@ -11,13 +11,13 @@ import secrets
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs
 from uuid import UUID
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, LifeSpanReceive, LifeSpanSend, Receive, Scope, Send
 
 from ballast.mall.payments import signing
 from ballast.mall.sandbox.delivery import Behaviour, Delivery
@@ -114,7 +114,7 @@ class _Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if str(scope["type"]) == "lifespan":
-            await self._live(receive, send)
+            await self._live(cast(LifeSpanReceive, receive), cast(LifeSpanSend, send))
         elif str(scope["type"]) == "http":
             try:
                 answer = await self._answer(scope, receive)
@@ -125,7 +125,7 @@ class _Application:
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
             await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _live(self, receive: LifeSpanReceive, send: LifeSpanSend) -> None:
         """As long as the process: it delivers."""
         await receive()
         task = asyncio.create_task(self._delivery.run())
@@ -251,7 +251,7 @@ class _Application:
 async def _body(receive: Receive) -> bytes:
     body = b""
     while True:
-        message: Any = await receive()
+        message = await receive()
         if message["type"] != "http.request":
             raise Said(400, "The request broke off.")
         body += message.get("body", b"")
