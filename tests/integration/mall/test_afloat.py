@@ -410,7 +410,11 @@ def test_what_may_have_been_done_is_sent_again_where_that_is_harmless(
 def _fill_the_cart(shopper: Shopper, shop: Shop) -> httpx.Response:
     """Until it is refused: on a full disk there is still room on the last page of a file."""
     for _ in range(60):
-        wish = {"_csrf_token": shopper.client.cookies["csrftoken"], "sku": str(shop.goods[0].sku_ids[0]), "quantity": "1"}
+        wish = {
+            "_csrf_token": shopper.client.cookies["csrftoken"],
+            "sku": str(shop.goods[0].sku_ids[0]),
+            "quantity": "1",
+        }
         answer = shopper.client.post(f"{shopper.base}/cart/add", data=wish, follow_redirects=False)
         if answer.status_code != 303:
             assert answer.status_code == 409, answer.text[:500]
