@@ -43,6 +43,17 @@ def test_many_who_wait_are_served_together_as_far_as_they_are_read_together() ->
     assert precedence.next_asked(1) == ("g",)
 
 
+def test_who_is_in_a_hurry_comes_before_who_asked_earlier_and_waits_for_nobody_else() -> None:
+    precedence = Precedence(GROUPS, {}, unit=1)
+    for tenant in ("d", "a", "e"):
+        assert precedence.ask(tenant)
+    assert precedence.ask("f", urgent=True)
+    assert not precedence.ask("e", urgent=True)
+    assert not precedence.ask("never there", urgent=True)
+    assert [precedence.next_asked(1) for _ in range(4)] == [("f", "e"), ("d",), ("a",), None]
+    assert not precedence.ask("e", urgent=True)
+
+
 def test_one_that_waits_to_be_served_is_left_out_of_units() -> None:
     precedence = Precedence([["a", "b"]], {}, unit=2)
     precedence.ask("b")

@@ -143,6 +143,7 @@ class Leaving(Watching):
         began = time.monotonic()
         if self._vault_away and self._take_as_it_is():
             return
+        self._boats.aim_ahead(self._vault)
         try:
             self._seal()
         except (BallastError, OSError) as error:

@@ -12,12 +12,13 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 from psycopg.conninfo import make_conninfo
 
 from ballast.errors import RestoreError
 from ballast.postgres import EmbeddedServer
 from ballast.recovery import Wish, ensure, recover
-from ballast.recovery.aim import aim
+from ballast.recovery.aim import Aiming
 from ballast.recovery.watcher import Silent
 from ballast.vault import Resolved, Vault
 
@@ -56,6 +57,7 @@ class Lifeboat:
         """As of when structure, and whom else it holds, stand in it ahead of a loss."""
         self.outgrown_bytes = 0
         """So much it takes of the disk, where that is more than it may."""
+        self._aiming: Aiming | None = None
         self._running: threading.Thread | None = None
         self._seen = _Seen()
         self._failure: BaseException | None = None
@@ -67,10 +69,7 @@ class Lifeboat:
 
     def build(self, vault: Vault, resolved: Resolved, tenants: Iterable[str] = ()) -> None:
         """Ahead of a loss: the structure as of `resolved`, and these tenants. What `recover` raises."""
-        if self.built is not None and not aim(vault, resolved, self._server.dsn()):
-            self.built = None
-            self.make_ready()
-        self.built = None
+        self._aim(vault, resolved)
         self._launch(vault, resolved)
         for tenant in tenants:
             self.fetch(tenant)
@@ -79,17 +78,38 @@ class Lifeboat:
 
     def launch(self, vault: Vault, resolved: Resolved) -> None:
         """Structure and shared rows are as of `resolved`; returns when tenants can be fetched. What `recover` raises."""
-        if self.built is not None and not aim(vault, resolved, self._server.dsn()):
-            self.make_ready()
-        self.built = None
+        self._aim(vault, resolved)
         self._launch(vault, resolved)
+
+    def aim_ahead(self, vault: Vault) -> None:
+        """A loss was noticed: what does not need its moment, while that is looked for. As `launch` raises."""
+        if self.built is not None and self._aiming is None:
+            self._aiming = Aiming.begin(vault, self._server.dsn())
 
     def take_as_it_is(self) -> Resolved:
         """The vault is away: whoever is in it is served as of the moment that it was built for, which is returned."""
         if self.built is None:
             raise RestoreError("this lifeboat was not built ahead", "Launch it.")
+        self._leave_aim()
         self._seen.is_open = True
         return self.built
+
+    def _aim(self, vault: Vault, resolved: Resolved) -> None:
+        """What was built ahead becomes one of that moment; or the server is made anew."""
+        self.aim_ahead(vault)
+        aiming, self._aiming = self._aiming, None
+        is_aimed = aiming is not None and aiming.at(resolved)
+        if self.built is not None and not is_aimed:
+            self.built = None
+            self.make_ready()
+        self.built = None
+        target = aiming.target if aiming is not None and is_aimed else None
+        self._wish = msgspec.structs.replace(self._wish, target=target)
+
+    def _leave_aim(self) -> None:
+        aiming, self._aiming = self._aiming, None
+        if aiming is not None:
+            aiming.leave()
 
     def _launch(self, vault: Vault, resolved: Resolved, *, going_on: bool = False) -> None:
         assert self._running is None
@@ -150,6 +170,7 @@ class Lifeboat:
         """Throw it away."""
         assert self._wish.asked_only is not None
         self._wish.asked_only.set()
+        self._leave_aim()
         self._server.discard()
         if self._running is not None:
             self._running.join(_ENDS_S)  # one that reads from a store that hangs ends with that

@@ -77,7 +77,7 @@ class Doors:
         self.identity = self._door(at_home(settings.identity_dsn), 2, settings.max_waiting)
         self.platform = self._door(at_home(settings.platform_dsn), 2, settings.max_waiting)
         self._asking = self._door(at_home(settings.app_dsn), _ASKING, _MOST_ASKING, least=0, patience_s=_ASKING_S)
-        self.arrivals = Arrivals(self._asking)
+        self.arrivals = Arrivals(self._asking, _ASKING, _ASKING_S)
 
     async def open(self) -> None:
         """Start the pools; they connect in the background, so that a process starts while the database is away."""

@@ -5,6 +5,7 @@ So a server can be made ready ahead of the moment that it will be wanted for: wh
 
 from __future__ import annotations
 
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import psycopg
@@ -12,8 +13,9 @@ from psycopg import sql
 
 from ballast.postgres import format_lsn
 from ballast.recovery import progress, record, roster
-from ballast.recovery.choice import Request, choose
+from ballast.recovery.choice import Request
 from ballast.recovery.copying import Ask, converse, in_servers_words
+from ballast.recovery.empty import leave_extensions
 from ballast.recovery.sequences import past_record
 from ballast.recovery.target import connect_target, read_target
 from ballast.recovery.unit import SHARED
@@ -34,27 +36,62 @@ _ORIGIN = "UPDATE ballast_recovery.origin SET timeline = %s, lsn = %s, begun_at 
 _NOBODY = "TRUNCATE ballast_recovery.tenant"
 
 
-def aim(vault: Vault, resolved: Resolved, dsn: str) -> bool:
-    """The recovery that waits in the database of `dsn` is one as of `resolved` from now on; `recover` goes on with it.
+class Aiming:
+    """The recovery that waits in a database, about to become one of another moment: emptied, in a transaction that is committed
+    when that moment is known. Until then it can be left as it was."""
 
-    False, and nothing is changed: there is none, or the structure was another at that moment. As `recover` raises."""
-    with in_servers_words(), connect_target(dsn) as conn, progress.in_charge(conn):
-        task = progress.pending(conn)
-        if task is None or not task.on_demand or task.vault_id != vault.index.genesis.vault_id:
-            return False
-        if not has_same_structure(vault, task.cut, resolved.cut) or "gate" not in progress.done_units(conn):
-            return False
-        everybody = tenants(vault, resolved)
-        with conn.transaction():
+    def __init__(self, vault: Vault, conn: psycopg.Connection[Any], task: progress.Task) -> None:
+        self._vault, self._conn, self._task = vault, conn, task
+        self._held = ExitStack()
+        relations = vault.relations_at(task.cut)
+        self.target = read_target(conn, relations, relations)
+        """What is there, for `Wish.target`."""
+        leave_extensions(self.target, Request())
+
+    @classmethod
+    def begin(cls, vault: Vault, dsn: str) -> Aiming | None:
+        """None, and nothing is changed: there is none in the database of `dsn`, or it did not get so far. As `recover` raises."""
+        with in_servers_words(), ExitStack() as held:
+            conn = held.enter_context(connect_target(dsn))
+            held.enter_context(progress.in_charge(conn))
+            task = progress.pending(conn)
+            if task is None or not task.on_demand or task.vault_id != vault.index.genesis.vault_id:
+                return None
+            if progress.done_unit(conn, "gate") is None:
+                return None
+            conn.execute("BEGIN")
             _empty(conn)
             conn.execute(_NOBODY)
-            roster.enrol(conn, everybody)
             conn.execute(_NOT_DONE.encode(), [SHARED])
-            cut = resolved.cut
-            conn.execute(_TASK.encode(), [_moved(task, cut).identity()])
+            aiming = cls(vault, conn, task)
+            aiming._held = held.pop_all()
+            return aiming
+
+    def at(self, resolved: Resolved) -> bool:
+        """It is one as of `resolved` from now on; `recover` goes on with it. False: it is as it was, since the structure was
+        another at that moment. As `recover` raises."""
+        with in_servers_words(), self._held:
+            conn, cut = self._conn, resolved.cut
+            if not has_same_structure(self._vault, self._task.cut, cut):
+                conn.execute("ROLLBACK")
+                return False
+            roster.enrol(conn, tenants(self._vault, resolved))
+            conn.execute(_TASK.encode(), [_moved(self._task, cut).identity()])
             conn.execute(_ORIGIN, [cut.timeline, format_lsn(cut.lsn)])
-            _advance_sequences(conn, vault, resolved)
-    return True
+            self._advance_sequences(resolved)
+            conn.execute("COMMIT")
+        return True
+
+    def leave(self) -> None:
+        """It is as it was."""
+        with suppress(psycopg.Error), self._held:
+            self._conn.execute("ROLLBACK")
+
+    def _advance_sequences(self, resolved: Resolved) -> None:
+        """As of the new moment, and beyond, as at the opening."""
+        margin = 2 * record.changes_of_late(self._vault, resolved.cut)
+        advances = past_record(self.target, record.sequences_at(self._vault, resolved.cut), margin=margin)
+        converse(self._conn, [Ask(statement.as_string(None)) for statement in advances])
 
 
 def has_same_structure(vault: Vault, one: Cut, other: Cut) -> bool:
@@ -73,12 +110,3 @@ def _empty(conn: psycopg.Connection[Any]) -> None:
     names = [sql.Identifier(*row) for row in conn.execute(_TABLES.encode()).fetchall()]
     if names:
         conn.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(names)))
-
-
-def _advance_sequences(conn: psycopg.Connection[Any], vault: Vault, resolved: Resolved) -> None:
-    """As of the new moment, and beyond, as at the opening."""
-    choice = choose(vault, resolved, Request(inexact=True))
-    target = read_target(conn, choice.relations, choice.chosen)
-    margin = 2 * record.changes_of_late(vault, resolved.cut)
-    advances = past_record(target, record.sequences_at(vault, resolved.cut), margin=margin)
-    converse(conn, [Ask(statement.as_string(None)) for statement in advances])

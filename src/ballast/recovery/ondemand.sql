@@ -118,6 +118,8 @@ $body$;
 -- Returns when the tenant is whole: true. False: the record knows no such tenant, a new one, so there is nothing to wait
 -- for. The transaction counts as being about this tenant from then on.
 --
+-- Where the session says SET ballast.urgent = on, it comes before those that nobody calls urgent.
+--
 -- A NOTIFY or a row would reach the restorer at the caller's commit only, after the wait. So the caller asks by holding
 -- an advisory lock that names the tenant, and waits for one that the restorer holds against all callers.
 CREATE SCHEMA IF NOT EXISTS ballast;
@@ -146,7 +148,8 @@ BEGIN
             USING ERRCODE = 'BL003',
                   HINT = 'Call ballast.ensure_tenant in a READ COMMITTED transaction of its own, then begin this one anew.';
     END IF;
-    PERFORM pg_advisory_xact_lock_shared({ask}, hashtext(named));
+    PERFORM pg_advisory_xact_lock_shared(CASE WHEN current_setting('ballast.urgent', true) = 'on' THEN {urgent} ELSE {ask} END,
+                                         hashtext(named));
     LOOP
         waited_from := clock_timestamp();
         SELECT t.back_at IS NOT NULL, t.failure INTO is_back, problem FROM ballast_recovery.tenant t WHERE t.tenant = named;

@@ -84,9 +84,11 @@ class Opening:
         resolved: Resolved,
         choice: Choice,
         begin: Callable[[str], None],
+        *,
+        known: Target | None = None,
     ) -> None:
         self._conn, self._dsn, self._vault, self._resolved, self._choice = conn, dsn, vault, resolved, choice
-        self._begin = begin
+        self._begin, self._known = begin, known
         self._done: Collection[str] = ()
 
     def run(self, settings: Collection[str]) -> Target:
@@ -102,7 +104,7 @@ class Opening:
         was_shut = "gate" in self._done
         if not was_shut:
             self._open(settings)
-        target = self._read(conn)
+        target = self._known or self._read(conn)
         self._refuse(conn, target)
         if was_shut and SHARED not in self._done:
             with conn.transaction():  # tables that a person has made by hand since

@@ -26,22 +26,28 @@ class Precedence:
         self._waiting = dict.fromkeys(place)
         self._missing = dict.fromkeys(place)
         self._asked: dict[str, None] = {}
+        self._hurried: dict[str, None] = {}
         ranked = sorted((tenant for tenant in place if tenant in ranks), key=lambda t: (ranks[t], place[t]))
         rest = [tenant for group in groups for tenant in group if tenant not in ranks]
         self._units = iter([*self._cut(_windows(ranked, place.__getitem__), unit), *self._cut([rest], unit)])
 
-    def ask(self, tenant: str) -> bool:
-        """Somebody waits for it. Whether it is to be fetched now: it is missing, and nobody is at it or was told before."""
-        if tenant not in self._waiting or tenant in self._asked:
+    def ask(self, tenant: str, *, urgent: bool = False) -> bool:
+        """Somebody waits for it; `urgent`: before all others. Whether it is to be fetched now: it is missing, and nobody is at it
+        or was told before."""
+        if tenant not in self._waiting:
             return False
+        if urgent:
+            self._hurried[tenant] = None
+        is_new = tenant not in self._asked
         self._asked[tenant] = None
-        return True
+        return is_new
 
     def next_asked(self, servers: int = 1) -> tuple[str, ...] | None:
         """The one that was asked for first; it is the caller's to bring back. Where more wait than `servers` can serve side
-        by side, others that can be read together with it come along: reading ten takes hardly longer than one."""
-        most = min(_MOST_TOGETHER, max(1, len(self._asked) // servers))
-        asked = list(self._asked)
+        by side, others that can be read together with it come along: reading ten takes hardly longer than one. Who is in a
+        hurry comes before, and waits for nobody else."""
+        asked = list(self._hurried or self._asked)
+        most = min(_MOST_TOGETHER, max(1, len(asked) // servers))
         together = [tenant for tenant in asked if self._group[tenant] == self._group[asked[0]]][:most]
         self._take(together)
         return tuple(together) or None
@@ -78,6 +84,7 @@ class Precedence:
         for tenant in tenants:
             self._waiting.pop(tenant, None)
             self._asked.pop(tenant, None)
+            self._hurried.pop(tenant, None)
 
     def _cut(self, windows: Iterable[Sequence[str]], unit: int) -> Iterator[tuple[str, ...]]:
         """Units of tenants that can be read together, in order."""

@@ -62,6 +62,8 @@ class Wish(msgspec.Struct, frozen=True):
     """Protect the new server before the first tenant is back; None: somebody else does, or nobody."""
     asked_only: threading.Event | None = None
     """Bring back those alone that are waited for, until this is set; the same call without it brings the rest."""
+    target: Target | None = None
+    """The structure that stands in the database already, where it was read before (`aim`)."""
     reads_back: bool = True
     """What is on the server is compared with the record. False: a server for a while, which is proof of nothing."""
 
@@ -167,7 +169,7 @@ class Recovery:
         def begin(stage: str) -> None:
             self._onlooker.begin(stage, 0)
 
-        opening = Opening(conn, self._dsn, self._vault, self._resolved, choice, begin)
+        opening = Opening(conn, self._dsn, self._vault, self._resolved, choice, begin, known=self._wish.target)
         mark.announce(conn)
         target = opening.run(self._wish.settings)
         if passers := gate.passers(conn, target):
@@ -345,7 +347,7 @@ class Recovery:
         while True:
             heard = bell.listen(self._precedence.is_missing)
             with self._changed:
-                if sum(self._precedence.ask(tenant) for tenant in heard.tenants):
+                if sum(self._precedence.ask(tenant, urgent=tenant in heard.urgent) for tenant in heard.tenants):
                     self._changed.notify_all()
                 ended = self._failure is not None or self._is_over
                 if ended:

@@ -17,7 +17,7 @@ from ballast.errors import RestoreError
 from ballast.postgres import format_lsn
 from ballast.postgres.ownership import stranger_in
 from ballast.recovery.copying import ServerRefused, run_script
-from ballast.recovery.doorbell import ASK, BELL, MASK
+from ballast.recovery.doorbell import ASK, BELL, MASK, URGENT
 from ballast.recovery.target import Place, Target
 from ballast.vault.records import ByColumn, Cut, Via
 
@@ -121,7 +121,10 @@ def refuse_missing(conn: psycopg.Connection[Any], tenants: Iterable[str | None])
 
 def set_up(conn: psycopg.Connection[Any], vault_id: str, cut: Cut) -> None:
     """Tables and functions, and which cut the rows come from; in the caller's transaction."""
-    script = _SCRIPT.replace("{ask}", str(ASK)).replace("{bell}", str(BELL)).replace("{mask}", str(MASK))
+    numbers = {"ask": ASK, "urgent": URGENT, "bell": BELL, "mask": MASK}
+    script = _SCRIPT
+    for name, number in numbers.items():
+        script = script.replace(f"{{{name}}}", str(number))
     run_script(conn, "SET LOCAL client_min_messages = warning")
     # The functions name one that is made when it is known what tenants' names look like.
     run_script(conn, "SET LOCAL check_function_bodies = off")

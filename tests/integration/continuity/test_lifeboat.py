@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -51,6 +54,79 @@ def test_a_tenant_is_in_it_when_it_is_asked_for_and_others_cannot_be_taken_for_e
     assert boat.fetch("t5")
     with psycopg.connect(boat.dsn(), autocommit=True) as conn:
         assert conn.execute("SELECT ballast.ensure_tenant('t1')").fetchone() == (True,)
+
+
+def test_who_is_in_a_hurry_is_served_before_those_who_asked_earlier(kept: Kept, open_folder: Path) -> None:
+    boat = Lifeboat(open_folder / "boat", jobs=1)
+    boat.make_ready()
+    boat.launch(kept.vault, kept.vault.resolve(None))
+
+    def ask(tenant: str, urgent: str) -> None:
+        with psycopg.connect(boat.dsn(), autocommit=True) as conn:
+            conn.execute("SELECT set_config('ballast.urgent', %s, false)", (urgent,))
+            assert conn.execute("SELECT ballast.ensure_tenant(%s)", (tenant,)).fetchone() == (True,)
+
+    def waited_for(conn: psycopg.Connection[Any], tenants: int) -> None:
+        until = time.monotonic() + 30
+        while conn.execute("SELECT tenants_waited_for FROM ballast_recovery.progress").fetchone() != (tenants,):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    try:
+        with (
+            psycopg.connect(boat.dsn()) as holding,
+            psycopg.connect(boat.dsn(), autocommit=True) as conn,
+            ThreadPoolExecutor() as crowd,
+        ):
+            holding.execute(
+                "LOCK ballast_recovery.tenant IN SHARE MODE"
+            )  # the first one is under way as long as this lasts
+            asked = [crowd.submit(ask, "t1", "off")]
+            waited_for(conn, 1)
+            asked += [crowd.submit(ask, f"t{n}", "off") for n in range(2, 6)]
+            waited_for(conn, 5)
+            asked += [crowd.submit(ask, "t6", "on")]
+            waited_for(conn, 6)
+            holding.rollback()
+            for one in asked:
+                one.result()
+            rows = conn.execute("SELECT tenant FROM ballast_recovery.tenant WHERE back_at IS NOT NULL ORDER BY back_at")
+            order = [tenant for (tenant,) in rows]
+        assert order[:2] == ["t1", "t6"]
+        assert sorted(order) == [f"t{n}" for n in range(1, 7)]
+    finally:
+        boat.sink()
+
+
+def test_aimed_ahead_it_is_whole_where_it_is_taken_as_it_is_and_empty_where_it_is_launched(
+    kept: Kept, open_folder: Path
+) -> None:
+    def back(boat: Lifeboat) -> list[str]:
+        with psycopg.connect(boat.dsn(), autocommit=True) as conn:
+            rows = conn.execute("SELECT tenant FROM ballast_recovery.tenant WHERE back_at IS NOT NULL").fetchall()
+            for (tenant,) in rows:
+                conn.execute("SELECT set_config('ballast.tenant', %s, false)", (tenant,))
+                there = conn.execute("SELECT count(*) FROM item WHERE tenant = %s", (tenant,)).fetchone()
+                assert there is not None
+                assert there[0] > 0
+        return [tenant for (tenant,) in rows]
+
+    at = kept.vault.resolve(None)
+    for number, launched in enumerate((False, True)):
+        boat = Lifeboat(open_folder / f"boat{number}")
+        try:
+            boat.make_ready()
+            boat.build(kept.vault, at, ["t5"])
+            boat.aim_ahead(kept.vault)
+            if launched:
+                boat.launch(kept.vault, at)
+                assert back(boat) == []
+                assert boat.fetch("t1")
+            else:
+                assert boat.take_as_it_is() == at
+            assert back(boat) == (["t1"] if launched else ["t5"])
+        finally:
+            boat.sink()
 
 
 def test_what_cannot_be_rebuilt_is_told_at_launch(kept: Kept, boat: Lifeboat) -> None:

@@ -6,10 +6,14 @@ import asyncio
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from ballast.mall.arrivals import buys
 from ballast.mall.db import Busy, Database
+from ballast.mall.doors import Doors
+from ballast.mall.ids import new_id
 from tests.fix_mall import MallDatabase
 
 
@@ -69,3 +73,40 @@ def test_of_those_who_want_a_connection_so_many_wait_and_the_others_are_told_at_
 async def _directory(db: Database) -> None:
     async with db.directory():
         pass
+
+
+_ENSURE = """
+CREATE SCHEMA IF NOT EXISTS ballast;
+CREATE FUNCTION ballast.ensure_tenant(tenant text, patience interval) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('ballast.urgent', true) <> 'on' THEN
+        PERFORM pg_advisory_xact_lock_shared(4711);
+    END IF;
+    RETURN true;
+END $$;
+GRANT USAGE ON SCHEMA ballast TO PUBLIC;
+"""
+
+
+def test_who_buys_waits_neither_for_those_who_look_around_nor_for_those_who_asked_for_the_same_shop(
+    mall_database: MallDatabase,
+) -> None:
+    async def story() -> None:
+        doors = Doors(mall_database.settings())
+        await doors.open()
+        shops = [new_id() for _ in range(30)]
+        try:
+            lookers = [asyncio.create_task(doors.arrivals.of(shop)) for shop in shops]
+            await asyncio.sleep(0.3)
+            buys.set(True)
+            await asyncio.gather(*(doors.arrivals.of(shop) for shop in shops[-4:]))
+            assert not any(one.done() for one in lookers[:-4])
+            held.execute("SELECT pg_advisory_unlock(4711)")
+            await asyncio.gather(*lookers)
+        finally:
+            await doors.close()
+
+    with psycopg.connect(mall_database.dsn, autocommit=True) as held:
+        held.execute(_ENSURE)
+        held.execute("SELECT pg_advisory_lock(4711)")
+        asyncio.run(story())

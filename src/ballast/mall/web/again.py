@@ -15,6 +15,7 @@ from uuid import UUID
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from ballast.mall.arrivals import buys
 from ballast.mall.db import Database, Turned
 from ballast.mall.ids import new_id
 from ballast.mall.web import hosts
@@ -51,6 +52,7 @@ class Again:
         """One request, as often as is needed."""
         if scope["type"] != ScopeType.HTTP or scope["path"] == "/healthz":
             return await self._app(scope, receive, send)
+        buys.set(scope["method"] not in ("GET", "HEAD"))
         sent = _Sent(receive)
         scope[_REQUEST] = new_id()  # type: ignore[literal-required]
         began, wait_s = time.monotonic(), _FIRST_WAIT_S
