@@ -11,7 +11,7 @@ import psycopg
 from ballast.continuity import incident, tail
 from ballast.continuity.boats import bring_in_again, do_again, roster
 from ballast.continuity.emptied import tenant_emptied
-from ballast.continuity.entries import AWAY, open_entries
+from ballast.continuity.entries import AWAY, before_the_last, open_entries
 from ballast.continuity.homecoming import note
 from ballast.continuity.incident import Incident
 from ballast.continuity.lifeboat import Lifeboat
@@ -104,7 +104,7 @@ class Leaving(Watching):
             self._unclear[tenant] = time.monotonic()
             self._alarm(
                 f"rows of {tenant} are missing at home, and the record shows no moment at which all of them went"
-                f" ({found.had:,} then, {found.left:,} now): a person must look (ballast changes --tenant {tenant}) and put it"
+                f" ({found.told}): a person must look (ballast changes --tenant {tenant}) and put it"
                 " back (ballast rewind)"
             )
         return found.at
@@ -145,7 +145,6 @@ class Leaving(Watching):
         began = time.monotonic()
         if self._vault_away and self._take_as_it_is():
             return
-        self._boats.aim_ahead(self._vault)
         foretold = self._see_ahead(under_way)
         if foretold is None:
             try:
@@ -276,7 +275,8 @@ class Leaving(Watching):
 
     def _away_again(self) -> None:
         """Whoever had gone home is away once more."""
-        away = [t for t in sorted(self._intake.closed()) if self._course.place(t) != "home"]
+        closed = self._intake.closed().difference(self._bringing)  # those are on their way, and there in a moment
+        away = [t for t in sorted(closed) if self._course.place(t) != "home"]
         note(self._intake, AWAY, away)
 
     def _again_into(self, *, began_from: int) -> None:
@@ -289,7 +289,7 @@ class Leaving(Watching):
         try:
             boat, handler, items = self._boats.afloat, self._handler, sorted(left, key=lambda e: e.number)
             count = self._patience("doing again", lambda: do_again(boat, items, handler), _LAUNCHING_S)
-        except BallastError as error:
+        except (BallastError, psycopg.Error) as error:
             self._decide(f"{len(left)} accepted entries could not be done again in the lifeboat: {error}", bad=True)
         else:
             self._decide(f"{count} accepted entries are done again in the lifeboat")
@@ -350,6 +350,7 @@ class Leaving(Watching):
         except (BallastError, psycopg.Error, OSError) as error:
             self._log.warning("not_raised", reason=str(error))
             return False
+        self._again_into(began_from=before_the_last(self._intake.entries()))
         if self._course.lifeboat != boat.dsn() or self._course.mode == "launching":
             self._tell(self._course.launched(boat.dsn(), self._course.as_of, vault_away=bool(self._vault_away)))
         self._decide("the lifeboat is started again, with all that was in it")

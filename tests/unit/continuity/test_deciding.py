@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from psycopg.conninfo import conninfo_to_dict
 
 from ballast.continuity import holding, incident
 from ballast.continuity.asking import Asking
-from ballast.continuity.entries import Offered
+from ballast.continuity.board import Board
+from ballast.continuity.entries import MERGED, Offered
+from ballast.continuity.helm import BOARD
+from ballast.continuity.homecoming import Came, HomeComing
 from ballast.continuity.incident import WELL_LOOKS, Incident
 from ballast.continuity.options import Options
+from ballast.continuity.patience import Busy
 from ballast.continuity.probe import Seen
 from ballast.continuity.sentinel import Sentinel
 from ballast.continuity.signs import Sign
@@ -78,6 +86,33 @@ def test_home_is_well_again_and_everybody_goes_back_without_anybodys_word(
     assert sentinel._course.mode == "returning"
 
 
+@pytest.mark.parametrize(
+    ("why", "identifier", "accepted", "mode"),
+    [
+        (Sign.GONE, "7", False, "home"),
+        (Sign.GONE, "7", True, "launching"),
+        (Sign.GONE, "8", False, "launching"),
+        (Sign.EMPTY, "7", False, "launching"),
+    ],
+)
+def test_home_is_well_before_there_is_a_lifeboat(
+    sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch, why: Sign, identifier: str, accepted: bool, mode: str
+) -> None:
+    """Of rows that were gone the record must tell; what was accepted must be brought there."""
+    monkeypatch.setattr("ballast.continuity.tail.is_recording", lambda settings: True)
+    if accepted:
+        sentinel._intake.take([Offered("lin", "a", "checkout", {}, NOON)])
+    sentinel._course = sentinel._course.lost(why, NOON)
+    sentinel._incident = incident.write(sentinel._folder, Incident(NOON, why, lost="7"))
+    for _ in range(WELL_LOOKS):
+        assert sentinel._course.mode == "launching"
+        sentinel._see(Seen(Sign.NONE, identifier, answer=True))
+        sentinel._try_at = 0.0
+        sentinel._step()
+    assert sentinel._course.mode == mode
+    assert (incident.read(sentinel._folder) is None) == (mode == "home")
+
+
 def test_a_recovered_server_is_home_when_the_first_shop_is_there_and_not_before(
     sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +158,52 @@ def test_leftovers_that_cannot_be_merged_do_not_keep_it_from_looking(
     numbers = sentinel._intake.entries()[-1].number
     sentinel._merge_leftovers()
     assert sentinel._intake.entries()[-1].number == numbers, "not tried again at once"
+
+
+def test_home_that_went_elsewhere_while_no_sentinel_ran_is_told_by_the_next(tmp_path: Path) -> None:
+    sentinel = _sentinel(tmp_path, None)
+    sentinel._take_up()
+    incident.write(sentinel._folder, Incident(NOON, Sign.GONE, lost="7"))
+    sentinel._tell(sentinel._course.lost(Sign.GONE, NOON))
+    former = sentinel._settings.dsn
+    sentinel._end()
+    elsewhere = replace(config.load(tmp_path / "ballast.toml"), dsn="host=/elsewhere dbname=shops")
+    config.write(elsewhere, tmp_path / "ballast.toml")
+    sentinel = Sentinel(Options(tmp_path / "ballast.toml", None, 18, "", "SELECT false"), Logbook("sentinel"))
+    sentinel._take_up()
+    course = Board(sentinel._folder / BOARD).course()
+    assert course.mode == "launching"
+    assert conninfo_to_dict(course.at_home(f"{former} user=app")) == conninfo_to_dict(elsewhere.dsn, user="app")
+    sentinel._end()
+
+
+def test_a_home_that_takes_long_to_take_shops_in_does_not_keep_it_from_the_lifeboat(
+    sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+
+    def bring(coming: HomeComing, tenants: Sequence[str]) -> Came:
+        coming._close(tenants)
+        answers.wait(30)
+        coming._note(MERGED, tenants)
+        return Came(tuple(tenants))
+
+    monkeypatch.setattr(HomeComing, "bring", bring)
+    monkeypatch.setattr("ballast.continuity.returning._BRINGING_HOME_S", 0.2)
+    sentinel._incident = Incident(NOON, Sign.GONE, lost="7")
+    sentinel._course = sentinel._course.lost(Sign.GONE, NOON).launched("host=/boat", NOON).home_is_open()
+    for _ in range(2):
+        with pytest.raises(Busy):
+            sentinel._bring_these(("lin",))
+    sentinel._away_again()  # another lifeboat: who is on the way home does not come into it
+    assert sentinel._intake.closed() == {"lin"}
+    answers.set()
+    until = time.monotonic() + 20
+    while sentinel._course.place("lin") != "home":
+        assert time.monotonic() < until
+        with suppress(Busy):
+            sentinel._bring_these(("lin",))
+    assert not sentinel._bringing
 
 
 def test_a_persons_word_without_a_moment_leaves_the_one_that_was_chosen(sentinel: Sentinel) -> None:
