@@ -37,16 +37,16 @@ class Counts:
         relations = self._vault.relations_at(cut).values()
         return {r.number for r in relations if not isinstance(r.tenant, Shared) and r.root_schema != MERGE_SCHEMA}
 
-    def follow(self, marks: Collection[Cut]) -> None:
-        """Count up to the newest moment, the first time all rows. `marks`: earlier ones for which it is remembered as well, if
-        they were not passed before; others are forgotten."""
+    def follow(self, marks: Collection[Cut], *, anew: bool) -> None:
+        """Count on up to the newest moment. `marks`: earlier ones for which it is remembered as well, if they were not passed
+        before; others are forgotten. `anew`: all rows may be counted, where it cannot be counted on."""
         index = self._vault.index
         until = Cut(index.newest_timeline, index.recorded_until(index.newest_timeline))
         gaps = frozenset((gap.gap_id, gap.to_lsn) for gap in index.gaps.values())
         self._at = {cut: counts for cut, counts in self._at.items() if cut in marks}
         if self._newest is None or self._newest[0].timeline != until.timeline or self._gaps != gaps:
-            if index.recorded_from(until.timeline) is not None:
-                self._newest, self._gaps = (until, self.count(until)), gaps
+            is_possible = anew and index.recorded_from(until.timeline) is not None
+            self._newest, self._gaps = (until, self.count(until)) if is_possible else None, gaps
             return
         since, counts = self._newest
         if since == until:

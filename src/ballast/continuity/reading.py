@@ -89,7 +89,8 @@ class Reading(Telling):
 
     def _keep_reading(self) -> None:
         """So that little is left to be read when it matters."""
-        read_at, sealed, is_first = 0.0, 0, True
+        unsealed.make_ready()
+        read_at, sealed = 0.0, 0
         while not self._stopping.wait(_STEP_S):
             if self._vault is None or self._wipes is None or time.monotonic() < self._quiet_until:
                 continue
@@ -105,10 +106,7 @@ class Reading(Telling):
                     continue
                 self._vault_away = ""
                 try:
-                    self._wipes.look()
-                    if is_first:  # what it takes is in memory then
-                        self._ahead()
-                        is_first = False
+                    self._wipes.look(ahead=True)
                 except (BallastError, OSError) as error:
                     self._log.warning("cannot_read", reason=str(error))
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from ballast.errors import BallastError
 from ballast.postgres import pgoutput
-from ballast.postgres.tuples import Layouts, decode_rows, split_messages
+from ballast.postgres.tuples import Layouts, RowLayout, decode_rows, split_messages
 from ballast.vault.frames import read_frames, read_header
 from ballast.vault.records import ByColumn, Relation
 from ballast.vault.registry import PREFIX
@@ -83,6 +83,13 @@ class Tail:
         rows = pa.table({"relation": pa.array(batch.layout), "tenant": batch.partition.to_text()})
         counted = rows.group_by("relation").aggregate([("tenant", "count_distinct")])
         return int(pc.max(counted["tenant_count_distinct"]).as_py())
+
+
+def make_ready() -> None:
+    """Have what reads it in memory."""
+    nothing = np.zeros(0, np.int64)
+    split_messages(b"")
+    decode_rows(b"", nothing, nothing, [RowLayout(1, 1, (0,))])
 
 
 def read(spool: Path, timeline: int, until: int, oids: frozenset[int]) -> Tail | None:

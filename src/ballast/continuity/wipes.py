@@ -80,13 +80,13 @@ class Wipes:
         """Tenants of whom something was recorded in the last segments, the latest first."""
         return list(reversed(self._active))
 
-    def look(self) -> None:
-        """Take in what was sealed since."""
+    def look(self, *, ahead: bool = False) -> None:
+        """Take in what was sealed since. `ahead`: nobody waits, and what costs more is worked out, too."""
         vault = self._vault
         timeline = vault.index.newest_timeline
         segments = [s for s in vault.index.segments_of(timeline) if (timeline, s.first_lsn) not in self._seen]
         if not segments:
-            self._counts.follow(())
+            self._count([suspect.cut for suspect in self._suspects], ahead)
             return
         latest = max((at for at in map(_time, segments) if at is not None), default=None)
         if time.monotonic() - self._known_at > _BACK.total_seconds():
@@ -99,8 +99,11 @@ class Wipes:
             self._suspects += self._suspects_in(segment)
         self._suspects += self._drops(timeline, segments[0].first_lsn)
         self._suspects = [s for s in self._suspects if s.at is None or latest is None or s.at >= latest - _BACK]
-        self._counts.follow([suspect.cut for suspect in self._suspects])
-        if self._counts.newest is not None:
+        self._count([suspect.cut for suspect in self._suspects], ahead)
+
+    def _count(self, marks: Sequence[Cut], ahead: bool) -> None:
+        self._counts.follow(marks, anew=ahead)
+        if ahead and self._counts.newest is not None:
             self._tenants_known(self._counts.newest)
 
     def choose(self) -> Chosen:

@@ -32,7 +32,7 @@ class Seen:
 
     def look(self) -> None:
         self.vault.refresh()
-        self.wipes.look()
+        self.wipes.look(ahead=True)
 
     def of(self, *statements: str) -> tuple[Foretold | None, Chosen]:
         protected, wipes = self.protected, self.wipes
