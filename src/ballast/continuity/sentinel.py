@@ -94,7 +94,7 @@ class Sentinel(Returning):
                 self._launch()
             case "afloat":
                 self._keep_afloat()
-                if self._has_vault():
+                if self._has_vault() and self._confirm():
                     self._see_to_home()
             case "returning":
                 self._keep_afloat()

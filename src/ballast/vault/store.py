@@ -24,17 +24,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import obstore
-import pyarrow as pa
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, S3Store
 
 from ballast.errors import AlreadyExists, ConfigError, NotFound, StoreError
 from ballast.vault.config import is_address
 from ballast.vault.durable import make_folder, sync_folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SINGLE_PUT_BYTES = 64 << 20
 _PART_BYTES = 8 << 20
@@ -212,6 +214,8 @@ class FolderStore(Store):
 
     def open(self, name: str, size: int | None = None, ahead: Ahead | None = None) -> pa.NativeFile:
         # Not a memory map: a file cut short under a map ends the process (SIGBUS) instead of raising.
+        import pyarrow as pa  # who reads the ledger alone is without: each start of a recorder waits for that
+
         with self._explained("get", name):
             return pa.OSFile(str(self._path(name)), "rb")
 
@@ -286,6 +290,8 @@ class BucketStore(Store):
         if size is None:
             with self._explained("get", name):
                 size = int(obstore.head(self._backend, name)["size"])
+        import pyarrow as pa  # as above
+
         return pa.PythonFile(_RangeReader(self, name, size, ahead() if ahead is not None else ()), mode="r")
 
     def _is_missing(self, error: Exception) -> bool:

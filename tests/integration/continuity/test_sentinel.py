@@ -96,6 +96,32 @@ def test_rows_are_deleted_table_by_table_and_what_others_did_meanwhile_comes_bac
             conn.execute(f"DELETE FROM {table} WHERE tenant IN ('new', 'quiet')".encode())
 
 
+def test_rows_are_deleted_in_one_large_transaction_and_the_files_at_once_after_it(sea: Sea) -> None:
+    sea.ensure()
+    number = sea.course.number
+    with psycopg.connect(sea.dsn, autocommit=True) as conn:
+        for shop in SHOPS:
+            conn.execute(b"INSERT INTO orders SELECT %s, 'bulk' || g, '' FROM generate_series(1, 5000) g", (shop,))
+    with Shoppers(sea, count=2) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 20, "orders at home")
+        sea.lose_rows_at_once()
+        with psycopg.connect(sea.dsn, autocommit=True) as conn:
+            conn.execute("INSERT INTO shop VALUES ('after', 'After'); INSERT INTO stock VALUES ('after', 100000)")
+        sea.lose_files()
+        sea.until(lambda: shoppers.taken("lifeboat") > 10, "orders in the lifeboat")
+        sea.came_home(number)
+    nothing_is_lost(sea, shoppers)
+    assert "as the recorder's spool shows" in sea.decided
+    assert "were emptied: of" in sea.decided
+    assert "another takes its place" not in sea.decided
+    assert sea.query("SELECT count(*) FROM orders WHERE key LIKE 'bulk%'") == [(5000 * len(SHOPS),)]
+    assert sea.query("SELECT name FROM shop WHERE tenant = 'after'") == [("After",)]
+    with psycopg.connect(sea.dsn, autocommit=True) as conn:
+        conn.execute("DELETE FROM stock WHERE tenant = 'after'; DELETE FROM shop WHERE tenant = 'after'")
+        for shop in SHOPS:
+            conn.execute(b"DELETE FROM orders WHERE tenant = %s AND key LIKE 'bulk%%'", (shop,))
+
+
 def test_a_server_that_is_restarted_is_waited_for_and_nothing_is_recovered(sea: Sea) -> None:
     sea.ensure()
     before, kept, number = sea.identifier, sea.kept, sea.course.number

@@ -25,9 +25,11 @@ from ballast.continuity.patience import Busy
 from ballast.continuity.probe import Seen
 from ballast.continuity.sentinel import Sentinel
 from ballast.continuity.signs import Sign
-from ballast.vault import config
+from ballast.continuity.wipes import Chosen
+from ballast.vault import Resolved, config
 from ballast.vault.config import Config, Tenants
 from ballast.vault.logbook import Logbook
+from ballast.vault.records import Cut
 
 NOON = datetime(2020, 2, 23, 12, tzinfo=UTC)
 
@@ -228,3 +230,57 @@ def test_asking_for_a_tenant_returns_at_once_and_tells_later_whose_time_is_over(
         assert time.monotonic() < until
         time.sleep(0.01)
     assert over == ["lin"]
+
+
+class Record:
+    """What the vault says when everything is sealed."""
+
+    def __init__(self, sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch, at: int, why: str) -> None:
+        self.is_sealed, self.launched, self.brought = False, 0, 0
+        monkeypatch.setattr(sentinel, "_seal", lambda: self.is_sealed)
+        monkeypatch.setattr(sentinel, "_choose", lambda: Chosen(moment(at), why))
+        monkeypatch.setattr(sentinel, "_resolve", lambda position: moment(at))
+        monkeypatch.setattr(sentinel, "_launch", self._launch)
+        monkeypatch.setattr(sentinel, "_bring_in_again", self._bring)
+        monkeypatch.setattr("ballast.continuity.leaving._AGAIN_S", 0.0)
+
+    def _launch(self) -> None:
+        self.launched += 1
+
+    def _bring(self, resolved: Resolved) -> None:
+        self.brought += 1
+
+
+def moment(lsn: int) -> Resolved:
+    return Resolved(Cut(1, lsn), NOON, "", ())
+
+
+FORETOLD = Incident(NOON, Sign.EMPTY, boat=1, boat_at="1/0/4", foretold="1/0/5")
+
+
+def test_a_deletion_that_was_seen_in_the_spool_is_confirmed_by_the_whole_record_before_home_is_recovered(
+    sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Record(sentinel, monkeypatch, 5, "just before shop was emptied")
+    sentinel._incident = FORETOLD
+    assert not sentinel._confirm()
+    assert sentinel._incident == FORETOLD
+    record.is_sealed = True
+    assert sentinel._confirm()
+    assert (sentinel._incident.at, sentinel._incident.foretold) == ("1/0/5", "")
+    assert [span.since for span in sentinel._incident.beyond] == ["1/0/5"]
+    assert (record.brought, record.launched) == (1, 0)
+    assert incident.read(sentinel._folder) == sentinel._incident
+
+
+@pytest.mark.parametrize(("at", "why", "noted"), [(3, "just before shop was emptied", "1/0/3"), (9, "", "")])
+def test_where_the_whole_record_tells_another_moment_another_lifeboat_takes_the_place_of_that_one(
+    sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch, at: int, why: str, noted: str
+) -> None:
+    record = Record(sentinel, monkeypatch, at, why)
+    record.is_sealed, sentinel._incident = True, FORETOLD
+    assert not sentinel._confirm()
+    assert (sentinel._incident.at, sentinel._incident.foretold) == (noted, FORETOLD.foretold)
+    assert (record.brought, record.launched) == (0, 1)
+    assert not sentinel._confirm(), "until one was launched"
+    assert record.launched == 2
