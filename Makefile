@@ -2,10 +2,10 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PY := .venv/bin/python
-.PHONY: help setup assets demo kills run test check lint types imports format bench lock clean
+.PHONY: help setup assets demo kills run test test-all check lint types imports format bench lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv with the locked packages (done once; every other target does it too)
 	@sh scripts/setup.sh
@@ -23,9 +23,16 @@ kills: setup ## 50 small replays in which whoever serves or restores is killed; 
 run: setup assets ## run the whole platform with some shops to look at; Ctrl-C stops it (ARGS="--port 9000 …")
 	@$(PY) -m ballast.cli up --seed-shops 20 --seed-orders 400 $(ARGS)
 
-# Three run side by side, since they wait much; long files first. What a busy machine has made fail must pass alone.
+# Four run side by side, since they wait much; long files first. What a busy machine has made fail must pass alone.
+PYTEST := $(PY) -m pytest -q
+SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 test: setup assets ## run the tests (real servers, real kills; about half an hour)
-	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder || { echo "once more, alone, what failed:"; $(PY) -m pytest -q --last-failed --last-failed-no-failures none; }
+	@$(PYTEST) $(SIDE_BY_SIDE) || { echo "once more, alone, what failed:"; $(PYTEST) --last-failed --last-failed-no-failures none; }
+
+test-all: export BALLAST_KILLS ?= 56
+test-all: export BALLAST_HISTORIES ?= 4
+test-all: setup assets ## the same, all of it on each PostgreSQL, with twice the random stories and kills
+	@$(PYTEST) $(SIDE_BY_SIDE) --every-version
 
 # The types are looked at beside the tests, in the time in which those wait.
 check: setup assets lint imports ## what CI runs: lint, types, import rules, tests

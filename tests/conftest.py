@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -29,6 +30,8 @@ pytest_plugins = (
 )
 
 _TIMEOUT_S = 120.0
+_LONGEST_FIRST = Path(__file__).with_name("longest_first.txt")
+"""Files that take half a minute or more: begun last, one of them would keep the whole run waiting."""
 _VERSION = re.compile(r"([\[-])(pg)?(?:16|18)([\]-])")
 
 
@@ -41,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """No test hangs: one that says nothing itself is ended after two minutes. And `any_version` is looked after."""
+    """No test hangs: one that says nothing itself is ended after two minutes. `any_version` is looked after, and the order."""
     for item in items:
         if item.get_closest_marker("timeout") is None and not config.getini("timeout"):
             item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
@@ -49,6 +52,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = _on_another_version(items)
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+    places = {config.rootpath / name: place for place, name in enumerate(_LONGEST_FIRST.read_text().split())}
+    gone = [str(path) for path in places if not path.exists()]
+    if gone:
+        raise pytest.UsageError(f"{_LONGEST_FIRST.name} names what is not there: {', '.join(gone)}")
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def _on_another_version(items: list[pytest.Item]) -> list[pytest.Item]:

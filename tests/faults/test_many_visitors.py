@@ -15,6 +15,8 @@ from ballast.recovery import Priority, Progress, Wish, recover
 from tests.fix_postgres import Connection, Database
 from tests.kept import Kept, contents, structure
 
+pytestmark = pytest.mark.any_version
+
 TENANTS, CALLS, SESSIONS = 200, 1000, 60
 TABLES = (
     "CREATE TABLE shop (tenant text PRIMARY KEY, name text)",

@@ -1,7 +1,7 @@
 """Recorder, sealer, imager and merge are killed, at named instants and at any, under load: nothing is lost or doubled.
 
 The oracle stands outside: each client writes down an id when its commit was acknowledged, production says how all rows
-stand in the end, and `verify` walks the vault. `BALLAST_KILLS=1000` asks for more random kills than the 56 of a usual run.
+stand in the end, and `verify` walks the vault. `BALLAST_KILLS=1000` asks for more random kills than the 28 of a usual run.
 """
 
 import os
@@ -22,9 +22,9 @@ SEALER = ["sealer.decoded", "sealer.run_put", "sealer.ledger", "sealer.spool_dro
 RECEIVER = ["receiver.received", "receiver.written", "receiver.synced", "receiver.acknowledged"]
 IMAGER = ["imager.taken", "imager.ledger"]
 MERGE = ["merge.read", "merge.put", "merge.ledger"]
-ROUNDS = 4
-KILLS = int(os.environ.get("BALLAST_KILLS", "56"))
+KILLS = int(os.environ.get("BALLAST_KILLS", "28"))
 """In all rounds together."""
+ROUNDS = min(4, max(1, KILLS // 14))
 
 
 def ask_for_image(config: Config, timeline: int) -> None:

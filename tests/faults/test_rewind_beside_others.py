@@ -17,6 +17,8 @@ from tests.faults.test_rewind_kills import DAMAGE
 from tests.fix_postgres import Connection, Database
 from tests.kept import Kept, contents
 
+pytestmark = pytest.mark.any_version
+
 # What the others' transactions touch: every table, by keys and foreign keys, and what all tenants share.
 WRITES = (
     "UPDATE shop SET name = name || '.' WHERE tenant = %(tenant)s",

@@ -92,12 +92,14 @@ def test_unchanged_toast_a_one_megabyte_document_survives_updates_beside_it(begi
     case.check()
 
 
+@pytest.mark.any_version
 def test_a_delete_whose_key_lacks_the_tenant_goes_to_the_right_tenant(begin: Callable[..., Case]) -> None:
     case = begin("CREATE TABLE item (id int PRIMARY KEY, shop int, name text)")
     case.run("INSERT INTO item SELECT g, g % 3, 'x' FROM generate_series(1, 30) g", "DELETE FROM item WHERE id % 2 = 0")
     case.check()
 
 
+@pytest.mark.any_version
 def test_a_row_that_moves_to_another_tenant_leaves_the_first(begin: Callable[..., Case]) -> None:
     case = begin(ITEM)
     case.run("INSERT INTO item SELECT g % 2, g, 'x' FROM generate_series(1, 9) g")
@@ -106,6 +108,7 @@ def test_a_row_that_moves_to_another_tenant_leaves_the_first(begin: Callable[...
     case.check()
 
 
+@pytest.mark.any_version
 def test_a_changed_primary_key_is_one_row_still(begin: Callable[..., Case]) -> None:
     case = begin(ITEM)
     case.run("INSERT INTO item SELECT 1, g, 'x' FROM generate_series(1, 9) g")
@@ -114,6 +117,7 @@ def test_a_changed_primary_key_is_one_row_still(begin: Callable[..., Case]) -> N
     case.check()
 
 
+@pytest.mark.any_version
 def test_without_a_primary_key_two_equal_rows_are_two_and_one_delete_takes_one(begin: Callable[..., Case]) -> None:
     case = begin("CREATE TABLE log (shop int, line text)")
     case.run("INSERT INTO log SELECT 1 + g % 2, 'same' FROM generate_series(1, 8) g")
@@ -126,6 +130,7 @@ def test_without_a_primary_key_two_equal_rows_are_two_and_one_delete_takes_one(b
     case.check()
 
 
+@pytest.mark.any_version
 def test_truncate_hits_every_tenant_and_only_what_came_before_it(begin: Callable[..., Case]) -> None:
     case = begin(ITEM, "CREATE TABLE other (shop int, id int, PRIMARY KEY (shop, id))")
     case.run("INSERT INTO item SELECT g % 3, g, 'x' FROM generate_series(1, 9) g", "INSERT INTO other VALUES (1, 1)")
@@ -138,6 +143,7 @@ def test_truncate_hits_every_tenant_and_only_what_came_before_it(begin: Callable
     case.check()
 
 
+@pytest.mark.any_version
 def test_a_table_dropped_and_made_again_under_its_name_is_another(begin: Callable[..., Case]) -> None:
     case = begin(ITEM)
     case.run("INSERT INTO item VALUES (1, 1, 'old')")
@@ -153,6 +159,7 @@ def test_a_table_dropped_and_made_again_under_its_name_is_another(begin: Callabl
     assert len(numbers) == 2
 
 
+@pytest.mark.any_version
 def test_columns_come_go_and_are_renamed_while_rows_of_older_versions_stay(begin: Callable[..., Case]) -> None:
     case = begin(ITEM)
     case.run("INSERT INTO item SELECT g % 2, g, 'x' FROM generate_series(1, 9) g")
@@ -203,6 +210,7 @@ def test_create_table_as_sends_its_rows_before_it_is_announced(begin: Callable[.
     case.check()
 
 
+@pytest.mark.any_version
 def test_tables_made_while_protected_can_be_updated_and_deleted_from(begin: Callable[..., Case]) -> None:
     case = begin(ITEM)
     case.run(
@@ -246,6 +254,7 @@ def test_partitions_are_recorded_by_leaf_truncated_detached_and_dropped(begin: C
     case.check()
 
 
+@pytest.mark.any_version
 def test_children_without_a_tenant_follow_their_parents(begin: Callable[..., Case]) -> None:
     case = begin(
         "CREATE TABLE orders (id int PRIMARY KEY, shop int NOT NULL)",
@@ -276,6 +285,7 @@ def test_children_without_a_tenant_follow_their_parents(begin: Callable[..., Cas
     )
 
 
+@pytest.mark.any_version
 def test_row_level_security_hides_nothing_from_the_image(begin: Callable[..., Case]) -> None:
     case = begin(
         ITEM, "INSERT INTO item VALUES (1, 1, 'a'), (2, 2, 'b')", "ALTER TABLE item ENABLE ROW LEVEL SECURITY",
@@ -284,6 +294,7 @@ def test_row_level_security_hides_nothing_from_the_image(begin: Callable[..., Ca
     case.check()
 
 
+@pytest.mark.any_version
 def test_a_tenant_is_any_text_and_null_is_everybodys(begin: Callable[..., Case]) -> None:
     case = begin("CREATE TABLE item (shop text, id int PRIMARY KEY, name text)")
     case.run(

@@ -31,6 +31,8 @@ from ballast.vault.tables import tables_of
 from ballast.vault.vault import Vault
 from tests.fix_postgres import Database
 
+pytestmark = pytest.mark.any_version
+
 TENANTS = ("plain", "tab\tbed", "two\nlines", "back\\slash", "\\N", "ü", "")
 
 SHOPS = """

@@ -138,6 +138,12 @@ def test_nothing_heavy_is_loaded_where_commits_wait() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_what_a_start_asks_the_vault_is_asked_without_what_reads_rows() -> None:
+    code = "import sys, ballast.vault.origin, ballast.vault.vault; print([m for m in ('pyarrow', 'numpy', 'numba') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 def test_named_and_not_waited_for_is_no_protection_and_is_said(pg18: Database, new_recording: New) -> None:
     recording = new_recording(pg18)
     recording.start()

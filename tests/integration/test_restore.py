@@ -16,6 +16,8 @@ from ballast.vault.records import Cut
 from tests.fix_postgres import Database, NewServer
 from tests.kept import Kept, contents, sequence_values, structure
 
+pytestmark = pytest.mark.any_version
+
 SHOP = (
     "CREATE TYPE mood AS ENUM ('calm', 'odd ''one''')",
     "CREATE TYPE spot AS (x int, label text)",

@@ -11,6 +11,8 @@ from ballast.recovery import Report, Request, restore
 from tests.fix_postgres import Database
 from tests.kept import Kept, contents, structure
 
+pytestmark = pytest.mark.any_version
+
 BEFORE = (
     "CREATE TABLE shop (tenant text PRIMARY KEY, name text)",
     "CREATE TABLE item (tenant text REFERENCES shop, id int, label text, price int DEFAULT 3, old text,"

@@ -23,6 +23,8 @@ from ballast.vault.run import write_run
 from tests.fix_postgres import Database
 from tests.kept import Kept, contents
 
+pytestmark = pytest.mark.any_version
+
 SHOP = (
     "CREATE TABLE shop (tenant text PRIMARY KEY, name text)",
     "INSERT INTO shop SELECT 't' || g, 'Shop ' || g FROM generate_series(1, 9) g",

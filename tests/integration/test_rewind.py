@@ -22,6 +22,8 @@ from tests.integration.test_random_histories import VALUES
 from tests.integration.test_restore import FILL, NOT_T3, SHOP, TENANTS, of
 from tests.kept import Contents, Kept, contents, sequence_values
 
+pytestmark = pytest.mark.any_version
+
 
 @pytest.fixture
 def kept(pg: Database, open_folder: Path) -> Kept:

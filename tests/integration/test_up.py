@@ -53,7 +53,7 @@ class Up:
         return [sys.executable, "-m", "ballast.cli", "up", "--folder", str(self.folder), *ports, *more]
 
     def ensure(self) -> None:
-        """It runs, and all parts are there."""
+        """It runs, all parts are there, and so is everybody: also where the test before ended in the middle."""
         if self.process is None or self.process.poll() is not None:
             with (self.folder / "console").open("wb") as console:
                 # A script's background job would ignore SIGINT, and whoever inherits that.
@@ -61,6 +61,7 @@ class Up:
                     self.command(), stdout=console, stderr=console, start_new_session=True, cwd="/"
                 )
         self.until(lambda: self.note().all_up, "all parts to be up")
+        self.until(self.all_are_home, "everybody to be home")
 
     def said(self) -> str:
         """The console."""
@@ -217,10 +218,12 @@ def test_a_part_that_is_killed_is_back(up: Up, name: str) -> None:
 def test_when_the_server_itself_is_killed_another_takes_its_place(up: Up) -> None:
     up.ensure()
     up.order()
-    before, postmaster = up.orders(), up.server.pid
+    before, postmaster, restarts = up.orders(), up.server.pid, up.part("server").restarts
     assert postmaster is not None
     os.kill(postmaster, signal.SIGKILL)
-    up.until(lambda: up.server.pid not in (None, postmaster) and up.note().all_up, "another server")
+    # Its number is there long before it serves, and until its end is seen all parts are noted as up.
+    up.until(lambda: up.part("server").restarts > restarts and up.note().all_up, "another server")
+    assert up.server.pid != postmaster
 
     assert up.orders() == before
 

@@ -3,6 +3,9 @@
 With one explicit signature a kernel compiles exactly once, and arguments of another type are an error, not a second
 compilation. Where numba finds no folder to write to (a read-only installation without a home), or its files are
 damaged, the kernel is compiled in memory: slower to start, the same result.
+
+numba itself is loaded with the first kernel that is called: to import it takes a third of a second of a processor and
+40 MB, and many processes and commands come to no kernel.
 """
 
 from __future__ import annotations
@@ -11,13 +14,13 @@ import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
-import numba
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _lock = threading.Lock()
 _kernels: list[Callable[[], object]] = []
+_inner: list[Callable[..., object]] = []
+"""Marked, and not yet known to numba."""
 
 
 def compiled(signature: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -55,11 +58,16 @@ def compile_all() -> int:
 
 def inner(function: Callable[P, R]) -> Callable[P, R]:
     """Mark a function as one that kernels call."""
-    marked: Callable[P, R] = numba.extending.register_jitable(function)
-    return marked
+    _inner.append(function)
+    return function
 
 
 def _compile(function: Callable[P, R], signature: str) -> Callable[P, R]:
+    import numba  # not before a kernel is called: see above
+    from numba.extending import register_jitable
+
+    while _inner:
+        register_jitable(_inner.pop())
     try:
         kernel: Any = numba.njit(signature, cache=True, nogil=True)(function)
     except Exception:  # whatever the cache's trouble is; trouble with the function itself comes again below

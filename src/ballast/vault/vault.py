@@ -8,20 +8,22 @@ from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ballast.errors import ConfigError, IntegrityError
-from ballast.vault import moment
 from ballast.vault.index import VaultIndex
 from ballast.vault.ledger import Ledger, entry_name, sha256
-from ballast.vault.moment import Resolved
 from ballast.vault.plan import Plan
 from ballast.vault.records import Body, Cut, Entry, Genesis, ObjectRef, Relation, Segment
 from ballast.vault.signing import KEY_FILE, SigningKey, load_key
 from ballast.vault.store import Store, open_store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ballast.vault.moment import Resolved
 
 _TRANSACTIONS_KEPT = 64
 
@@ -171,6 +173,8 @@ class Vault:
 
     def resolve(self, at: str | None = None, *, now: datetime | None = None) -> Resolved:
         """The cut for a time, a position `[timeline/]X/Y` or None (newest): see `ballast.vault.moment`."""
+        from ballast.vault import moment  # brings pyarrow, for which who reads the ledger alone need not wait
+
         now = now if now is not None else datetime.now()
         return moment.resolve(self.index, self.transactions, at, now=now)
 
@@ -180,6 +184,9 @@ class Vault:
         if ref is None:
             return None
         if ref.name not in self._transactions:
+            import pyarrow as pa  # as above
+            import pyarrow.parquet as pq
+
             table = pq.read_table(pa.BufferReader(self.read_object(ref)))
             while len(self._transactions) >= _TRANSACTIONS_KEPT:
                 self._transactions.pop(next(iter(self._transactions)))

@@ -2,12 +2,15 @@
 
 import msgspec
 import psycopg
+import pytest
 
 from ballast.vault.records import SequenceState
 from ballast.vault.sequences import PREFIX as SEQUENCES
 from ballast.vault.sequences import Told
 from tests.fix_guarded import WITHIN_S, New, contents
 from tests.fix_postgres import Database
+
+pytestmark = pytest.mark.any_version
 
 
 def test_a_deleted_canary_sings_again(pg: Database, guarded: New) -> None:

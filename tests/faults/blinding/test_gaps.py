@@ -60,6 +60,7 @@ def test_the_position_known_to_be_well_follows(pg18: Database, guarded: New) -> 
     recording.until(lambda: recording.good_lsn > after > first, "it to follow", WITHIN_S)
 
 
+@pytest.mark.any_version
 @pytest.mark.parametrize("how", ["unlogged", "publication"])
 def test_the_gap_is_in_the_ledger_and_closed_by_an_image(pg: Database, guarded: New, how: str) -> None:
     recording = guarded(pg, seal_after_s=0.5)

@@ -8,6 +8,7 @@ from tests.fix_guarded import WITHIN_S, New, assert_nobody_had_to_wait
 from tests.fix_postgres import Database
 
 
+@pytest.mark.any_version
 def test_taken_out_of_the_setting_it_says_so_and_puts_itself_back(pg: Database, guarded: New) -> None:
     recording = guarded(pg, acknowledge="spool")
     recording.guard()
@@ -32,6 +33,7 @@ def test_taken_out_of_the_setting_it_says_so_and_puts_itself_back(pg: Database, 
     assert len(recording.log("disarmed_by_somebody")) == 1
 
 
+@pytest.mark.any_version
 @pytest.mark.parametrize(
     ("command", "back", "words"),
     [

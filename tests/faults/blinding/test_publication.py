@@ -41,6 +41,7 @@ def test_a_publication_that_was_dropped_and_made_again(pg: Database, guarded: Ne
     recording.whole()
 
 
+@pytest.mark.any_version
 def test_a_publication_that_leaves_out_operations(pg: Database, guarded: New) -> None:
     recording = guarded(pg)
     recording.guard()
@@ -52,6 +53,7 @@ def test_a_publication_that_leaves_out_operations(pg: Database, guarded: New) ->
     assert pg.query("SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate FROM pg_publication") == [(True,)]
 
 
+@pytest.mark.any_version
 def test_an_option_switched_and_switched_back(pg: Database, guarded: New) -> None:
     recording = guarded(pg)
     recording.guard()
@@ -65,6 +67,7 @@ def test_an_option_switched_and_switched_back(pg: Database, guarded: New) -> Non
     recording.whole()
 
 
+@pytest.mark.any_version
 def test_a_table_taken_out_of_the_publication(pg: Database, guarded: New) -> None:
     recording = guarded(pg, publication=LIST)
     recording.guard()
@@ -75,6 +78,7 @@ def test_a_table_taken_out_of_the_publication(pg: Database, guarded: New) -> Non
     recording.whole()
 
 
+@pytest.mark.any_version
 def test_a_table_taken_out_and_put_back(pg: Database, guarded: New) -> None:
     recording = guarded(pg, publication=LIST)
     recording.guard()
@@ -87,6 +91,7 @@ def test_a_table_taken_out_and_put_back(pg: Database, guarded: New) -> None:
     recording.whole()
 
 
+@pytest.mark.any_version
 @pytest.mark.parametrize("left_out", ["WHERE (id > 10)", "(id)"], ids=["rows", "columns"])
 def test_a_row_filter_or_column_list(pg: Database, guarded: New, left_out: str) -> None:
     recording = guarded(pg, publication=LIST)
@@ -102,6 +107,7 @@ def test_a_row_filter_or_column_list(pg: Database, guarded: New, left_out: str) 
     assert pg.query(unfiltered) == [(3,)]
 
 
+@pytest.mark.any_version
 def test_a_new_table_that_is_in_no_list(pg: Database, guarded: New) -> None:
     recording = guarded(pg, publication=LIST)
     recording.guard()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import psycopg
+import pytest
 
 from ballast.vault import config, wish
 from ballast.vault.status import status
@@ -16,6 +17,7 @@ from tests.fix_guarded import New
 from tests.fix_postgres import Database, NewServer
 
 
+@pytest.mark.any_version
 def test_another_server_in_productions_place_is_told_nothing(pg: Database, own_server: NewServer, guarded: New) -> None:
     recording = guarded(pg)
     recording.guard()

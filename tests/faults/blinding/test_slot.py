@@ -12,6 +12,7 @@ from tests.fix_postgres import Database, NewServer
 from tests.fix_protected import Protected, assert_equal
 
 
+@pytest.mark.any_version
 def test_a_slot_dropped_and_made_again(pg: Database, guarded: New) -> None:
     recording = guarded(pg)
     recording.guard()
@@ -27,6 +28,7 @@ def test_a_slot_dropped_and_made_again(pg: Database, guarded: New) -> None:
     assert "canary" not in str(recording.log("capture_changed"))
 
 
+@pytest.mark.any_version
 def test_a_slot_that_was_advanced(pg: Database, guarded: New) -> None:
     recording = guarded(pg)
     recording.guard()

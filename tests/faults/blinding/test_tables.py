@@ -9,6 +9,7 @@ from tests.fix_guarded import New, assert_nobody_had_to_wait
 from tests.fix_postgres import Database, NewServer
 
 
+@pytest.mark.any_version
 def test_an_unlogged_table_stops_acknowledging_until_it_is_logged(pg: Database, guarded: New) -> None:
     recording = guarded(pg)
     recording.guard()
@@ -31,6 +32,7 @@ def test_an_unlogged_table_stops_acknowledging_until_it_is_logged(pg: Database, 
     recording.whole()
 
 
+@pytest.mark.any_version
 def test_unlogged_and_back_between_two_looks(pg: Database, guarded: New) -> None:
     recording = guarded(pg)
     recording.guard()
@@ -41,6 +43,7 @@ def test_unlogged_and_back_between_two_looks(pg: Database, guarded: New) -> None
     recording.whole()
 
 
+@pytest.mark.any_version
 @pytest.mark.parametrize("command", ["VACUUM FULL u", "CLUSTER u USING u_pkey"], ids=["vacuum", "cluster"])
 def test_a_rewrite_that_nothing_explains(pg: Database, guarded: New, command: str) -> None:
     recording = guarded(pg)
@@ -87,6 +90,7 @@ def test_what_the_stream_explains_is_no_alarm(pg: Database, guarded: New) -> Non
     recording.whole()
 
 
+@pytest.mark.any_version
 def test_a_new_unlogged_table_is_told_and_stops_nobody(pg: Database, guarded: New) -> None:
     recording = guarded(pg)
     recording.guard()

@@ -18,6 +18,7 @@ def test_a_disabled_event_trigger(pg18: Database, guarded: New, name: str) -> No
     assert pg18.query("SELECT DISTINCT evtenabled FROM pg_event_trigger") == [("A",)]
 
 
+@pytest.mark.any_version
 def test_an_event_trigger_disabled_and_enabled_between_two_looks(pg: Database, guarded: New) -> None:
     recording = guarded(pg)
     recording.guard()
@@ -31,6 +32,7 @@ def test_an_event_trigger_disabled_and_enabled_between_two_looks(pg: Database, g
     recording.whole()
 
 
+@pytest.mark.any_version
 def test_a_dropped_event_trigger(pg: Database, guarded: New) -> None:
     recording = guarded(pg)
     recording.guard()
@@ -42,6 +44,7 @@ def test_a_dropped_event_trigger(pg: Database, guarded: New) -> None:
     assert len(pg.query("SELECT FROM pg_event_trigger WHERE evtenabled = 'A'")) == 3
 
 
+@pytest.mark.any_version
 def test_a_function_that_says_nothing(pg: Database, guarded: New) -> None:
     recording = guarded(pg)
     recording.guard()
@@ -86,6 +89,7 @@ def test_a_table_that_nobody_announced(pg18: Database, guarded: New) -> None:
     recording.db.run("UPDATE v SET id = 2")  # has been given an identity
 
 
+@pytest.mark.any_version
 def test_a_session_in_replica_mode_is_heard_all_the_same(pg: Database, guarded: New) -> None:
     recording = guarded(pg)
     pg.run("CREATE ROLE sly LOGIN SUPERUSER")
