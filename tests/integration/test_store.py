@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,8 +16,11 @@ import pytest
 
 from ballast.errors import AlreadyExists, ConfigError, NotFound, StoreError
 from ballast.vault import store as store_module
-from ballast.vault.store import FolderStore, open_store
-from tests.fix_vault import Place
+from ballast.vault.records import ObjectRef
+from ballast.vault.run import open_run, sort_rows, write_run
+from ballast.vault.store import BucketStore, FolderStore, open_store
+from tests.fix_vault import Asked, Place
+from tests.unit.test_run import table_of
 
 
 def test_what_was_put_is_got(vault_store: Place) -> None:
@@ -83,9 +88,36 @@ def test_parquet_is_read_through_the_store(vault_store: Place, tmp_path: Path) -
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=10_000)
     vault_store.store.put_file("data/t.parquet", tmp_path / "t.parquet")
     size = (tmp_path / "t.parquet").stat().st_size
-    file = pq.ParquetFile(vault_store.store.open("data/t.parquet", size), pre_buffer=True)
+    file = pq.ParquetFile(vault_store.store.open("data/t.parquet", size))
     assert file.read_row_group(7, columns=["n"])["n"].to_pylist() == list(range(70_000, 80_000))
     assert pq.read_table(vault_store.store.open("data/t.parquet")).equals(table)
+
+
+def test_a_run_in_a_bucket_is_read_by_who_asks_for_it_a_request_a_row_group(
+    bucket_place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_requests: list[Asked]
+) -> None:
+    """A thread of Arrow's own that comes into Python while that ends takes the process down, after all was done."""
+    rows = table_of([(f"t{n % 7}", 1, b"%d" % n, n, n, "I", b"x" * 50) for n in range(200_000)])
+    facts = write_run(tmp_path / "run.parquet", sort_rows(rows))
+    bucket_place.store.put_file("data/run.parquet", tmp_path / "run.parquet")
+    size = (tmp_path / "run.parquet").stat().st_size
+    readers = set()
+    for name in ("get_range", "get_ranges"):
+        real = getattr(BucketStore, name)
+
+        def noted(*said: Any, real: Any = real) -> Any:
+            readers.add(threading.get_ident())
+            return real(*said)
+
+        monkeypatch.setattr(BucketStore, name, noted)
+    run = open_run(bucket_place.store, facts.ref(ObjectRef("data/run.parquet", size, ""), None))
+    groups = len(list(run.groups()))
+    assert groups > 1
+    s3_requests.clear()
+    assert sum(table.num_rows for table in run.slices(columns=("op", "row", "missing"))) == len(rows)
+    assert len(s3_requests) == groups
+    assert sum(table.num_rows for table in run.batches(50_000)) == len(rows)
+    assert readers == {threading.get_ident()}
 
 
 def test_a_killed_put_shows_nothing(folder_place: Place, tmp_path: Path) -> None:

@@ -339,6 +339,40 @@ def test_half_a_transaction_is_cut_off_when_the_connection_is_lost(tmp_path: Pat
     )
 
 
+def test_a_large_transaction_begins_a_file_of_its_own_which_is_closed_when_it_is_whole(tmp_path: Path) -> None:
+    made = new_spool(tmp_path)
+    before, begun, end = message(1, b"order"), [message(2, b"a" * 50), message(3, b"b" * 70)], message(4, b"end")
+    made.append(before, START + 1, begun[0])
+    made.sync()
+    made.append(b"", None, begun[1])
+    made.set_apart()
+    made.set_apart()  # it begins one by now
+
+    (first,) = spool.closed_files(tmp_path / "spool")
+    assert [chunk.payload for chunk in spool.iter_chunks(first, 100)] == [before]
+    assert spool.header(open_file(tmp_path)).apart
+    assert made.durable == spool.header(open_file(tmp_path)).start_lsn == START + 1
+    assert made.cut_bytes == 0
+    assert made.rotate_if_due() is None
+
+    made.append(end, START + 9)
+    made.sync()
+    second = made.rotate_if_due()
+    made.close()
+    assert second is not None
+    assert not spool.header(open_file(tmp_path)).apart
+    assert recovered(tmp_path) == (START + 9, b"".join([before, *begun, end]))
+
+
+def test_a_transaction_that_was_set_apart_and_never_ended_is_cut_off(tmp_path: Path) -> None:
+    made = new_spool(tmp_path)
+    made.append(message(1, b"order"), START + 1, message(2, b"a" * 50))
+    made.sync()
+    made.set_apart()
+    made.close()
+    assert recovered(tmp_path) == (START + 1, message(1, b"order"))
+
+
 def test_nothing_to_cut_off_leaves_the_file_alone(tmp_path: Path) -> None:
     one = new_spool(tmp_path)
     one.append(message(1, b"whole"), START + 1)

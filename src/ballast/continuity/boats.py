@@ -79,7 +79,6 @@ class Boats:
         self._next = max((int(p.name) for p in self._folder.iterdir() if p.name.isdigit()), default=0) + 1
         self._spare: tuple[int, Lifeboat] | None = None
         self._making: threading.Thread | None = None
-        self._aiming: threading.Thread | None = None
         self._hurry = threading.Event()
         self._lock = threading.Lock()
         self._fits: tuple[int, int] | None = None
@@ -129,17 +128,6 @@ class Boats:
             return True
         return self._spare is not None and time.monotonic() < self._build_at and self._fits == _structure(vault)
 
-    def aim_ahead(self, vault: Vault) -> None:
-        """A loss was noticed: the spare one does what it can before the moment is known. Nobody waits for it."""
-
-        def aim() -> None:
-            self._wait_for_maker()
-            if self._spare is not None:
-                self._spare[1].aim_ahead(vault)
-
-        if self._aiming is None:
-            self._aiming = _apart(aim)
-
     def make(self, vault: Vault, resolved: Resolved) -> Made:
         """The spare one, open as of `resolved`; nobody is in it before `board`. RestoreError, StoreError, ServerError, …"""
         number, boat = self._take_spare(vault)
@@ -156,7 +144,7 @@ class Boats:
 
     def take_as_it_is(self) -> tuple[Lifeboat, Resolved] | None:
         """The spare one, where the vault is away; None: there is none with anything in it."""
-        self._wait_for_aim()
+        self._wait_for_maker()
         if self._spare is None or self._spare[1].built is None:
             return None
         (number, boat), self._spare = self._spare, None
@@ -211,7 +199,7 @@ class Boats:
 
     def close(self, *, keep: bool) -> None:
         """The process ends. `keep`: what is afloat will be needed again."""
-        self._wait_for_aim()
+        self._wait_for_maker()
         if self._spare is not None:
             _apart(self._spare[1].sink).join(_SINKS_S)
         if self.afloat is not None and keep:
@@ -264,16 +252,8 @@ class Boats:
 
             _apart(clear_up)
 
-    def _wait_for_aim(self) -> None:
-        """… and for who makes one. What fails there is found by who takes it."""
-        aiming, self._aiming = self._aiming, None
-        if aiming is not None:
-            aiming.join()
-        else:
-            self._wait_for_maker()
-
     def _take_spare(self, vault: Vault) -> tuple[int, Lifeboat]:
-        self._wait_for_aim()
+        self._wait_for_maker()
         if self._spare is None:
             self._make_spare(vault, list)
         taken, self._spare = self._spare, None
@@ -353,7 +333,7 @@ def bring_in_again(boat: Lifeboat, later: Later) -> None:
     open_for(boat.dsn(), later)
     for tenant in later.of:
         boat.fetch(tenant)
-    merge(boat.dsn(), [item for items in later.of.values() for item in items], take_in, jobs=2)
+    merge(boat.dsn(), (item for items in later.of.values() for item in items), take_in, jobs=2)
 
 
 def roster(boat: Lifeboat) -> list[str]:

@@ -1,7 +1,8 @@
 """Where tenants are at a moment: at home or in the lifeboat, and how that changes. Pure: no clock, no server, no file.
 
 `home` → (a sure sign of loss) → `launching` → (the lifeboat is open) → `afloat` → (the new server is open) → `returning` → (every
-tenant is home) → `home`. A launch that fails is tried again and leaves the course at `launching`: there is no other place to go.
+tenant is home) → `home`. A launch that fails is tried again and leaves the course at `launching`; should home be well before it
+succeeds, `home`.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Course(msgspec.Struct, frozen=True):
     """While returning: tenants that are home, their entries merged."""
     no_room: bool = False
     """Home takes no writes, and the lifeboat and the intake are on a disk that is as full: whoever is there changes nothing."""
+    home: str = ""
+    """Home's address, as who told this knows it; "": nobody has said it yet."""
     moved: dict[str, str] = {}
     """Servers that were home, by address, and where home is instead."""
 
@@ -82,17 +85,19 @@ class Course(msgspec.Struct, frozen=True):
 
     def all_home(self) -> Course:
         """It is over."""
-        return Course(self.number + 1, moved=self.moved)
+        return Course(self.number + 1, home=self.home, moved=self.moved)
 
     def with_room(self, has: bool) -> Course:
         """Home takes no writes and is not left for it, or takes them again."""
         return self._next(no_room=not has)
 
-    def with_home(self, former: str, now: str) -> Course:
-        """Home's DSN is another one."""
+    def with_home(self, now: str) -> Course:
+        """Home's DSN is this one: where another address was told before, who was given that finds it."""
         new = address(now)
-        moved = {old: new for old in (*self.moved, address(former)) if old != new}
-        return self._next(moved=moved)
+        if new == self.home:
+            return self
+        moved = {old: new for old in (*self.moved, self.home) if old not in ("", new)}
+        return self._next(home=new, moved=moved)
 
     def _next(self, **changed: object) -> Course:
         return msgspec.structs.replace(self, number=self.number + 1, **changed)

@@ -31,9 +31,16 @@ class Emptied(msgspec.Struct, frozen=True):
 
     at: str
     """Position just before its rows began to go; "": no moment can be told, a person must say it."""
-    had: int
-    """Rows at that moment; where none can be told, at the beginning of what was looked through."""
+    had: int | None
+    """Rows at that moment; where none can be told, at the beginning of what was looked through. None: the record does not tell,
+    as of a table that was truncated."""
     left: int
+
+    @property
+    def told(self) -> str:
+        """How many rows there are, and were, for people."""
+        there = f"{self.left:,} rows now"
+        return f"{self.had:,} rows then, {there}" if self.had is not None and self.had > self.left else there
 
 
 class _Fall(msgspec.Struct, frozen=True):
@@ -75,7 +82,7 @@ def emptied(transactions: Sequence[Summary], left: Mapping[str, int]) -> Emptied
         before[place] = before[place + 1] - sum(map(_grown, transactions[place].tables))
     deed = _deed(transactions, falls)
     if not deed or not known or total > _NEARLY_NOTHING * before[min(deed)]:
-        return Emptied("", before[0], total)
+        return Emptied("", before[0] if known else None, total)
     first = min(deed)
     return Emptied(transactions[first].position, before[first], total)
 

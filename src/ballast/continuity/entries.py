@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -20,6 +20,9 @@ BEGINNING = "0" * 64
 HOME, MERGED, AWAY = "ballast.home", "ballast.merged", "ballast.away"
 """Kinds of the sentinel's own entries: a tenant goes home, and nothing more of it is accepted here; what was accepted of it is
 merged there; it is away again."""
+
+_COMMITS_WITHIN = timedelta(minutes=1)
+"""Of what is in the intake, in the lifeboat."""
 
 
 class Offered(msgspec.Struct, frozen=True):
@@ -108,6 +111,12 @@ def read_chain(data: bytes, number: int, before: str, where: str) -> Iterator[En
 def _digest(number: int, tenant: str, key: str, kind: str, payload: Any, made_at: datetime, before: str) -> str:
     said = msgspec.json.encode((number, tenant, key, kind, payload, made_at, before), order="deterministic")
     return hashlib.sha256(said).hexdigest()
+
+
+def before_the_last(entries: Sequence[Entry]) -> int:
+    """Number after which those stand, in order of acceptance, that may not have been committed when the lifeboat ended. Pure."""
+    since = entries[-1].made_at - _COMMITS_WITHIN if entries else None
+    return next((entry.number - 1 for entry in entries if since is not None and entry.made_at >= since), 0)
 
 
 def open_entries(entries: Iterable[Entry]) -> dict[str, list[Entry]]:

@@ -50,6 +50,9 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """Number of the lifeboat's folder."""
     boat_at: str = ""
     """Position that it is built as of."""
+    foretold: str = ""
+    """Position of the deletion before which the lifeboat is, as it was seen in the spool; "": all that was recorded has been
+    looked at."""
     boot: str = ""
     """Of the machine when the lifeboat was launched: its data does not outlive a power cut."""
 

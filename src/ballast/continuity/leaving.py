@@ -11,13 +11,14 @@ import psycopg
 from ballast.continuity import incident, tail
 from ballast.continuity.boats import bring_in_again, do_again, roster
 from ballast.continuity.emptied import tenant_emptied
-from ballast.continuity.entries import AWAY, open_entries
+from ballast.continuity.entries import AWAY, before_the_last, open_entries
 from ballast.continuity.homecoming import note
 from ballast.continuity.incident import Incident
 from ballast.continuity.lifeboat import Lifeboat
 from ballast.continuity.patience import Busy
 from ballast.continuity.signs import Sign
 from ballast.continuity.watching import Watching
+from ballast.continuity.wipes import Foretold
 from ballast.errors import BallastError
 from ballast.recovery import Span, later
 from ballast.vault import Resolved
@@ -80,11 +81,11 @@ class Leaving(Watching):
         self._tell(self._course.lost(Sign.EMPTY, now, frozenset(gone)))
         self._launch()
 
-    def _seal(self) -> None:
-        """The record's tail comes into the vault. BallastError, OSError: it does not, or not in time."""
+    def _seal(self) -> bool:
+        """The record's tail comes into the vault; whether all of it has. BallastError, OSError: it does not, or not in time."""
         assert self._vault is not None
         vault, settings, path = self._vault, self._settings, self._options.config_path
-        self._patience(
+        return self._patience(
             "sealing the record's tail",
             lambda: tail.bring_in(vault, settings, path, self._said, _SEALING_S),
             2 * _SEALING_S,
@@ -103,7 +104,7 @@ class Leaving(Watching):
             self._unclear[tenant] = time.monotonic()
             self._alarm(
                 f"rows of {tenant} are missing at home, and the record shows no moment at which all of them went"
-                f" ({found.had:,} then, {found.left:,} now): a person must look (ballast changes --tenant {tenant}) and put it"
+                f" ({found.told}): a person must look (ballast changes --tenant {tenant}) and put it"
                 " back (ballast rewind)"
             )
         return found.at
@@ -122,7 +123,8 @@ class Leaving(Watching):
         timeline = self._vault.index.newest_timeline if self._vault is not None else self._incident.timeline
         self._note(
             why=why, lost=self._recorded(), timeline=timeline, only=None, data_lost=False, why_lost="", at="", why_at="",
-            moments={}, rewound=(), ordered=self._incident.ordered if self._home is not None else not self._options.asks,
+            foretold="", moments={}, rewound=(),
+            ordered=self._incident.ordered if self._home is not None else not self._options.asks,
             beyond=tuple(s for s in self._incident.beyond if s.tenant is None or s.tenant in self._incident.rewound),
         )  # fmt: skip
         if self._rebuilding is not None:
@@ -143,15 +145,16 @@ class Leaving(Watching):
         began = time.monotonic()
         if self._vault_away and self._take_as_it_is():
             return
-        self._boats.aim_ahead(self._vault)
-        try:
-            self._seal()
-        except (BallastError, OSError) as error:
-            self._log.warning("not_sealed", reason=str(error))
+        foretold = self._see_ahead(under_way)
+        if foretold is None:
+            try:
+                self._seal()
+            except (BallastError, OSError) as error:
+                self._log.warning("not_sealed", reason=str(error))
         sealed = time.monotonic()
         vault, boats = self._vault, self._boats
         try:
-            resolved = self._boat_moment(under_way)
+            resolved = self._boat_moment(under_way) if foretold is None else self._resolve(show(foretold.cut))
             chosen = time.monotonic()
             made = self._patience("launching", lambda: boats.make(vault, resolved), _LAUNCHING_S, keep=True)
             if made.resolved.cut != resolved.cut:  # it took so long that another is wanted now
@@ -164,7 +167,10 @@ class Leaving(Watching):
                 return
             self._try_at = time.monotonic() + _AGAIN_S
             raise
-        self._note(boat=self._boats.number, boat_at=show(resolved.cut), boot=incident.boot_id())
+        self._note(
+            boat=self._boats.number, boat_at=show(resolved.cut), boot=incident.boot_id(),
+            foretold=show(foretold.deletion) if foretold is not None else "",
+        )  # fmt: skip
         reach("sentinel.launched")
         opened = time.monotonic()
         self._away_again()
@@ -180,6 +186,59 @@ class Leaving(Watching):
             f" {chosen - sealed:.2f} s), as of"
             f" {resolved.committed_at or resolved.how}"
         )
+
+    def _see_ahead(self, under_way: Incident) -> Foretold | None:
+        """The moment that can be told before the record's tail is sealed; for the first lifeboat of a loss: see `_confirm`."""
+        if under_way.boat or under_way.at or under_way.moments:
+            return None
+        try:
+            found = self._foretell()
+        except (BallastError, OSError) as error:
+            self._log.warning("not_foretold", reason=str(error))
+            return None
+        if found is not None:
+            self._decide(f"rows were deleted, as the recorder's spool shows: {found.why}", bad=True)
+        return found
+
+    def _confirm(self) -> bool:
+        """Whether all that was recorded has been looked at, where the lifeboat was launched before it was sealed. Home is not
+        recovered before that; and where it tells another moment, another lifeboat takes the place of this one."""
+        under_way = self._incident
+        if under_way is None or not under_way.foretold:
+            return True
+        if time.monotonic() < self._confirm_at:
+            return False
+        self._waits_for, self._confirm_at = "the end of the record, which is on its way into the vault", 0.0
+        if not under_way.at:
+            if not self._is_sealed():
+                self._confirm_at = time.monotonic() + _AGAIN_S
+                return False
+            chosen = self._choose()
+            if chosen.why:
+                under_way = under_way.going_back(show(chosen.resolved.cut), chosen.why)
+                self._write_down(under_way)
+                self._decide(f"the record ends in rows that were deleted: {chosen.why}", bad=True)
+        if under_way.at in (under_way.foretold, under_way.boat_at):
+            self._bring_in_again(self._resolve(under_way.boat_at))
+            self._note(foretold="")
+            self._waits_for = ""
+            return True
+        self._decide(
+            f"the whole record tells another moment than the lifeboat is of ({under_way.at or 'the newest'}, not"
+            f" {under_way.foretold}): another takes its place",
+            bad=True,
+        )
+        self._launch()
+        return False
+
+    _confirm_at = 0.0
+
+    def _is_sealed(self) -> bool:
+        try:
+            return self._seal()
+        except (BallastError, OSError) as error:
+            self._log.warning("not_sealed", reason=str(error))
+            return False
 
     def _take_as_it_is(self) -> bool:
         """Where the vault is away: the lifeboat with whom it was built ahead."""
@@ -216,7 +275,8 @@ class Leaving(Watching):
 
     def _away_again(self) -> None:
         """Whoever had gone home is away once more."""
-        away = [t for t in sorted(self._intake.closed()) if self._course.place(t) != "home"]
+        closed = self._intake.closed().difference(self._bringing)  # those are on their way, and there in a moment
+        away = [t for t in sorted(closed) if self._course.place(t) != "home"]
         note(self._intake, AWAY, away)
 
     def _again_into(self, *, began_from: int) -> None:
@@ -229,7 +289,7 @@ class Leaving(Watching):
         try:
             boat, handler, items = self._boats.afloat, self._handler, sorted(left, key=lambda e: e.number)
             count = self._patience("doing again", lambda: do_again(boat, items, handler), _LAUNCHING_S)
-        except BallastError as error:
+        except (BallastError, psycopg.Error) as error:
             self._decide(f"{len(left)} accepted entries could not be done again in the lifeboat: {error}", bad=True)
         else:
             self._decide(f"{count} accepted entries are done again in the lifeboat")
@@ -290,6 +350,7 @@ class Leaving(Watching):
         except (BallastError, psycopg.Error, OSError) as error:
             self._log.warning("not_raised", reason=str(error))
             return False
+        self._again_into(began_from=before_the_last(self._intake.entries()))
         if self._course.lifeboat != boat.dsn() or self._course.mode == "launching":
             self._tell(self._course.launched(boat.dsn(), self._course.as_of, vault_away=bool(self._vault_away)))
         self._decide("the lifeboat is started again, with all that was in it")

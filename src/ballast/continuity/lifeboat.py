@@ -1,9 +1,9 @@
 """The lifeboat: a server of this machine alone, rebuilt from the vault, where shops are while their database is away.
 
 It is a cache: what must last is in the intake before it is in here, so the server does not sync. It waits for a loss with the
-structure built, and with some tenants as they were a while ago, for the case that the vault is away as well; launched it is open
-as soon as the shared rows of the moment stand, and a tenant is in it when it was first asked for
-(`SELECT ballast.ensure_tenant('…')` in any session, or `fetch`). At its end it is thrown away.
+structure built, in two databases: one in which nobody is, which is launched and is open as soon as the shared rows of the moment
+stand, and a tenant is in it when it was first asked for (`SELECT ballast.ensure_tenant('…')` in any session, or `fetch`); and a
+copy of it with some tenants as they were a while ago, for the case that the vault is away as well. At its end it is thrown away.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import psycopg
 from psycopg.conninfo import make_conninfo
 
 from ballast.errors import RestoreError
 from ballast.postgres import EmbeddedServer
 from ballast.recovery import Wish, ensure, recover
-from ballast.recovery.aim import Aiming
+from ballast.recovery.aim import aim, structure_of
+from ballast.recovery.target import Target
 from ballast.recovery.watcher import Silent
 from ballast.vault import Resolved, Vault
 
@@ -32,6 +35,15 @@ _SETTINGS = {
     "autovacuum": "off",
 }
 _ENDS_S = 30.0
+_BARE, _AHEAD, _PASSED = "postgres", "ahead", "passed"
+"""Databases: the one that is launched; the copy that is taken as it is; that one when it is not wanted any more."""
+_SETTINGS_OF = f"""
+SELECT format('ALTER DATABASE {_AHEAD} SET %I TO %L', split_part(one, '=', 1), substr(one, strpos(one, '=') + 1))
+  FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) AS one
+ WHERE d.datname = '{_BARE}' AND s.setrole = 0
+"""
+"""Those of a database, which a copy of it has not: without them plans would be kept that look past the gate (`recovery.gate`)."""
+_IS_COPIED = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s)"
 
 
 class Lifeboat:
@@ -57,7 +69,9 @@ class Lifeboat:
         """As of when structure, and whom else it holds, stand in it ahead of a loss."""
         self.outgrown_bytes = 0
         """So much it takes of the disk, where that is more than it may."""
-        self._aiming: Aiming | None = None
+        self._database = _BARE
+        self._target: Target | None = None
+        """What it has, while it was built ahead."""
         self._running: threading.Thread | None = None
         self._seen = _Seen()
         self._failure: BaseException | None = None
@@ -71,45 +85,54 @@ class Lifeboat:
         """Ahead of a loss: the structure as of `resolved`, and these tenants. What `recover` raises."""
         self._aim(vault, resolved)
         self._launch(vault, resolved)
-        for tenant in tenants:
-            self.fetch(tenant)
         self._pause()
+        self._target = structure_of(vault, resolved, self.dsn())
+        self._copy()
+        self._database = _AHEAD
+        try:
+            self._launch(vault, resolved)
+            for tenant in tenants:
+                self.fetch(tenant)
+            self._pause()
+        finally:
+            self._database = _BARE
         self.built = resolved
 
     def launch(self, vault: Vault, resolved: Resolved) -> None:
         """Structure and shared rows are as of `resolved`; returns when tenants can be fetched. What `recover` raises."""
         self._aim(vault, resolved)
+        with self._beside() as conn:
+            if _is_copied(conn):  # who resumes it is not to take that for the one that was launched
+                conn.execute(f"ALTER DATABASE {_AHEAD} RENAME TO {_PASSED}".encode())
         self._launch(vault, resolved)
-
-    def aim_ahead(self, vault: Vault) -> None:
-        """A loss was noticed: what does not need its moment, while that is looked for. As `launch` raises."""
-        if self.built is not None and self._aiming is None:
-            self._aiming = Aiming.begin(vault, self._server.dsn())
 
     def take_as_it_is(self) -> Resolved:
         """The vault is away: whoever is in it is served as of the moment that it was built for, which is returned."""
         if self.built is None:
             raise RestoreError("this lifeboat was not built ahead", "Launch it.")
-        self._leave_aim()
+        self._database = _AHEAD
         self._seen.is_open = True
         return self.built
 
     def _aim(self, vault: Vault, resolved: Resolved) -> None:
         """What was built ahead becomes one of that moment; or the server is made anew."""
-        self.aim_ahead(vault)
-        aiming, self._aiming = self._aiming, None
-        is_aimed = aiming is not None and aiming.at(resolved)
-        if self.built is not None and not is_aimed:
-            self.built = None
+        target, self._target = self._target, None
+        is_built, self.built = self.built is not None, None
+        if is_built and not (target is not None and aim(vault, resolved, self.dsn(), target)):
+            target = None
             self.make_ready()
-        self.built = None
-        target = aiming.target if aiming is not None and is_aimed else None
         self._wish = msgspec.structs.replace(self._wish, target=target)
 
-    def _leave_aim(self) -> None:
-        aiming, self._aiming = self._aiming, None
-        if aiming is not None:
-            aiming.leave()
+    def _copy(self) -> None:
+        with self._beside() as conn:
+            conn.execute(f"DROP DATABASE IF EXISTS {_AHEAD}".encode())
+            conn.execute(f"CREATE DATABASE {_AHEAD} TEMPLATE {_BARE} STRATEGY file_copy".encode())
+            for (statement,) in conn.execute(_SETTINGS_OF.encode()).fetchall():
+                conn.execute(statement)
+
+    def _beside(self) -> psycopg.Connection[Any]:
+        """To speak about its databases, which nobody may be in then."""
+        return psycopg.connect(self._server.dsn("template1"), autocommit=True)
 
     def _launch(self, vault: Vault, resolved: Resolved, *, going_on: bool = False) -> None:
         assert self._running is None
@@ -131,13 +154,18 @@ class Lifeboat:
 
     def resume(self, vault: Vault, resolved: Resolved) -> None:
         """Go on with the one that an earlier process launched as of `resolved`, with all that is in it. As `launch` raises."""
-        self._server.start()
+        self._start_again()
         self._launch(vault, resolved)
 
     def resume_as_it_is(self) -> None:
         """The same while the vault is away: nobody can come into it until `go_on`. ServerError."""
-        self._server.start()
+        self._start_again()
         self._seen.is_open = True
+
+    def _start_again(self) -> None:
+        self._server.start()
+        with self._beside() as conn:
+            self._database = _AHEAD if _is_copied(conn) else _BARE
 
     @property
     def is_alone(self) -> bool:
@@ -150,12 +178,12 @@ class Lifeboat:
 
     def dsn(self, role: str = "") -> str:
         """Where it is, as `role`; default: its superuser."""
-        return make_conninfo(self._server.dsn(), **({"user": role} if role else {}))
+        return make_conninfo(self._server.dsn(self._database), **({"user": role} if role else {}))
 
     def fetch(self, tenant: str, timeout_s: float = 10.0) -> bool:
         """Returns when this tenant is in it; False: the record has no such tenant."""
         self._refuse_failed()
-        return ensure(self._server.dsn(), tenant, timeout_s=timeout_s)
+        return ensure(self.dsn(), tenant, timeout_s=timeout_s)
 
     @property
     def is_afloat(self) -> bool:
@@ -170,14 +198,13 @@ class Lifeboat:
         """Throw it away."""
         assert self._wish.asked_only is not None
         self._wish.asked_only.set()
-        self._leave_aim()
         self._server.discard()
         if self._running is not None:
             self._running.join(_ENDS_S)  # one that reads from a store that hangs ends with that
 
     def _sail(self, vault: Vault, resolved: Resolved, seen: _Seen) -> None:
         try:
-            recover(vault, resolved, self._server.dsn(), self._wish, seen)
+            recover(vault, resolved, self.dsn(), self._wish, seen)
         except BaseException as failure:
             self._failure = failure
         finally:
@@ -186,6 +213,10 @@ class Lifeboat:
     def _refuse_failed(self) -> None:
         if self._failure is not None:
             raise RestoreError(f"the lifeboat is lost: {self._failure}", "Launch another.") from self._failure
+
+
+def _is_copied(conn: psycopg.Connection[Any]) -> bool:
+    return conn.execute(_IS_COPIED, [_AHEAD]).fetchone() == (True,)
 
 
 class _Seen(Silent):

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import time
 
-from ballast.continuity import incident, outlived
+import msgspec
+
+from ballast.continuity import incident, outlived, tail, unsealed
 from ballast.continuity.bounded import bounded
 from ballast.continuity.duplicate import Duplicate
 from ballast.continuity.helm import INTAKE
 from ballast.continuity.patience import Busy
 from ballast.continuity.telling import Telling
-from ballast.continuity.wipes import Chosen, Wipes
+from ballast.continuity.wipes import Chosen, Foretold, Wipes
 from ballast.errors import BallastError, StoreError
 from ballast.recovery import Later, Span, later
 from ballast.vault import Resolved, Vault
 from ballast.vault.store import open_store
 
-_READ_EVERY_S = 2.0
+_READ_EVERY_S, _STEP_S = 2.0, 0.2
+"""So often the vault is read on; and so often it is seen whether the sealer of this machine has sealed something."""
 _AGAIN_S = 1.0
 _FORGET_EVERY_S = 3600.0
-_READING_S, _OPENING_S, _CHOOSING_S = 2.0, 10.0, 15.0
+_READING_S, _OPENING_S, _CHOOSING_S, _FORETELLING_S = 2.0, 10.0, 15.0, 1.5
 """So long the main thread waits for the vault."""
+
+
+class _Ahead(msgspec.Struct, frozen=True):
+    """What the spool shows."""
+
+    foretold: Foretold | None
 
 
 class Reading(Telling):
@@ -78,9 +87,14 @@ class Reading(Telling):
 
     def _keep_reading(self) -> None:
         """So that little is left to be read when it matters."""
-        while not self._stopping.wait(_READ_EVERY_S):
+        read_at, sealed, is_first = 0.0, 0, True
+        while not self._stopping.wait(_STEP_S):
             if self._vault is None or self._wipes is None:
                 continue
+            now, reached = time.monotonic(), tail.sealed_lsn(self._settings)
+            if now - read_at < _READ_EVERY_S and reached == sealed:
+                continue
+            read_at, sealed = now, reached
             with self._reading:
                 try:
                     self._read_on()
@@ -90,6 +104,9 @@ class Reading(Telling):
                 self._vault_away = ""
                 try:
                     self._wipes.look()
+                    if is_first:  # what it takes is in memory then
+                        self._ahead()
+                        is_first = False
                 except (BallastError, OSError) as error:
                     self._log.warning("cannot_read", reason=str(error))
 
@@ -110,6 +127,33 @@ class Reading(Telling):
             self._read_on()
             self._wipes.look()
             return self._wipes.choose()
+
+    def _foretell(self) -> Foretold | None:
+        """The moment before a deletion that is not, or not all, in the vault yet; None: it cannot be told so. BallastError."""
+        return self._patience("looking ahead", self._foretold, _FORETELLING_S)
+
+    def _foretold(self) -> Foretold | None:
+        assert self._vault is not None
+        assert self._wipes is not None
+        with self._reading:
+            found = self._ahead()
+            if found is None:
+                self._read_on()
+                self._wipes.look()
+                found = self._ahead()
+        if found is None or found.foretold is None:
+            return None
+        is_sealed = tail.reaches(self._vault, self._settings, found.foretold.cut, _FORETELLING_S)
+        return found.foretold if is_sealed else None
+
+    def _ahead(self) -> _Ahead | None:
+        """None: the spool does not go on where the vault was read to."""
+        assert self._wipes is not None
+        sealed = self._wipes.sealed
+        if sealed is None:
+            return None
+        found = unsealed.read(self._settings.spool_dir, sealed.timeline, sealed.lsn, self._wipes.oids)
+        return None if found is None else _Ahead(self._wipes.foretell(found))
 
     def _later(self, spans: tuple[Span, ...]) -> Later:
         """What was committed after the moments that were gone back to, as far as it is recorded. BallastError."""

@@ -16,6 +16,7 @@ from ballast.continuity.home import Data
 from ballast.continuity.homecoming import HomeComing, those_back
 from ballast.continuity.incident import Incident
 from ballast.continuity.leaving import Leaving
+from ballast.continuity.patience import Busy
 from ballast.continuity.rebuilding import Rebuilding
 from ballast.continuity.room import ENOUGH_BYTES
 from ballast.continuity.signs import Sign, Watched
@@ -36,7 +37,7 @@ _VISITED_FIRST, _TOGETHER = 12, 40
 _RESTART_S = 3.0
 _AGAIN_S, _ASKS_AGAIN_S = 1.0, 5.0
 _REWIND_S = 300
-_PUTTING_BACK_S = 5.0
+_PUTTING_BACK_S, _BRINGING_HOME_S = 5.0, 10.0
 _SHOWN = 5
 _LAST_S = 0.2
 """A process that was in the lifeboat when it was sunk has noticed after so long."""
@@ -145,13 +146,33 @@ class Returning(Leaving):
     def _return_to_the_same(self) -> None:
         self._waits_for = self._what_is_waited_for()
         self._see_to_stuck()
-        if self._well < incident.WELL_LOOKS or (self._left_for_room and self._is_full(_ROOM_BYTES)):
+        if not self._is_home_well():
             return
         if not tail.is_recording(self._settings):
             self._waits_for = "the recorder, which commits at home wait for"
             return
         self._decide("home is back with its data: nothing needs to be recovered")
         self._go_home()
+
+    def _needs_no_lifeboat(self) -> bool:
+        """Whether home is well, and nothing says that any of its data went, while there is no lifeboat yet, for want of the vault
+        perhaps: nobody was in one."""
+        under_way = self._incident
+        if under_way is None or under_way.data_lost or under_way.at or under_way.why_at or under_way.beyond:
+            return False
+        # What became of rows that were gone for a moment the record must tell.
+        if self._course.only is not None or under_way.why in (Sign.EMPTY, Sign.MISSING) or not self._is_home_well():
+            return False
+        return not self._is_begun() and not open_entries(self._intake.entries()) and tail.is_recording(self._settings)
+
+    def _is_home_well(self) -> bool:
+        return self._well >= incident.WELL_LOOKS and not (self._left_for_room and self._is_full(_ROOM_BYTES))
+
+    def _stay_home(self) -> None:
+        """As if nobody had left."""
+        self._decide("home is well again before there was a lifeboat: nobody needs one")
+        self._boats.sink()  # one that could not be boarded
+        self._end_incident()
 
     def _see_to_stuck(self) -> None:
         """A server of ours that says for long that it is not ready yet."""
@@ -188,9 +209,8 @@ class Returning(Leaving):
         fresh = config.load(self._options.config_path)
         if fresh.dsn == self._settings.dsn:
             return
-        course = self._course.with_home(self._settings.dsn, fresh.dsn)
         self._settings = fresh
-        self._tell(course)
+        self._tell(self._course.with_home(fresh.dsn))
         self._decide(f"home is at another address from now on, by {self._options.config_path}: {address(fresh.dsn)}")
         self._seen, self._well = None, 0
         self._look_from_now()
@@ -300,7 +320,8 @@ class Returning(Leaving):
             found = self._later(spans)
             if spans:
                 self._open_for(found)
-            self._coming, self._those_later = HomeComing(self._intake, self._handler, self._home_dsn(), found), found.of
+            self._coming = HomeComing(self._intake_of_bringing, self._handler, self._home_dsn(), found)
+            self._those_later = found.of
         return self._coming
 
     def _spans_beyond(self, under_way: Incident) -> tuple[Span, ...]:
@@ -402,6 +423,8 @@ class Returning(Leaving):
         return time.monotonic() - self._doubted_at < _RESTART_S
 
     def _bring_home(self) -> None:
+        if self._bringing:  # nothing else is decided before it is known who came
+            self._bring_these(self._bringing)
         if self._watched.lost:
             if not self._is_restarted():
                 self._doubted_at = 0.0
@@ -432,9 +455,20 @@ class Returning(Leaving):
         if not wanted:
             return ()
         back = those_back(self._home_dsn(), wanted, most)
-        if not back:
-            return ()
-        came = self._home_coming().bring(back)
+        return self._bring_these(tuple(back)) if back else ()
+
+    def _bring_these(self, tenants: tuple[str, ...]) -> tuple[str, ...]:
+        """Who came of them. Busy: it takes long, and goes on: the lifeboat is seen to meanwhile."""
+        coming, self._bringing = self._home_coming(), tenants
+        is_over = True
+        try:
+            came = self._patience("bringing shops home", lambda: coming.bring(tenants), _BRINGING_HOME_S, keep=True)
+        except Busy:
+            is_over = False
+            raise
+        finally:
+            if is_over:
+                self._bringing = ()
         self._merged, self._refused = self._merged + came.merged, self._refused + came.refused
         self._trouble = came.trouble
         if came.trouble:
@@ -497,19 +531,18 @@ class Returning(Leaving):
         assert under_way is not None
         seconds = (datetime.now(UTC) - under_way.since).total_seconds()
         self._decide(
-            f"all {len(self._course.back)} are home {seconds:.1f} s after the loss; {self._merged} entries merged,"
-            f" {self._refused} refused"
+            f"all{f' {back}' if (back := len(self._course.back)) else ''} are home {seconds:.1f} s after the loss;"
+            f" {self._merged} entries merged, {self._refused} refused"
         )
+        self._end_incident()
+
+    def _end_incident(self) -> None:
         incident.forget(self._folder)  # first: one on disk wins over a course that says home
         self._tell(self._course.all_home())
         reach("sentinel.all_home")
-        self._over()
-
-    def _over(self) -> None:
         if self._rebuilding is not None:
             self._rebuilding.stop()
         holding.let_go(self._folder)
-        incident.forget(self._folder)
         self._incident = self._rebuilding = self._coming = None
         self._watched, self._roster, self._merged, self._refused = Watched(), [], 0, 0
         self._visited.clear()

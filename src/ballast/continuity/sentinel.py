@@ -23,7 +23,6 @@ import psycopg
 
 from ballast.continuity import holding, incident
 from ballast.continuity.board import Board
-from ballast.continuity.course import Course
 from ballast.continuity.helm import BOARD
 from ballast.continuity.options import Options
 from ballast.continuity.rebuilding import end_left
@@ -79,6 +78,8 @@ class Sentinel(Returning):
                 keep=bool(self._course.moved)
             )  # else the next one goes on, and everybody must know where they are until then
         self._intake.close()
+        if not self._bringing:
+            self._intake_of_bringing.close()
         self._log.info("ended")
 
     def _step(self) -> None:
@@ -87,11 +88,13 @@ class Sentinel(Returning):
         match self._course.mode:
             case "home":
                 self._at_home()
+            case "launching" if self._needs_no_lifeboat():
+                self._stay_home()
             case "launching":
                 self._launch()
             case "afloat":
                 self._keep_afloat()
-                if self._has_vault():
+                if self._has_vault() and self._confirm():
                     self._see_to_home()
             case "returning":
                 self._keep_afloat()
@@ -117,18 +120,23 @@ class Sentinel(Returning):
 
     def _take_up(self) -> None:
         """What a sentinel before this one has left."""
-        left, course = incident.read(self._folder), Board(self._folder / BOARD).course()
+        left, told = incident.read(self._folder), Board(self._folder / BOARD).course()
+        course = told.with_home(self._settings.dsn)  # it may have become another while no sentinel ran
         if left is None:
             holding.let_go(self._folder)
             self._boats.clear()
-            self._tell(Course(course.number + 1, moved=course.moved))
+            self._tell(course.all_home())
             return
         self._decide("a sentinel goes on from where the one before it was")
         self._incident, self._course = left, course
+        if course.moved != told.moved:
+            self._decide(f"home is at another address from now on, by {self._options.config_path}: {course.home}")
         self._boats.clear(but=left.boat)
         if course.mode == "home":  # it was not told yet, or the course did not outlive a power cut
             only = frozenset(left.only) if left.only is not None else None
             self._tell(course.lost(left.why, left.since, only))
+        elif course != told:
+            self._tell(course)
         if course.mode == "launching" or not self._raise(left):
             self._launch_or_try_again()
 

@@ -15,6 +15,7 @@ from ballast.errors import BallastError, ServerError
 from ballast.vault import Vault, health, salvage, undertaking, wish
 from ballast.vault import origin as origins
 from ballast.vault.config import Config
+from ballast.vault.records import Cut
 from ballast.vault.situation import Situation
 from ballast.vault.undertaking import Held
 
@@ -55,6 +56,17 @@ def bring_in(vault: Vault, settings: Config, config_path: Path, say: Callable[[s
     drain(settings, config_path, say)
     vault.refresh()
     return vault.index.recorded_until(vault.index.newest_timeline) >= wanted
+
+
+def reaches(vault: Vault, settings: Config, cut: Cut, timeout_s: float) -> bool:
+    """Whether a living recorder brings everything before the cut into the vault within this time. StoreError."""
+    until = time.monotonic() + timeout_s
+    while vault.index.recorded_until(cut.timeline) < cut.lsn:
+        if time.monotonic() > until or not health.is_held(settings.state_dir):
+            return False
+        time.sleep(_LOOK_S)
+        vault.refresh()
+    return True
 
 
 def drain(settings: Config, config_path: Path, say: Callable[[str], None]) -> None:
@@ -105,6 +117,14 @@ def is_out_of_room(settings: Config) -> bool:
     """Whether a recorder runs whose disk is full: commits at home wait until there is room."""
     found = health.read_state(settings.state_dir, health.RECORDER_FILE, health.RecorderHealth)
     return found is not None and found.state == "spool_full" and health.is_held(settings.state_dir)
+
+
+def sealed_lsn(settings: Config) -> int:
+    """How far the sealer of this machine says that it has come; 0: there is none."""
+    with contextlib.suppress(OSError):
+        found = health.read_state(settings.state_dir, health.SEALER_FILE, health.SealerHealth)
+        return found.sealed_lsn if found is not None else 0
+    return 0
 
 
 def _held(vault: Vault, settings: Config) -> Held:

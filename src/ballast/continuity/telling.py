@@ -8,7 +8,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -44,6 +45,8 @@ _AGAIN_S = 1.0
 _DECISIONS_BYTES = 2600
 """With all else in one block of the disk, which can be written over where it is full."""
 
+T = TypeVar("T")
+
 
 class Telling:
     """State, and the word about it."""
@@ -66,6 +69,7 @@ class Telling:
         self._course = Course()
         self._incident: Incident | None = None
         self._intake = Intake(self._folder / INTAKE)
+        self._intake_of_bringing = Intake(self._folder / INTAKE, reserve_bytes=0)  # which has a thread of its own
         self._handler: Handler | None = None
         self._vault: Vault | None = None
         self._wipes: Wipes | None = None
@@ -89,6 +93,7 @@ class Telling:
         self._roster: list[str] = []
         self._rebuilding: Rebuilding | None = None
         self._coming: HomeComing | None = None
+        self._bringing: tuple[str, ...] = ()
         self._asking = Asking()
         self._try_at = self._told_at = self._renew_at = self._leftovers_at = 0.0
         self._merged = self._refused = 0
@@ -101,7 +106,7 @@ class Telling:
         self._prober: Prober | None = None
 
     def _tell(self, course: Course) -> None:
-        self._told.tell(course)
+        self._with_room(lambda: self._told.tell(course))
         self._course = course
         if course.mode == "home":
             self._reserve.fill()
@@ -116,11 +121,15 @@ class Telling:
         return self._write_down(self._incident.with_(**changed))
 
     def _write_down(self, what: Incident) -> Incident:
-        """Durably, with room that was kept for it where there is no other."""
+        """Durably."""
+        self._incident = self._with_room(lambda: incident.write(self._folder, what))
+        return self._incident
+
+    def _with_room(self, write: Callable[[], T]) -> T:
+        """What must be written, with room that was kept for it where there is no other."""
         while True:
             try:
-                self._incident = incident.write(self._folder, what)
-                return self._incident
+                return write()
             except OSError as error:
                 if not (is_full(error) and self._reserve.give_up()):
                     raise

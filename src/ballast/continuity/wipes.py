@@ -9,27 +9,29 @@ would lose what was done since. It takes half of all rows of all tenants, gone w
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 import msgspec
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from ballast.vault import Resolved, Vault, read_rows, tenants
+from ballast.continuity.counts import Counts, grown
+from ballast.continuity.unsealed import Tail, Unsealed
+from ballast.vault import Resolved, Vault, tenants
 from ballast.vault.moment import show
-from ballast.vault.plan import Plan
 from ballast.vault.read import warm
-from ballast.vault.records import SHARED_BUCKET, Cut, Segment, Shared
+from ballast.vault.records import Cut, Segment, Shared
 from ballast.vault.tablename import versions_of
-from ballast.vault.tables import MERGE_SCHEMA
 
 _BACK = timedelta(minutes=15)
 TOGETHER = timedelta(seconds=90)
 """Tables that are emptied one after another are one deed while less than this lies between two of them."""
 _SHARE = 0.5
+_NEAR = 0.1
+"""Where so large a part of the tenants is hit they are counted anew."""
 _FEW_ROWS = 100
 """In a platform that has hardly anything a cart that is emptied may be half of it."""
 
@@ -51,6 +53,17 @@ class Chosen(msgspec.Struct, frozen=True):
     """For people: of a wipe; "" for the newest moment."""
 
 
+class Foretold(msgspec.Struct, frozen=True):
+    """The moment to go back to as all that is sealed, and the spool, show it."""
+
+    cut: Cut
+    """What the record has to hold for it."""
+    deletion: Cut
+    """The transaction with which it is told when everything is sealed."""
+    why: str
+    """For people."""
+
+
 class Wipes:
     """Of one open vault. Of one thread at a time."""
 
@@ -59,6 +72,8 @@ class Wipes:
         self._seen: set[tuple[int, int]] = set()
         self._suspects: list[Wipe] = []
         self._active: dict[str, None] = {}
+        self._counts = Counts(vault)
+        self._known, self._known_at = 0, 0.0
 
     @property
     def active(self) -> list[str]:
@@ -71,18 +86,22 @@ class Wipes:
         timeline = vault.index.newest_timeline
         segments = [s for s in vault.index.segments_of(timeline) if (timeline, s.first_lsn) not in self._seen]
         if not segments:
+            self._counts.follow(())
             return
         latest = max((at for at in map(_time, segments) if at is not None), default=None)
-        known = 0
+        if time.monotonic() - self._known_at > _BACK.total_seconds():
+            self._known = 0  # there may be far fewer by now
         for segment in segments:
             self._seen.add((timeline, segment.first_lsn))
             at = _time(segment)
             if at is None or latest is None or at < latest - _BACK:
                 continue
-            found, known = self._suspects_in(segment, known)
-            self._suspects += found
+            self._suspects += self._suspects_in(segment)
         self._suspects += self._drops(timeline, segments[0].first_lsn)
         self._suspects = [s for s in self._suspects if s.at is None or latest is None or s.at >= latest - _BACK]
+        self._counts.follow([suspect.cut for suspect in self._suspects])
+        if self._counts.newest is not None:
+            self._tenants_known(self._counts.newest)
 
     def choose(self) -> Chosen:
         """The newest moment, or the last before the platform was emptied."""
@@ -90,26 +109,75 @@ class Wipes:
         deed = last_deed([s for s in self._suspects if s.cut.timeline == newest.cut.timeline])
         if not deed:
             return Chosen(newest, "")
-        had = self._count(deed[0].cut)
-        have = self._count_on(had, deed[0].cut, newest.cut)
+        had, have = self._counts.at(deed[0].cut), self._counts.at(newest.cut)
         while not is_wiped(had.total(), have.total()):
             # It may have begun with something else, when there was not much yet.
             deed = deed[1:]
             if not deed:
                 return Chosen(newest, "")
-            had = self._count(deed[0].cut)
+            had = self._counts.at(deed[0].cut)
         before = deed[0].cut
         names = self._vault.relations_at(before)
         shown = sorted(names[n].qualified for wipe in deed for n in wipe.relations if n in names and had[n] > have[n])
         shown = list(dict.fromkeys(shown))
         more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
-        empty = {number for number in self._of_tenants(before) if not had[number]}
+        empty = {number for number in self._counts.of_tenants(before) if not had[number]}
         begin = self._begin(before, deed[0].at, empty) if len(deed) > 1 else before
         return Chosen(
             self._vault.resolve(show(begin)),
             f"just before {', '.join(shown[:3])}{more} were emptied: of {had.total():,} rows of all tenants {have.total():,}"
             f" were left, at {deed[0].at}",
         )
+
+    @property
+    def oids(self) -> frozenset[int]:
+        """The tables of the newest moment."""
+        newest = self._counts.newest
+        return frozenset() if newest is None else frozenset(r.oid for r in self._vault.relations_at(newest).values())
+
+    @property
+    def sealed(self) -> Cut | None:
+        """Up to where `look` has taken everything in."""
+        return self._counts.newest
+
+    def foretell(self, tail: Tail) -> Foretold | None:
+        """Before the `tail` of the record is sealed: the moment that `choose` will give when it is; None: it cannot be told, or
+        there is no deletion."""
+        newest, steps = self._counts.newest, tail.transactions
+        if newest is None or any(step.unclear for step in steps):
+            return None
+        ours = self._counts.of_tenants(newest)
+        relations = [r for r in self._vault.relations_at(newest).values() if r.number in ours]
+        oids = frozenset(r.oid for r in relations)
+        known = self._tenants_known(newest)
+        # Whoever takes fewer rows from each table can have hit half of the tenants in none.
+        large = [s for s in steps if any(s.taken.get(oid, 0) >= _SHARE * known for oid in oids)]
+        if not large:
+            chosen = self.choose() if self._suspects else None
+            if chosen is None or not chosen.why:
+                return None
+            before = chosen.resolved.cut
+            had = self._counts.at(before).total()
+            left = self._counts.at(newest).total() + sum(s.grown(oids) for s in steps)
+            return Foretold(before, before, chosen.why) if is_wiped(had, left) else None
+        deletion = large[0]
+        if len(large) > 1 or any(_is_near(s, deletion) for s in self._suspects if s.cut.timeline == newest.timeline):
+            return None
+        if not deletion.is_apart and deletion.since > newest.lsn:
+            return None
+        had = self._counts.at(newest).total() + sum(s.grown(oids) for s in steps if s.lsn < deletion.lsn)
+        left = had + sum(s.grown(oids) for s in steps if s.lsn >= deletion.lsn)
+        if not is_wiped(had, left) or tail.hit(deletion.lsn, relations, known) < _SHARE * known:
+            return None
+        return Foretold(
+            Cut(newest.timeline, deletion.since), Cut(newest.timeline, deletion.lsn),
+            f"of {had:,} rows of all tenants {left:,} were left, at {deletion.at}",
+        )  # fmt: skip
+
+    def _tenants_known(self, cut: Cut) -> int:
+        if not self._known:
+            self._known, self._known_at = len(tenants(self._vault, cut)), time.monotonic()
+        return self._known
 
     def _begin(self, before: Cut, at: datetime | None, empty: set[int]) -> Cut:
         """Where a deed of several transactions began that went on at `before`: a table in which few tenants have rows raises no
@@ -118,8 +186,8 @@ class Wipes:
         for segment in reversed(self._vault.index.segments_of(before.timeline)):
             if segment.first_lsn >= before.lsn or not empty:
                 continue
-            time = _time(segment)
-            if time is None or at is None or at - time > TOGETHER:
+            when = _time(segment)
+            if when is None or at is None or at - when > TOGETHER:
                 break
             gained: Counter[int] = Counter()
             emptied: set[int] = set()
@@ -132,9 +200,8 @@ class Wipes:
             begin = Cut(before.timeline, min([*found, begin.lsn]))
         return begin
 
-    def _suspects_in(self, segment: Segment, known: int) -> tuple[list[Wipe], int]:
-        """Those, and how many tenants are `known` by then."""
-        ours = self._of_tenants(Cut(segment.timeline, segment.first_lsn))
+    def _suspects_in(self, segment: Segment) -> list[Wipe]:
+        ours = self._counts.of_tenants(Cut(segment.timeline, segment.first_lsn))
         for run in segment.runs:
             for tenant in warm(self._vault).tenants(run):
                 if tenant is not None:
@@ -153,12 +220,18 @@ class Wipes:
                     hit.setdefault((one["lsn"], one["relation"]), set()).add(one["tenant"])
         counted = -1
         for (lsn, relation), whose in sorted(hit.items(), key=lambda one: one[0]):
-            if len(whose) >= _SHARE * known and counted != lsn:  # there may be more of them than when they were counted
-                known, counted = max(known, len(tenants(self._vault, Cut(segment.timeline, lsn)))), lsn
-            if len(whose) >= _SHARE * known:
+            if (
+                len(whose) >= _NEAR * self._known and counted != lsn
+            ):  # there may be more or fewer than when they were counted
+                self._known, self._known_at, counted = (
+                    len(tenants(self._vault, Cut(segment.timeline, lsn))),
+                    time.monotonic(),
+                    lsn,
+                )
+            if len(whose) >= _SHARE * self._known:
                 found.setdefault(lsn, set()).add(relation)
         at = _time(segment)
-        return [Wipe(Cut(segment.timeline, lsn), at, frozenset(which)) for lsn, which in found.items() if which], known
+        return [Wipe(Cut(segment.timeline, lsn), at, frozenset(which)) for lsn, which in found.items() if which]
 
     def _drops(self, timeline: int, since: int) -> Iterable[Wipe]:
         """Tables that are not in the structure any more."""
@@ -176,86 +249,6 @@ class Wipes:
                 found.append(Wipe(Cut(timeline, after.lsn - (after.seq == 0)), None, frozenset(gone)))
         return found
 
-    def _of_tenants(self, cut: Cut) -> set[int]:
-        relations = self._vault.relations_at(cut).values()
-        return {r.number for r in relations if not isinstance(r.tenant, Shared) and r.root_schema != MERGE_SCHEMA}
-
-    def _count(self, cut: Cut) -> Counter[int]:
-        """Rows of tenants by relation: what was added less what was deleted. Nobody waits here for rows to be put together."""
-        wanted, vault = self._of_tenants(cut), self._vault
-        buckets = vault.index.genesis.buckets
-        plans: dict[tuple[object, ...], tuple[Plan, list[int]]] = {}
-        for bucket in range(SHARED_BUCKET + 1, buckets):
-            plan = vault.plan(cut, bucket)
-            if plan.truncations:
-                return self._count_exactly(cut, wanted)
-            plans.setdefault(_sources(plan), (plan, []))[1].append(bucket)
-        counts: Counter[int] = Counter()
-        for plan, whose in plans.values():
-            some = None if len(plans) == 1 else whose
-            for base in plan.bases:
-                run = warm(vault).open(base.run)
-                of_base = wanted & {*base.relations}
-                for rows in run.slices(None, of_base, buckets=some, bucket_count=buckets, columns=("lsn",)):
-                    counts.update(_tally(rows["relation"]))
-            for change in plan.changes:
-                run = warm(vault).open(change.run)
-                for rows in run.slices(
-                    None, wanted & {*change.relations}, buckets=some, bucket_count=buckets, columns=("lsn", "op")
-                ):
-                    for relation, lsn, by in grown(rows):
-                        starts = plan.base_of(relation)
-                        counted = (change.timeline, lsn) >= (starts.timeline, starts.lsn)
-                        if counted and change.from_lsn <= lsn < change.to_lsn:
-                            counts[relation] += by
-        return counts
-
-    def _count_on(self, counts: Counter[int], since: Cut, until: Cut) -> Counter[int]:
-        """The same at a later position of the timeline, from what was counted at `since`."""
-        between = [
-            segment
-            for segment in self._vault.index.segments_of(until.timeline)
-            if segment.last_lsn > since.lsn and segment.first_lsn < until.lsn
-        ]
-        if since.timeline != until.timeline or any(segment.truncations for segment in between):
-            return self._count(until)
-        wanted, later = self._of_tenants(until), counts.copy()
-        for run in (run for segment in between for run in segment.runs):
-            for rows in warm(self._vault).open(run).slices(None, wanted, columns=("lsn", "op")):
-                for relation, lsn, by in grown(rows):
-                    if since.lsn <= lsn < until.lsn:
-                        later[relation] += by
-        return Counter({relation: later[relation] for relation in later.keys() & wanted})
-
-    def _count_exactly(self, cut: Cut, wanted: set[int]) -> Counter[int]:
-        counts: Counter[int] = Counter()
-        for bucket in range(SHARED_BUCKET + 1, self._vault.index.genesis.buckets):
-            for chunk in read_rows(self._vault, cut, relations=wanted, bucket=bucket):
-                counts[chunk.relation.number] += chunk.rows
-        return counts
-
-
-def _sources(plan: Plan) -> tuple[object, ...]:
-    """Buckets of which this is the same are read together."""
-    return (
-        plan.base,
-        tuple(sorted(plan.exceptions.items())),
-        tuple((base.run.object.name, base.relations) for base in plan.bases),
-        tuple((one.run.object.name, one.from_lsn, one.to_lsn, one.relations) for one in plan.changes),
-    )
-
-
-def _tally(relations: pa.ChunkedArray) -> dict[int, int]:
-    return {one["values"]: one["counts"] for one in pc.value_counts(relations).to_pylist()}
-
-
-def grown(rows: pa.Table) -> list[tuple[int, int, int]]:
-    """Of changes: (relation, position of the commit, rows added less rows deleted)."""
-    table = pa.table({"relation": rows["relation"], "lsn": rows["lsn"], "op": rows["op"].cast("string")})
-    found = table.group_by(["relation", "lsn", "op"]).aggregate([([], "count_all")]).to_pylist()
-    signs = {"I": 1, "D": -1}
-    return [(one["relation"], one["lsn"], signs.get(one["op"], 0) * one["count_all"]) for one in found]
-
 
 def is_wiped(had: int, have: int) -> bool:
     """Whether a platform that had so many rows and has so many now was emptied."""
@@ -270,6 +263,11 @@ def last_deed(suspects: Sequence[Wipe]) -> list[Wipe]:
             break
         deed.append(wipe)
     return deed[::-1]
+
+
+def _is_near(suspect: Wipe, deletion: Unsealed) -> bool:
+    """Whether the two may be of one deed. A segment's time is that of its last transaction."""
+    return suspect.at is None or abs(deletion.at - suspect.at) <= 2 * TOGETHER
 
 
 def _apart(earlier: Wipe, later: Wipe) -> timedelta:

@@ -2,13 +2,15 @@
 
     python -m ballast.demo.kills --runs 50 --from-seed 1
 
-A line a run. What has run stands in the folder `--out`, a file a seed, so that a command that was ended goes on where it was.
+A line a run. What has run stands in the folder `--out`, a file a seed, so that a command that was ended goes on where it was;
+what another version of the code has run is run again.
 Exit code 1 where a run broke a promise or did not end; how to repeat it is said.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shlex
 import signal
 import subprocess
@@ -23,6 +25,7 @@ from typing import IO
 
 import msgspec
 
+import ballast
 from ballast.demo.report.document import Document
 from ballast.demo.stage import is_free
 from ballast.demo.wanted import How, Victim
@@ -32,6 +35,8 @@ _SMALL = ("--shops", "8", "--orders", "1.5", "--views", "8", "--before", "5", "-
 _PATIENCE_S, _RUN_S, _END_S = 240.0, 1200.0, 120.0
 _SET_UPS, _NOT_SET_UP = 2, b"StageError"
 """So often a platform is set up that could not be, and what the replay says then."""
+_PACKAGE = Path(ballast.__file__).parent
+_SOURCES = (".py", ".sql", ".html", ".js", ".css", ".toml")
 _PORTS = 21_000
 """From here on; two a run."""
 _HOWS: tuple[How, ...] = ("rows", "files", "both")
@@ -48,6 +53,18 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     took_s: float
     killed: str
     """Who, and when."""
+    code: str = ""
+    """Fingerprint of what ran."""
+
+
+def fingerprint(package: Path) -> str:
+    """SHA-256 over the source files of a package, their names and what they hold."""
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*")):
+        if path.suffix in _SOURCES:
+            held = path.read_bytes()
+            digest.update(f"{path.relative_to(package)}\0{len(held)}\0".encode() + held)
+    return digest.hexdigest()
 
 
 def arguments(seed: int) -> list[str]:
@@ -66,7 +83,8 @@ def judge(seed: int, code: int | None, document: Document | None, took_s: float)
     if document is None:
         return Verdict(seed=seed, how=how, failed=(f"ended with {code}",), took_s=took_s, killed="")
     killed = ", ".join(f"{one.victim} {one.after_s:+.1f} s" for one in document.killed)
-    return Verdict(seed=seed, how=how, failed=tuple(document.failed), took_s=took_s, killed=killed)
+    failed = tuple(document.failed) or ((f"ended with {code}",) if code else ())
+    return Verdict(seed=seed, how=how, failed=failed, took_s=took_s, killed=killed)
 
 
 def line(verdict: Verdict) -> str:
@@ -81,18 +99,19 @@ class Runs:
     """Those of one command."""
 
     def __init__(self, out: Path) -> None:
-        self._out = out
+        self._out, self._code = out, fingerprint(_PACKAGE)
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._port = _PORTS
         self.is_over = False
 
     def known(self, seed: int) -> Verdict | None:
-        """Of an earlier command."""
+        """Of an earlier command, by the code of now."""
         try:
-            return msgspec.json.decode((self._out / f"{seed}.verdict").read_bytes(), type=Verdict)
+            found = msgspec.json.decode((self._out / f"{seed}.verdict").read_bytes(), type=Verdict)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
+        return found if found.code == self._code else None
 
     def run(self, seed: int) -> Verdict | None:
         """One. None: it was stopped."""
@@ -107,8 +126,13 @@ class Runs:
         if self.is_over:
             return None
         verdict = judge(seed, code, document, round(time.monotonic() - begun, 1))
-        (self._out / f"{seed}.verdict").write_bytes(msgspec.json.encode(verdict))
+        self.keep(verdict)
         return verdict
+
+    def keep(self, verdict: Verdict) -> None:
+        """For the next command."""
+        of_now = msgspec.structs.replace(verdict, code=self._code)
+        (self._out / f"{verdict.seed}.verdict").write_bytes(msgspec.json.encode(of_now))
 
     def _log(self, seed: int) -> Path:
         return self._out / f"{seed}.log"
@@ -187,7 +211,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--from-seed", type=int, default=1)
     parser.add_argument("--at-once", type=int, default=1, help="so many side by side")
-    parser.add_argument("--out", type=Path, default=Path("demo-out/kills"), help="what has run is not run again")
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo-out/kills"), help="what this code has run is not run again"
+    )
     said = parser.parse_args()
     said.out.mkdir(parents=True, exist_ok=True)
     runs = Runs(said.out)

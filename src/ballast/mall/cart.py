@@ -7,12 +7,14 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
+from psycopg.errors import CheckViolation
 
 from ballast.mall import deeds, queries
 from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import CartRemoved, CartSet
 from ballast.mall.ids import new_id
 from ballast.mall.owner import Owner
+from ballast.mall.round_trips import ending, gather
 from ballast.mall.rules.refused import Refused
 
 MOST_PIECES = 999
@@ -67,27 +69,38 @@ async def add(
     Raises:
         Refused: `cart.quantity` (less than one), `cart.not_on_sale` (no such SKU, or not offered any more).
     """
-    return await _put(connection, queries.load("cart").add, CartSet(owner.id, sku_id, quantity, now, key or new_id()))
-
-
-async def put(connection: Connection, owner: Owner, sku_id: UUID, quantity: int, now: datetime) -> int:
-    """So many pieces of a SKU in the cart, whether or not it was there. Returns and raises as `add`."""
-    return await _put(connection, queries.load("cart").put, CartSet(owner.id, sku_id, quantity, now))
-
-
-async def _put(connection: Connection, statement: str, wanted: CartSet) -> int:
-    _check(wanted.quantity)
-    cursor = await connection.execute(statement.encode(), _given(wanted))
-    row = await cursor.fetchone()
+    _check(quantity)
+    wanted = CartSet(owner.id, sku_id, quantity, now, key or new_id())
+    row = await (await connection.execute(queries.load("cart").add, _given(wanted))).fetchone()
     if row is None:
-        raise Refused("cart.not_on_sale", f"SKU {wanted.sku_id} is not on sale in this shop.", "Choose another.")
+        raise _not_on_sale(sku_id)
     held = int(row["quantity"])
     if row["done"]:
         deeds.of_no_weight(connection)
     else:
-        key = str(wanted.key) if wanted.key else ""
-        deeds.note(connection, "cart_set", msgspec.structs.replace(wanted, quantity=held), key=key)
+        deeds.note(connection, "cart_set", msgspec.structs.replace(wanted, quantity=held), key=str(wanted.key))
     return held
+
+
+async def put(connection: Connection, owner: Owner, sku_id: UUID, quantity: int, now: datetime) -> tuple[CartLine, ...]:
+    """So many pieces of a SKU in the cart, whether or not it was there: the last thing that is done in its transaction.
+
+    Returns:
+        What is in the cart then.
+
+    Raises:
+        Refused: as `add`. Then the transaction has to be left.
+    """
+    _check(quantity)
+    wanted = CartSet(owner.id, sku_id, quantity, now)
+    text = queries.load("cart")
+    ending(connection)
+    try:
+        _, found = await gather(connection, (text.put, _given(wanted)), (text.lines, {"owner_id": owner.id}))
+    except CheckViolation as error:
+        raise _not_on_sale(sku_id) from error
+    deeds.note(connection, "cart_set", wanted)
+    return tuple(CartLine(**row) for row in await found.fetchall())
 
 
 async def set_quantity(connection: Connection, owner: Owner, sku_id: UUID, quantity: int, now: datetime) -> None:
@@ -142,6 +155,10 @@ async def forget_ordered(connection: Connection, owner_id: UUID, skus: Sequence[
 async def merge(connection: Connection, guest_id: UUID, customer_id: UUID) -> None:
     """What a guest had in his cart comes into the member's; `visitors.login` does it."""
     await connection.execute(queries.load("cart").merge, {"guest": guest_id, "member": customer_id})
+
+
+def _not_on_sale(sku_id: UUID) -> Refused:
+    return Refused("cart.not_on_sale", f"SKU {sku_id} is not on sale in this shop.", "Choose another.")
 
 
 def _check(quantity: int) -> None:

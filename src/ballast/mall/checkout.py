@@ -12,7 +12,7 @@ then stock, as everywhere, so that no two transactions wait for each other.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
@@ -21,7 +21,7 @@ import msgspec
 
 from ballast.mall import cart, deeds, order_record, queries, stock
 from ballast.mall.db import Connection
-from ballast.mall.deed_kinds import Checkout
+from ballast.mall.deed_kinds import Checkout, PaymentBegun
 from ballast.mall.ids import derived
 from ballast.mall.order_life import Unknown
 from ballast.mall.owner import Owner
@@ -97,6 +97,8 @@ async def place(
     order_id: UUID | None = None,
     source: Source = "web",
     room: Room | None = None,
+    begin: Callable[[Placed], PaymentBegun] | None = None,
+    last: bool = False,
 ) -> Placed:
     """Place an order: its goods are reserved until `pay_by`. The same key with the same request gives the same order.
 
@@ -106,6 +108,9 @@ async def place(
         order_id: where it was made before, as for an order taken while the database was away.
         now: when it was placed; `pay_by` counts from it.
         room: how many orders may wait for payment; None: any number.
+        begin: makes the payment that is written with it, where something is to be paid. Called when all is decided but whether
+            the goods are there still, and it is about to be written.
+        last: nothing else is done in this transaction: it is committed with what is written.
 
     Raises:
         PriceChanged: with the new quote.
@@ -155,9 +160,13 @@ async def place(
         placed_from=room.placed_from if room else None,
     )
     await order_record.use_promises(connection, order)
-    await order_record.write(connection, order)
+    placed = Placed(made, order.number, found.quote.total_fen, order.pay_by)
+    payment = begin(placed) if begin and placed.total_fen else None
+    await order_record.write(connection, order, payment, last=last)
     deeds.note(connection, "checkout", order, key=f"{owner.id}:{key}")
-    return Placed(made, order.number, found.quote.total_fen, order.pay_by)
+    if payment:
+        deeds.note(connection, "payment_begun", payment, key=str(payment.payment_id))
+    return placed
 
 
 async def place_accepted(connection: Connection, order: Checkout) -> None:

@@ -166,10 +166,13 @@ class Database:
                 if connection.journal is not None:
                     await _change_nothing(connection, connection.journal)
                     return
-            except BaseException:
+            except BaseException as error:
+                committing = connection.committing
                 # Where it cannot be rolled back, the connection is broken, and the pool throws it away.
                 with suppress(psycopg.Error):
                     await connection.rollback()
+                if committing and isinstance(error, psycopg.Error):
+                    self._unheard(error, course)
                 raise
             finally:
                 connection.journal = None
@@ -282,11 +285,14 @@ class Database:
         try:
             await connection.finish()
         except psycopg.Error as error:
-            if course is None or self._helm is None or not self._helm.failed(error):
-                raise
-            raise Turned(
-                f"the end of a transaction was not heard of: {error}", course.number, committing=True
-            ) from error
+            self._unheard(error, course)
+            raise
+
+    def _unheard(self, error: psycopg.Error, course: Course | None) -> None:
+        """COMMIT was sent. Turned where the database was lost before it answered."""
+        if course is not None and self._helm is not None and self._helm.failed(error):
+            what = f"the end of a transaction was not heard of: {error}"
+            raise Turned(what, course.number, committing=True) from error
 
     @asynccontextmanager
     async def _one(self, doors: Doors, door: Door, shop_id: UUID | None) -> AsyncIterator[ShopConnection]:

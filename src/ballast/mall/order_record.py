@@ -10,13 +10,16 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import msgspec
+from psycopg.errors import CheckViolation
 
 from ballast.mall import effects, queries, stock
 from ballast.mall.db import Connection
-from ballast.mall.deed_kinds import Checkout
+from ballast.mall.deed_kinds import Checkout, PaymentBegun
 from ballast.mall.ids import new_id
 from ballast.mall.payments.received import pay_nothing
+from ballast.mall.payments.start import beginning
 from ballast.mall.quoting import Claim, QuotedLine
+from ballast.mall.round_trips import ending, gather
 from ballast.mall.rules.breakdown import LinePrice
 from ballast.mall.rules.numbers import order_number
 from ballast.mall.rules.refused import Refused
@@ -58,21 +61,36 @@ async def use_promises(connection: Connection, order: Checkout) -> None:
             raise Refused("checkout.gone_meanwhile", "Another order has just used the coupon.", "Look again.")
 
 
-async def write(connection: Connection, order: Checkout) -> None:
-    """The order, its goods out of the cart and reserved. Raises stock.OutOfStock: then the transaction has to be left."""
-    cursor = await connection.execute(
-        queries.load("checkout").record,
-        {
-            **row_of(order, order.at, "order.placed", "pending_payment"),
-            "pay_by": order.pay_by,
-            "placed_from": order.placed_from,
-            "skus": list(order.pieces),
-            "pieces": list(order.pieces.values()),
-            "movements": [new_id() for _ in order.pieces],
-        },
-    )
-    await stock.all_changed(connection, order.pieces, cursor)
-    if order.quote.total_fen == 0:
+async def write(
+    connection: Connection, order: Checkout, payment: PaymentBegun | None = None, *, last: bool = False
+) -> None:
+    """The order, its goods out of the cart and reserved. Raises stock.OutOfStock: then the transaction has to be left.
+
+    Args:
+        payment: begun with it.
+        last: nothing else is done in this transaction.
+    """
+    free = order.quote.total_fen == 0
+    whole = last and not free and ending(connection)
+    given = {
+        **row_of(order, order.at, "order.placed", "pending_payment"),
+        "pay_by": order.pay_by,
+        "placed_from": order.placed_from,
+        "skus": list(order.pieces),
+        "pieces": list(order.pieces.values()),
+        "movements": [new_id() for _ in order.pieces],
+        "whole": whole,
+    }
+    begun = [beginning(payment)] if payment else []
+    try:
+        changed, *_ = await gather(connection, (queries.load("checkout").record, given), *begun)
+    except CheckViolation as error:
+        if not whole:
+            raise
+        await stock.short_of(connection, order.pieces, error)
+    if not whole:
+        await stock.all_changed(connection, order.pieces, changed)
+    if free:
         await pay_nothing(connection, order.order_id, order.at)
 
 

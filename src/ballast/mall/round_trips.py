@@ -8,6 +8,7 @@ more than the ways it saves; everything else is psycopg's, and whatever goes thr
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
@@ -15,13 +16,16 @@ import psycopg
 from psycopg import generators
 from psycopg._queries import PostgresQuery
 from psycopg.adapt import Transformer
-from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus
+from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
 from psycopg.rows import DictRow
+from psycopg.waiting import Ready, Wait
 
 from ballast.mall.deeds import Journal
+from ballast.mall.listening import Ear
 
 _MOST_PREPARED = 500
 """Of one connection; what comes after them is planned each time."""
+_CANCEL_S = 5.0
 # The server does not know the statement any more, or its tables have changed since.
 _STALE = ("26000", "0A000")
 
@@ -61,11 +65,12 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         super().__init__(*arguments, **named)
         self._put_off: list[tuple[_Statement, Check | None]] = []
         self._idle = False
-        self._ending = self._ended = False
+        self._ending = self._ended = self._writing = False
         self._first: tuple[_Statement, ...] = ()
         self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
         self._made = 0
         self._reader: Any = None
+        self._ear = Ear()
 
     def begin(self, *statements: _Statement) -> None:
         """A transaction begins with these, as soon as something is done in it."""
@@ -84,11 +89,21 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         self._put_off.append(((statement, parameters), check))
         self._idle = False
 
-    def ending(self, *, reads: bool = False) -> None:
+    def ending(self, *, reads: bool = False) -> bool:
         """The next statement is the last of the transaction: COMMIT goes with it, unless somebody has to hear of it first, or
         something has to be looked at first and it does more than read. Where another one comes nevertheless, it begins another
-        transaction like this one."""
+        transaction like this one.
+
+        Returns:
+            Whether COMMIT goes with it: then what must not be kept has to be an error of the database."""
         self._ending = self.journal is None and (reads or not self._unchecked)
+        self._writing = self._ending and not reads
+        return self._ending
+
+    @property
+    def committing(self) -> bool:
+        """COMMIT of something that was written went with a statement, and was not heard of."""
+        return self._ending and self._writing
 
     def forget(self) -> None:
         """What was put off is not done."""
@@ -103,6 +118,11 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         """ROLLBACK; what was put off is not done."""
         self.forget()
         await super().rollback()
+
+    async def begin_anew(self) -> None:
+        """After an error of the database: it is rolled back, and another transaction like it begins."""
+        await self.rollback()
+        self.begin(*self._first)
 
     async def finish(self) -> None:
         """COMMIT, with all that was put off."""
@@ -131,8 +151,42 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         if self._ended:
             self.begin(*self._first)
         if self._put_off:
-            await super().wait(self._communicate(self._taken()))
+            await self._listen(self._communicate(self._taken()))
+        self._ear.close()
         return await super().wait(gen, *arguments, **named)
+
+    async def close(self) -> None:
+        """As psycopg's."""
+        self._ear.close()
+        await super().close()
+
+    async def _listen(self, talk: _Gen) -> Any:
+        """Do what `_communicate` wants, which is nearly always to hear once; the rest is psycopg's to wait for."""
+        try:
+            wanted = next(talk)
+            while wanted == Wait.R:
+                await self._ear.heard(self.pgconn.socket)
+                wanted = talk.send(Ready.R)
+        except StopIteration as end:
+            return end.value
+        except asyncio.CancelledError:
+            # As psycopg does it: what is under way is ended in the server, or the connection is of no more use.
+            self._ear.close()
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                try:
+                    await self._try_cancel(timeout=_CANCEL_S)
+                    await super().wait(_going_on(talk, Wait.R), timeout=_CANCEL_S)
+                except psycopg.errors.QueryCanceled:
+                    pass
+                except BaseException:
+                    self.pgconn.finish()
+            raise
+        except BaseException:
+            if self.pgconn.status != ConnStatus.OK:
+                self._ear.close()
+            raise
+        self._ear.close()
+        return await super().wait(_going_on(talk, wanted))
 
     @property
     def _unchecked(self) -> bool:
@@ -149,7 +203,7 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         last: tuple[_Statement, ...] = (("COMMIT", None),) if self._ending else ()
         async with self.lock:
             statements = [*self._taken(), *((one, None) for one in (*asked, *last))]
-            found: list[Rows] = await super().wait(self._communicate(statements, len(asked), len(last)))
+            found: list[Rows] = await self._listen(self._communicate(statements, len(asked), len(last)))
         self._ended, self._ending = self._ending, False
         return found
 
@@ -227,6 +281,15 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         yield from super()._deallocate(name)
 
 
+def _going_on(talk: _Gen, wanted: Any) -> _Gen:
+    """The same, when it has told already what it wants first."""
+    while True:
+        try:
+            wanted = talk.send((yield wanted))
+        except StopIteration as end:
+            return end.value
+
+
 def _rows(reader: Any, result: Any) -> Rows:
     columns = [result.fname(n).decode() for n in range(result.nfields)]
     if not columns:
@@ -236,10 +299,15 @@ def _rows(reader: Any, result: Any) -> Rows:
     return Rows(rows, columns, result.ntuples)
 
 
-def ending(connection: Any, *, reads: bool = False) -> None:
+def ending(connection: Any, *, reads: bool = False) -> bool:
     """The next statement is the last of the transaction, where its connection can send COMMIT with it: see there."""
+    return isinstance(connection, ShopConnection) and connection.ending(reads=reads)
+
+
+async def begin_anew(connection: Any) -> None:
+    """After an error of what `ending` said it would go with: see there."""
     if isinstance(connection, ShopConnection):
-        connection.ending(reads=reads)
+        await connection.begin_anew()
 
 
 async def later(

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NoReturn
 from uuid import UUID
 
 import msgspec
 from psycopg import AsyncCursor
+from psycopg.errors import CheckViolation
 from psycopg.rows import DictRow
 
 from ballast.mall import queries
 from ballast.mall.db import Connection
 from ballast.mall.ids import new_id
-from ballast.mall.round_trips import later
+from ballast.mall.round_trips import begin_anew, later
 from ballast.mall.rules.refused import Refused
 
 MOST_PIECES = 100_000_000
 """Of one SKU; far below what the column holds."""
+_NOT_OVERSOLD = "stock_not_oversold"
 Kind = Literal["receive", "adjust", "reserve", "release", "sell", "return", "import"]
 
 
@@ -205,6 +207,19 @@ async def _change(
         await later(connection, text, given)
     else:
         await all_changed(connection, pieces, await connection.execute(text, given))
+
+
+async def short_of(connection: Connection, pieces: Mapping[UUID, int], error: CheckViolation) -> NoReturn:
+    """What the database refused since fewer are there than should be reserved: OutOfStock, with what is left. What it refused for
+    another reason is raised as it is."""
+    if error.diag.constraint_name != _NOT_OVERSOLD:
+        raise error
+    await begin_anew(connection)
+    there = await levels(connection, list(pieces))
+    left = {sku: there[sku].free if sku in there else 0 for sku in pieces}
+    # Somebody may have given his back meanwhile.
+    short = {sku: free for sku, free in left.items() if free < pieces[sku]}
+    raise OutOfStock(short or left) from error
 
 
 async def all_changed(connection: Connection, pieces: Mapping[UUID, int], changed: AsyncCursor[DictRow]) -> None:

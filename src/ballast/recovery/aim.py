@@ -5,7 +5,6 @@ So a server can be made ready ahead of the moment that it will be wanted for: wh
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
 from typing import Any
 
 import psycopg
@@ -17,81 +16,59 @@ from ballast.recovery.choice import Request
 from ballast.recovery.copying import Ask, converse, in_servers_words
 from ballast.recovery.empty import leave_extensions
 from ballast.recovery.sequences import past_record
-from ballast.recovery.target import connect_target, read_target
+from ballast.recovery.target import Target, connect_target, read_target
 from ballast.recovery.unit import SHARED
 from ballast.vault import Resolved, Vault, tenants
 from ballast.vault.records import Cut
 
 _TABLES = """
-SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+SELECT n.nspname, c.relname, CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_'
    AND n.nspname NOT IN ('information_schema', 'ballast', 'ballast_recovery', 'ballast_restore')
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
                       AND d.objid = c.oid AND d.deptype = 'e')
 """
+_LITTLE_BYTES = 8 << 20
 _QUIET = "SET LOCAL session_replication_role = replica"
 _NOT_DONE = f"DELETE FROM {progress.SCHEMA}.done WHERE unit = %s OR unit LIKE 'tenants %%'"
 _TASK = f"UPDATE {progress.SCHEMA}.task SET identity = %s"
 _ORIGIN = "UPDATE ballast_recovery.origin SET timeline = %s, lsn = %s, begun_at = now()"
+_SOMEBODY = "SELECT EXISTS (SELECT FROM ballast_recovery.tenant WHERE back_at IS NOT NULL)"
 _NOBODY = "TRUNCATE ballast_recovery.tenant"
 
 
-class Aiming:
-    """The recovery that waits in a database, about to become one of another moment: emptied, in a transaction that is committed
-    when that moment is known. Until then it can be left as it was."""
+def aim(vault: Vault, resolved: Resolved, dsn: str, target: Target) -> bool:
+    """The recovery that waits in the database of `dsn` is one as of `resolved` from now on; `recover` goes on with it. `target`:
+    what is there, as `structure_of` has read it.
 
-    def __init__(self, vault: Vault, conn: psycopg.Connection[Any], task: progress.Task) -> None:
-        self._vault, self._conn, self._task = vault, conn, task
-        self._held = ExitStack()
-        relations = vault.relations_at(task.cut)
-        self.target = read_target(conn, relations, relations)
-        """What is there, for `Wish.target`."""
-        leave_extensions(self.target, Request())
-
-    @classmethod
-    def begin(cls, vault: Vault, dsn: str) -> Aiming | None:
-        """None, and nothing is changed: there is none in the database of `dsn`, or it did not get so far. As `recover` raises."""
-        with in_servers_words(), ExitStack() as held:
-            conn = held.enter_context(connect_target(dsn))
-            held.enter_context(progress.in_charge(conn))
-            task = progress.pending(conn)
-            if task is None or not task.on_demand or task.vault_id != vault.index.genesis.vault_id:
-                return None
-            if progress.done_unit(conn, "gate") is None:
-                return None
-            conn.execute("BEGIN")
+    False, and nothing is changed: there is none, or the structure was another at that moment. As `recover` raises."""
+    with in_servers_words(), connect_target(dsn) as conn, progress.in_charge(conn):
+        task = progress.pending(conn)
+        if task is None or not task.on_demand or task.vault_id != vault.index.genesis.vault_id:
+            return False
+        if not has_same_structure(vault, task.cut, resolved.cut) or progress.done_unit(conn, "gate") is None:
+            return False
+        everybody = tenants(vault, resolved)
+        with conn.transaction():
             _empty(conn)
             conn.execute(_NOBODY)
+            roster.enrol(conn, everybody)
             conn.execute(_NOT_DONE.encode(), [SHARED])
-            aiming = cls(vault, conn, task)
-            aiming._held = held.pop_all()
-            return aiming
-
-    def at(self, resolved: Resolved) -> bool:
-        """It is one as of `resolved` from now on; `recover` goes on with it. False: it is as it was, since the structure was
-        another at that moment. As `recover` raises."""
-        with in_servers_words(), self._held:
-            conn, cut = self._conn, resolved.cut
-            if not has_same_structure(self._vault, self._task.cut, cut):
-                conn.execute("ROLLBACK")
-                return False
-            roster.enrol(conn, tenants(self._vault, resolved))
-            conn.execute(_TASK.encode(), [_moved(self._task, cut).identity()])
+            cut = resolved.cut
+            conn.execute(_TASK.encode(), [_moved(task, cut).identity()])
             conn.execute(_ORIGIN, [cut.timeline, format_lsn(cut.lsn)])
-            self._advance_sequences(resolved)
-            conn.execute("COMMIT")
-        return True
+            _advance_sequences(conn, vault, resolved, target)
+    return True
 
-    def leave(self) -> None:
-        """It is as it was."""
-        with suppress(psycopg.Error), self._held:
-            self._conn.execute("ROLLBACK")
 
-    def _advance_sequences(self, resolved: Resolved) -> None:
-        """As of the new moment, and beyond, as at the opening."""
-        margin = 2 * record.changes_of_late(self._vault, resolved.cut)
-        advances = past_record(self.target, record.sequences_at(self._vault, resolved.cut), margin=margin)
-        converse(self._conn, [Ask(statement.as_string(None)) for statement in advances])
+def structure_of(vault: Vault, resolved: Resolved, dsn: str) -> Target:
+    """What the database of `dsn`, built as of `resolved`, has: for `aim`, and for `Wish.target`. As `recover` raises."""
+    relations = vault.relations_at(resolved.cut)
+    with in_servers_words(), connect_target(dsn) as conn:
+        target = read_target(conn, relations, relations)
+    leave_extensions(target, Request())
+    return target
 
 
 def has_same_structure(vault: Vault, one: Cut, other: Cut) -> bool:
@@ -105,8 +82,21 @@ def _moved(task: progress.Task, cut: Cut) -> progress.Task:
 
 
 def _empty(conn: psycopg.Connection[Any]) -> None:
-    """Nothing refers to rows of a table that is not among them, so none is left out."""
+    """Where nobody was in it, what all share is all there is: to delete it takes less than to truncate a hundred tables, of which
+    none can be left out, since they refer to each other."""
     conn.execute(_QUIET)
-    names = [sql.Identifier(*row) for row in conn.execute(_TABLES.encode()).fetchall()]
-    if names:
+    rows = conn.execute(_TABLES.encode()).fetchall()
+    is_bare = conn.execute(_SOMEBODY).fetchone() == (False,)
+    if is_bare and sum(size for _, _, size in rows) <= _LITTLE_BYTES:
+        for schema, name in [(schema, name) for schema, name, size in rows if size]:
+            conn.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(schema, name)))
+    elif rows:
+        names = [sql.Identifier(schema, name) for schema, name, _ in rows]
         conn.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(names)))
+
+
+def _advance_sequences(conn: psycopg.Connection[Any], vault: Vault, resolved: Resolved, target: Target) -> None:
+    """As of the new moment, and beyond, as at the opening."""
+    margin = 2 * record.changes_of_late(vault, resolved.cut)
+    advances = past_record(target, record.sequences_at(vault, resolved.cut), margin=margin)
+    converse(conn, [Ask(statement.as_string(None)) for statement in advances])

@@ -10,6 +10,8 @@ those. Where such a one also added or changed rows it may have been somebody's h
 
 from __future__ import annotations
 
+import contextlib
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -20,13 +22,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec.structs import replace
 
+from ballast.errors import GapError
 from ballast.postgres.copytext import NULL, unescape
 from ballast.recovery.merge_items import MergeItem
-from ballast.vault import Vault
+from ballast.vault import Vault, read_rows
 from ballast.vault.buckets import bucket_of
 from ballast.vault.moment import show
 from ballast.vault.plan import Stretch, may_hold
-from ballast.vault.read import warm
+from ballast.vault.read import RowChunk, warm
 from ballast.vault.records import Cut, Relation, Segment
 
 KIND = "ballast.recorded"
@@ -84,6 +87,33 @@ class Later(msgspec.Struct, frozen=True):
     """So many that did nothing else are left out."""
 
 
+class Packed(Mapping[str, tuple[MergeItem, ...]]):
+    """Items by tenant, each packed until it is asked for: of a large platform there are many, and each has whole rows."""
+
+    def __init__(self) -> None:
+        self._held: defaultdict[str, list[bytes]] = defaultdict(list)
+
+    def add(self, item: MergeItem) -> None:
+        """After those of its tenant that are there."""
+        self._held[item.tenant].append(zlib.compress(_pack(item), 1))
+
+    def __getitem__(self, tenant: str) -> tuple[MergeItem, ...]:
+        held = self._held.get(tenant)
+        if held is None:
+            raise KeyError(tenant)
+        return tuple(_unpack(zlib.decompress(one)) for one in held)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+_pack, _unpack = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(MergeItem).decode
+_pack_row, _unpack_row = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Values).decode
+
+
 class Did(msgspec.Struct):
     """What a transaction did."""
 
@@ -106,27 +136,30 @@ def later(vault: Vault, spans: Sequence[Span], counters: Collection[str] = ()) -
     """Of these stretches, which do not overlap. `counters`: `schema.table.column`, see `reversal.merged`.
 
     StoreError, IntegrityError: the record cannot be read; GapError: one of the positions is not in it."""
-    of: defaultdict[str, list[MergeItem]] = defaultdict(list)
+    of = Packed()
     shared: list[MergeItem] = []
     unclear: list[str] = []
     transactions = deletions = 0
     for span in spans:
         reading = _Reading(vault, span, frozenset(counters))
         for tenant, item in reading.items():
-            (shared if tenant is None else of[tenant]).append(item)
+            if tenant is None:
+                shared.append(item)
+            else:
+                of.add(item)
         unclear += reading.unclear
         transactions, deletions = transactions + reading.transactions, deletions + reading.deletions
-    by_tenant = {tenant: tuple(items) for tenant, items in of.items()}
-    return Later(by_tenant, tuple(shared), transactions, tuple(unclear), deletions)
+    return Later(of, tuple(shared), transactions, tuple(unclear), deletions)
 
 
 class _Reading:
     def __init__(self, vault: Vault, span: Span, counters: Collection[str]) -> None:
         self._vault, self._span, self._counters = vault, span, counters
-        since = vault.resolve(span.since).cut
+        self._since = since = vault.resolve(span.since).cut
         until = vault.resolve(span.until).cut.lsn if span.until else vault.index.recorded_until(since.timeline)
         self._part = Stretch(since.timeline, since.lsn, until)
-        self._seen: dict[tuple[int, bytes], Values] = {}
+        self._seen: dict[tuple[int, bytes], bytes] = {}
+        """Rows, packed, as the last transaction left them, by relation and key."""
         self.unclear: list[str] = []
         self.transactions = self.deletions = 0
 
@@ -165,6 +198,7 @@ class _Reading:
         picked: list[dict[str, Any]] = []
         for rows in self._rows(segment, columns):
             picked += rows.filter(pc.is_in(rows["lsn"], pa.array(wanted, pa.int64()))).to_pylist()
+        self._see_what_counts(picked)
         by_item: dict[tuple[int, str | None], list[Redone]] = {}
         times: dict[int, Any] = {}
         for row in sorted(picked, key=lambda row: (row["lsn"], row["seq"])):
@@ -176,12 +210,35 @@ class _Reading:
             whose = SHARED if tenant is None else tenant
             yield tenant, MergeItem(whose, f"recorded:{position}", KIND, payload, times[lsn])
 
+    def _see_what_counts(self, picked: Sequence[Mapping[str, Any]]) -> None:
+        """Rows with columns that count as they were at the moment, where one of these is the first to change them: in a lifeboat
+        somebody may have added to such a column before this comes in."""
+        wanted: defaultdict[str | None, set[tuple[int, bytes]]] = defaultdict(set)
+        for row in picked:
+            relation = self._vault.schema(row["schema"])[row["relation"]]
+            at = _place(row, relation)
+            if row["op"] not in ("I", "D") and relation.key and at not in self._seen and self._counts(relation):
+                wanted[row["tenant"]].add(at)
+        by_bucket: defaultdict[int, set[str]] = defaultdict(set)
+        for tenant in wanted:
+            if tenant is not None:
+                by_bucket[bucket_of(tenant, self._vault.index.genesis.buckets)].add(tenant)
+        relations = {number for places in wanted.values() for number, _ in places}
+        whose: list[dict[str, Any]] = [{"tenants": tenants} for tenants in by_bucket.values()]
+        if None in wanted:
+            whose.append({"tenant": None})
+        places = set().union(*wanted.values())
+        for of in whose:
+            with contextlib.suppress(GapError):  # there they are written as they were recorded
+                for chunk in read_rows(self._vault, self._since, relations=relations, **of):
+                    self._seen |= {at: _pack_row(values) for at, values in _rows_of(chunk) if at in places}
+
     def _redone(self, row: Mapping[str, Any]) -> Redone:
         relation = self._vault.schema(row["schema"])[row["relation"]]
         names = {column.attnum: column.name for column in relation.columns}
         in_row = [names[attnum] for attnum in relation.row_columns]
         in_key = [names[attnum] for attnum in relation.key] or in_row
-        at = (relation.number, row["before_key"] if row["before_key"] is not None else row["key"])
+        at = _place(row, relation)
         key = _values(in_key, at[1])
         to = Redone(relation.schema, relation.name, row["op"], key, keyless=not relation.key)
         if row["op"] == "D":
@@ -190,17 +247,18 @@ class _Reading:
         values = _values(in_row, row["row"])
         counts = self._counts(relation)
         if row["op"] == "I":
-            self._seen[at] = values
+            self._seen[at] = _pack_row(values)
             return replace(to, row=values, counts=tuple(name for name in counts if name in values))
         lacks = {names[attnum] for attnum in row["missing"] or ()} if row["op"] == "P" else set()
-        before = self._seen.pop(at, None)
+        packed = self._seen.pop(at, None)
         whole = {name: value for name, value in values.items() if name not in lacks}
-        if before is None:
-            # Nothing before it touched the row since the moment: it stands as the transaction found it.
+        if packed is None:
+            # Nothing before it touched the row since the moment, and nothing in it counts: it stands as the transaction found it.
             if not lacks:
-                self._seen[relation.number, row["key"]] = values
+                self._seen[relation.number, row["key"]] = _pack_row(values)
             return replace(to, op="U", row={name: v for name, v in whole.items() if key.get(name, "") != v})
-        self._seen[relation.number, row["key"]] = {**before, **whole}
+        before = _unpack_row(packed)
+        self._seen[relation.number, row["key"]] = _pack_row({**before, **whole})
         moved = {name: value for name, value in whole.items() if before.get(name) != value}
         add: Values = {
             name: more for name in counts if name in moved and (more := _more(before.get(name), moved[name]))
@@ -227,6 +285,22 @@ class _Reading:
         if table is None:
             return set()
         return set(table.filter(pc.starts_with(table["actor"], OURS))["lsn"].to_pylist())
+
+
+def _place(row: Mapping[str, Any], relation: Relation) -> tuple[int, bytes]:
+    """Where a row stands that was changed."""
+    return relation.number, row["before_key"] if row["before_key"] is not None else row["key"]
+
+
+def _rows_of(chunk: RowChunk) -> Iterator[tuple[tuple[int, bytes], Values]]:
+    """Each with its place."""
+    relation = chunk.relation
+    names = {column.attnum: column.name for column in relation.columns}
+    in_row = [names[attnum] for attnum in relation.row_columns]
+    in_key = [relation.row_columns.index(attnum) for attnum in relation.key]
+    for line in chunk.lines.to_pylist():
+        fields = line.removesuffix(b"\n").split(b"\t")
+        yield (relation.number, b"\t".join(fields[i] for i in in_key)), _values(in_row, line)
 
 
 def _add(did: Did, counted: Mapping[str, Any]) -> None:

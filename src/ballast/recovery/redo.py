@@ -8,6 +8,7 @@ with the reason. The application's triggers stay silent, since what they did is 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,9 @@ SELECT k.conname, k.conrelid, cn.nspname, c.relname, k.confrelid, pn.nspname, p.
   JOIN pg_catalog.pg_class p ON p.oid = k.confrelid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
  WHERE k.contype = 'f' AND (k.conrelid = ANY(%(tables)s) OR k.confrelid = ANY(%(tables)s))
 """
+_IS_PROTECTED = "SELECT to_regclass('ballast.setting') IS NOT NULL"
+_ONCE = "INSERT INTO ballast.setting (name, value) VALUES ('brought in ' || %s, 'true') ON CONFLICT DO NOTHING"
+"""Of this server alone: it is not recorded."""
 _INTEGERS = ("smallint", "integer", "bigint")
 
 Connection = psycopg.Connection[Any]
@@ -90,17 +94,22 @@ def take_in(conn: Connection, item: MergeItem) -> None:
 
 
 def open_for(dsn: str, later: Later) -> tuple[str, ...]:
-    """Before any item is merged, and once: rows that all share are done again, and sequences are set past all that is to come.
+    """Before any item is merged: rows that all share are done again, and sequences are set past all that is to come. On a server
+    that is protected each is done once, however often it is called; another it is called for once.
+
     What could not be done, each with its reason. psycopg.Error."""
     failures = []
     with connect(dsn) as conn:
+        is_protected = conn.execute(_IS_PROTECTED).fetchone() == (True,)
         for item in later.shared:
             try:
                 with conn.transaction():
+                    if is_protected and not conn.execute(_ONCE, (item.payload["position"],)).rowcount:
+                        continue
                     take_in(conn, item)
             except (CannotApply, psycopg.IntegrityError, psycopg.DataError) as error:
                 failures.append(f"shared rows of transaction {item.payload['position']}: {str(error).strip()}")
-        _set_sequences(conn, [one for item in _every(later) for one in msgspec.convert(item.payload, Payload).changes])
+        _set_sequences(conn, (one for item in _every(later) for one in msgspec.convert(item.payload, Payload).changes))
     return tuple(failures)
 
 
@@ -110,18 +119,22 @@ def _every(later: Later) -> Iterable[MergeItem]:
         yield from items
 
 
-def _set_sequences(conn: Connection, changes: Sequence[Redone]) -> None:
+def _set_sequences(conn: Connection, changes: Iterable[Redone]) -> None:
     catalog = read_catalog(conn)
-    tables = {table.oid: table for table in catalog.tables}
+    tables, sequences = {t.oid: t for t in catalog.tables}, {s.oid: s for s in catalog.sequences}
+    fed: defaultdict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
     for sequence in catalog.sequences:
-        values: list[int] = []
         for oid, attnum in sequence.feeds:
-            if oid not in tables or tables[oid].column(attnum).base_type not in _INTEGERS:
-                continue
-            name, at = tables[oid].column(attnum).name, (tables[oid].schema, tables[oid].name)
-            values += [int(v) for c in changes if (c.schema, c.table) == at and (v := c.row.get(name)) is not None]
-        if values:
-            conn.execute(past_value(sequence, max(values) if sequence.increment > 0 else min(values)))
+            if oid in tables and tables[oid].column(attnum).base_type in _INTEGERS:
+                fed[tables[oid].schema, tables[oid].name].append((tables[oid].column(attnum).name, sequence.oid))
+    furthest: dict[int, int] = {}
+    for change in changes:
+        for name, oid in fed.get((change.schema, change.table), ()):
+            if (value := change.row.get(name)) is not None:
+                further = max if sequences[oid].increment > 0 else min
+                furthest[oid] = further(furthest.get(oid, int(value)), int(value))
+    for oid, reached in furthest.items():
+        conn.execute(past_value(sequences[oid], reached))
 
 
 class _Redoing:

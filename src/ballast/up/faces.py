@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 
-from litestar import Litestar
 from litestar.types import ASGIApp
 
 from ballast.vault.lifeline import end_with_parent
@@ -21,7 +20,7 @@ def web() -> ASGIApp:
     return application()
 
 
-def sandbox() -> Litestar:
+def sandbox() -> ASGIApp:
     """The sandbox payment provider."""
     end_with_parent(os.getppid())
     from ballast.mall.sandbox.serve import application

@@ -37,7 +37,7 @@ from ballast.vault.records import (
     Segment,
 )
 from ballast.vault.run import RUN_SCHEMA, open_run
-from ballast.vault.store import Store
+from ballast.vault.store import Ahead, Store
 from ballast.vault.sums import Sums, row_sums, tally
 
 _HELD_BYTES = 64 << 20
@@ -252,7 +252,7 @@ class _Held(Store):
         super().__init__("", None)
         self._data = data
 
-    def open(self, name: str, size: int | None = None) -> pa.NativeFile:
+    def open(self, name: str, size: int | None = None, ahead: Ahead | None = None) -> pa.NativeFile:
         return pa.BufferReader(self._data)
 
 
@@ -286,7 +286,7 @@ def _limits(body: Body) -> _Limits:
 
 
 def _transactions_content(source: Any, segment: Segment) -> Iterator[str]:
-    table = pq.read_table(source, columns=["lsn", "committed_at"])
+    table = pq.ParquetFile(source).read(columns=["lsn", "committed_at"], use_threads=False)
     lsns = ints_of(table["lsn"])
     if len(lsns) and ((lsns < segment.first_lsn).any() or (lsns >= segment.last_lsn).any()):
         yield "it lists transactions from outside its stretch."

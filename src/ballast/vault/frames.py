@@ -37,7 +37,7 @@ MESSAGE_HEAD = struct.Struct(">IQ")
 _LONGEST_HEADER = 4096
 
 
-class Header(msgspec.Struct, frozen=True):
+class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a spool file says of itself."""
 
     vault_id: str
@@ -48,6 +48,8 @@ class Header(msgspec.Struct, frozen=True):
     nonce: str
     gap_from: int | None = None
     """… except, where this is set, what lies between this cut and `start_lsn`: that was never received."""
+    apart: bool = False
+    """It begins with a large transaction: what comes before it is sealed without waiting for that."""
 
 
 class Frame(NamedTuple):
@@ -133,6 +135,16 @@ def read_frames(file: BinaryIO, start: int, seed: int, size: int) -> Iterator[Fr
             return
         yield Frame(start, end, crc, flags == COMMIT, end_lsn, payload)
         start, seed = end, crc
+
+
+def payload_of(frames: bytes) -> bytes:
+    """What is in whole frames that stand one after another, as this process has just written them."""
+    parts, at = [], 0
+    while at < len(frames):
+        length = _FRAME.unpack_from(frames, at)[0]
+        parts.append(frames[at + _FRAME.size : at + _FRAME.size + length])
+        at += _FRAME.size + length
+    return b"".join(parts)
 
 
 def messages(payload: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:

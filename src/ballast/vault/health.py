@@ -166,7 +166,7 @@ def write_state(folder: Path, name: str, value: msgspec.Struct) -> None:
         staged.replace(folder / name)
     except OSError as error:
         staged.unlink(missing_ok=True)
-        if error.errno not in NO_ROOM:
+        if error.errno not in NO_ROOM or not (folder / name).exists():
             raise
         _overwrite(folder / name, content)
 

@@ -41,6 +41,8 @@ _STORE_IDLE_S = 0.01
 _SPEAK_EVERY_S = 1.0
 _LOOK_EVERY_S = 0.1
 _SYNC_AT_BYTES = 4 << 20
+_LARGE_BYTES = 1 << 20
+"""Of the stream: some 20,000 deleted rows. Sealing so much takes a good part of a tenth of a second."""
 _RETRY_FULL_S, _LONGEST_FULL_S = 1.0, 15.0
 _FIRST_WAIT_S = 0.2
 _U32 = struct.Struct(">I")
@@ -321,6 +323,8 @@ class Receiver:
             if whole:
                 self._content_lsn = self.durable_lsn
         if rest:
+            if spool.undurable_bytes > _LARGE_BYTES:
+                spool.set_apart()
             self._nonces += self._canary.look(rest)
         self.received_lsn = stream.tracker.received_lsn
         self.batches += 1
@@ -377,19 +381,20 @@ class Receiver:
     def _close_for_sealing(self) -> None:
         """Somebody asks that all be sealed now: what is in the open file can be. Once a wish, since the store may be away."""
         asked = {one.id for one in wish.pending(self._state_dir) if one.kind == "seal"}
-        if asked - self._closed_for and self._spool.can_rotate:
-            self._spool.rotate_if_due(at_once=True)
+        if asked - self._closed_for and self._spool.rotate_if_due(at_once=True) is not None:
             self._closed_for = asked
 
     def _pause(self, seconds: float) -> None:
-        """While there is no connection."""
-        until = time.monotonic() + seconds
-        while not self._stop.wait(max(0.0, min(_LOOK_EVERY_S, until - time.monotonic()))):
-            if time.monotonic() >= until:
-                return
+        """While there is no connection. The server may be lost for good: what was recorded by now is to be in the vault soon."""
+        until, at_once = time.monotonic() + seconds, True
+        while True:
             with contextlib.suppress(SpoolFull, OSError):  # it is found again at the next connection
                 self._spool.cut()
+                self._spool.rotate_if_due(at_once=at_once)
                 self._close_for_sealing()
+            at_once = False
+            if self._stop.wait(max(0.0, min(_LOOK_EVERY_S, until - time.monotonic()))) or time.monotonic() >= until:
+                return
 
     def _stay_connected(self, stream: Replication) -> None:
         """Say "still here, nothing new" until somebody clears it; what follows is streamed anew then."""

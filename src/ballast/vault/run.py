@@ -21,7 +21,7 @@ from ballast.errors import FormatError, IntegrityError
 from ballast.vault.buckets import bucket_of
 from ballast.vault.order import PATCH, bytes_of, ints_of, op_column, ops_of, ranks_of, sort_order
 from ballast.vault.records import FORMAT_VERSION, ObjectRef, RunRef
-from ballast.vault.store import Store
+from ballast.vault.store import Ahead, Store
 
 RUN_SCHEMA = pa.schema(
     [
@@ -324,15 +324,20 @@ class Run:
 
     def _read(self, index: int, columns: Sequence[str]) -> pa.Table:
         with self._explained():
-            return self._file(self._metadata).read_row_group(index, columns=columns, use_threads=False)
+            # One request a row group, not one a column: each costs a round trip to the store.
+            file = self._file(self._metadata, ahead=lambda: _ranges(self._metadata.row_group(index), columns))
+            return file.read_row_group(index, columns=columns, use_threads=False)
 
-    def _file(self, metadata: pq.FileMetaData | None, *, buffered: bool = False) -> pq.ParquetFile:
+    def _file(
+        self, metadata: pq.FileMetaData | None, *, buffered: bool = False, ahead: Ahead | None = None
+    ) -> pq.ParquetFile:
+        source = self._store.open(self._name, self._size, ahead)
         return pq.ParquetFile(
-            self._store.open(self._name, self._size),
+            source,
             metadata=metadata,
             read_dictionary=["tenant"],
-            # One request a row group, not one a column: each costs a round trip to the store.
-            pre_buffer=not buffered,
+            # Arrow reads ahead with threads of its own, which must not come into Python (`Store.open`).
+            pre_buffer=not buffered and not isinstance(source, pa.PythonFile),
             buffer_size=(256 << 10) if buffered else 0,
             page_checksum_verification=True,
         )
@@ -382,6 +387,16 @@ class _Bounds(msgspec.Struct, frozen=True):
             return False
         least, most = low.encode(), high.encode()
         return any(least <= name <= most for name in named)
+
+
+def _ranges(group: pq.RowGroupMetaData, columns: Collection[str]) -> list[tuple[int, int]]:
+    """Where these columns of a row group stand in the file."""
+    found = []
+    for column in map(group.column, range(group.num_columns)):
+        if column.path_in_schema.partition(".")[0] in columns:
+            start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+            found.append((start, start + column.total_compressed_size))
+    return found
 
 
 def _bounds(group: pq.RowGroupMetaData) -> _Bounds:

@@ -41,6 +41,8 @@ from ballast.vault.vault import Vault
 LOCK_FILE = "sealer.lock"
 FENCED_EXIT = 3
 _LOOK_EVERY_S, _LOOK_OFTEN_S = 0.1, 0.01
+_STEP_S = 0.02
+"""So often it is seen whether a file came into the spool or a wish among the others, which takes a few microseconds."""
 _IDLE_SEAL_S = 300.0
 """What holds nothing but the canary is sealed this often: enough to say how far the record reaches."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = (
@@ -72,7 +74,7 @@ class Sealer:
         """Until told to stop. FencedError where another recorder writes this vault."""
         with only_one(self._settings.state_dir, LOCK_FILE):
             while True:
-                stopping = self._stopping.is_set()
+                stopping, seen = self._stopping.is_set(), self._changed_at()
                 try:
                     busy = self._turn(drain=stopping)
                 except StoreError as error:
@@ -91,7 +93,27 @@ class Sealer:
                         self._write_health("stopped")
                         return
                     if not busy:
-                        self._stopping.wait(_LOOK_OFTEN_S if self._is_waited_for else _LOOK_EVERY_S)
+                        self._rest(seen)
+
+    def _rest(self, seen: tuple[int, ...]) -> None:
+        """Until there may be something to do. `seen`: how the folders were before it was looked."""
+        if self._is_waited_for:
+            self._stopping.wait(_LOOK_OFTEN_S)
+            return
+        until = time.monotonic() + _LOOK_EVERY_S
+        while (left := until - time.monotonic()) > 0 and self._changed_at() == seen:
+            if self._stopping.wait(min(left, _STEP_S)):
+                return
+
+    def _changed_at(self) -> tuple[int, ...]:
+        """When something came into the spool, or a wish, or went."""
+        found = []
+        for folder in (self._settings.spool_dir, wish.folder(self._settings.state_dir)):
+            try:
+                found.append(folder.stat().st_mtime_ns)
+            except OSError:
+                found.append(0)
+        return tuple(found)
 
     def _turn(self, *, drain: bool) -> bool:
         """Seal one stretch if it is time; whether there was something to do."""

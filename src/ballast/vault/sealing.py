@@ -53,6 +53,8 @@ class Stretch(NamedTuple):
     gap_from: int | None
     """Where the record ends before them, if that is not where they begin."""
     bytes: int
+    is_wanted: bool = False
+    """A large transaction comes after them, and waits until they are sealed."""
 
 
 class Sealing:
@@ -96,7 +98,7 @@ class Sealing:
     def next_stretch(self, files: Iterable[Path]) -> Stretch | None:
         """The oldest files that are not in the vault yet, as many as make a segment. Drops those that are."""
         chosen: list[Path] = []
-        first, gap_from, at, size = 0, None, self.sealed_lsn, 0
+        first, gap_from, at, size, is_wanted = 0, None, self.sealed_lsn, 0, False
         for path in files:
             if setaside.timeline_of(path) != self.timeline:
                 if path.name not in self._foreign:
@@ -104,7 +106,11 @@ class Sealing:
                     self._log.warning("spool_of_another_timeline", file=path.name, recorded=self.timeline)
                 continue
             try:
-                told, end = header(path), whole_cut(path)
+                told = header(path)
+                if chosen and told.apart:
+                    is_wanted = True
+                    break  # nobody who wants what comes before it waits for it
+                end = whole_cut(path)
                 problem = (
                     "it begins before the end of what is sealed"
                     if told.start_lsn < at and end > self.sealed_lsn
@@ -129,7 +135,7 @@ class Sealing:
                 first, gap_from = told.start_lsn, (at if hole else None)
             chosen.append(path)
             at, size = end, size + path.stat().st_size
-        return Stretch(tuple(chosen), first, gap_from, size) if chosen else None
+        return Stretch(tuple(chosen), first, gap_from, size, is_wanted) if chosen else None
 
     def _set_aside(self, path: Path, problem: str) -> None:
         """A file that cannot be read must not keep those after it from the vault: its commits become a gap, which a new
@@ -153,7 +159,11 @@ class Sealing:
 
     def is_idle(self, stretch: Stretch) -> bool:
         """Whether nothing but our own canary is in it; sealing it soon would only make the ledger long."""
-        if stretch.bytes > IDLE_BYTES + len(stretch.files) * (2 << 20) or stretch.gap_from is not None:
+        if (
+            stretch.bytes > IDLE_BYTES + len(stretch.files) * (2 << 20)
+            or stretch.gap_from is not None
+            or stretch.is_wanted
+        ):
             return False
         return all(self._only_ours(path) for path in stretch.files)
 

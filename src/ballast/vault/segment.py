@@ -206,7 +206,7 @@ class Reader:
         relations = self._registry.relations
         self._relations: list[Relation] = list(relations)
         self._families = Families(relations)
-        self._layouts = Layouts([_layout(relation) for relation in relations])
+        self._layouts = Layouts([layout_of(relation) for relation in relations])
         self._known = np.array(sorted(relation.oid for relation in relations), np.int64)
         self._numbers = np.array([relation.number for relation in relations] or [0], np.int32)
         width = max((len(relation.row_columns) for relation in relations), default=1) or 1
@@ -243,7 +243,7 @@ class Reader:
         rows = np.flatnonzero(_ROWS[kinds])
         if not len(rows):
             return rows
-        oids = _numbers_at(buffer, starts[rows] + 1, ">u4")
+        oids = numbers_at(buffer, starts[rows] + 1, ">u4")
         recorded = np.isin(oids, self._known)
         for oid in set(np.unique(oids[~recorded]).tolist()) - self._own:
             raise IntegrityError(
@@ -397,9 +397,9 @@ class _Places:
     def __init__(self, reader: Reader, buffer: Any, starts: Any, kinds: Any, source: Any) -> None:
         begins = np.flatnonzero(kinds == _B)
         # Transaction 0 is the one under way when the stretch begins.
-        self._lsn = np.concatenate(([reader._lsn], _numbers_at(buffer, starts[begins] + 1, ">i8")))
-        self._us = np.concatenate(([reader._committed_us], _numbers_at(buffer, starts[begins] + 9, ">i8") + _EPOCH_US))
-        self._xid = np.concatenate(([reader._xid], _numbers_at(buffer, starts[begins] + 17, ">u4")))
+        self._lsn = np.concatenate(([reader._lsn], numbers_at(buffer, starts[begins] + 1, ">i8")))
+        self._us = np.concatenate(([reader._committed_us], numbers_at(buffer, starts[begins] + 9, ">i8") + _EPOCH_US))
+        self._xid = np.concatenate(([reader._xid], numbers_at(buffer, starts[begins] + 17, ">u4")))
         self._transaction = np.cumsum(kinds == _B)
         weight = np.bincount(source, minlength=len(kinds)).astype(np.int64)
         weight[kinds == _T] = 1
@@ -427,10 +427,10 @@ class _Places:
         count = len(commits)
         nothing = pa.nulls(count, pa.string())
         columns = [
-            pa.array(_numbers_at(buffer, starts[commits] + 2, ">i8")),
-            pa.array(_numbers_at(buffer, starts[commits] + 10, ">i8")),
+            pa.array(numbers_at(buffer, starts[commits] + 2, ">i8")),
+            pa.array(numbers_at(buffer, starts[commits] + 10, ">i8")),
             pa.array(self._xid[transaction].astype(np.int64)),
-            pa.array(_numbers_at(buffer, starts[commits] + 18, ">i8") + _EPOCH_US).cast(pa.timestamp("us", tz="UTC")),
+            pa.array(numbers_at(buffer, starts[commits] + 18, ">i8") + _EPOCH_US).cast(pa.timestamp("us", tz="UTC")),
             pa.array(self._before[commits] - self._offset[transaction]),
             nothing,
             nothing,
@@ -442,13 +442,13 @@ class _Places:
         return int(self._lsn[-1]), int(self._xid[-1]), int(self._us[-1]), self._total - int(self._offset[-1])
 
 
-def _numbers_at(buffer: Any, at: Any, kind: str) -> Any:
+def numbers_at(buffer: Any, at: Any, kind: str) -> Any:
     """Big-endian numbers at these offsets."""
     size = np.dtype(kind).itemsize
     return buffer[at[:, None] + np.arange(size)].reshape(-1).view(kind).astype(np.int64)
 
 
-def _layout(relation: Relation) -> RowLayout:
+def layout_of(relation: Relation) -> RowLayout:
     place = {attnum: i for i, attnum in enumerate(relation.row_columns)}
     rule = relation.tenant
     partition = -1

@@ -27,7 +27,16 @@ from typing import NamedTuple
 
 from ballast.errors import FormatError, IntegrityError, SpoolFull
 from ballast.vault.durable import make_folder, sync_folder
-from ballast.vault.frames import Header, NoSpoolFile, encode_header, frame_head, header_room, read_frames, read_header
+from ballast.vault.frames import (
+    Header,
+    NoSpoolFile,
+    encode_header,
+    frame_head,
+    header_room,
+    payload_of,
+    read_frames,
+    read_header,
+)
 from ballast.vault.spoolfiles import (
     Chunk,
     Usage,
@@ -86,6 +95,8 @@ class Spool:
         self._start_lsn = 0  # of this file's header, as is
         self._gap_from: int | None = None
         self._gap_to: int | None = None  # where the next file is to begin, if not here
+        self._begin = 0  # where its first frame went that is not of the header's
+        self._apart = False  # it begins with a large transaction
         self._left: list[_Left] = []  # files that are to be cut back, and then closed or dropped
         self._closed_bytes = 0
 
@@ -218,22 +229,35 @@ class Spool:
         """What was appended after the last durable commit."""
         return self._at - self._kept
 
+    def set_apart(self) -> None:
+        """Have the large transaction under way begin a file of its own, so that nobody who wants what came before it waits
+        until it is sealed. What there is of it by now is written again. Nothing happens where it begins one, or where the disk
+        has little room. SpoolFull; then call `cut`."""
+        if not self._in_transaction or self._pending is not None or (self._apart and self._kept == self._begin):
+            return
+        size = self._at - self._kept
+        if self._left_on_disk() < size + 2 * ROOM_BYTES:
+            return
+        begun = os.pread(self._fd, size, self._kept)
+        if len(begun) < size:
+            return
+        self._leave()
+        self.cut_bytes -= size  # nothing is lost
+        self._succeed(apart=True)
+        self.append(b"", None, payload_of(begun))
+
     @property
     def position(self) -> tuple[Path, int]:
         """The open file, and the offset in it up to which it is durable and whole."""
         return self._path, self._kept
 
-    @property
-    def can_rotate(self) -> bool:
-        """Whether it ends at a commit boundary and is synced."""
-        return self._fd >= 0 and not self._in_transaction and self._at == self._kept
-
     def rotate_if_due(self, *, at_once: bool = False) -> Path | None:
-        """Close the file if it holds something, is big or old enough (or `at_once`), and at a commit boundary; the closed
-        file's path."""
-        if self._first_message is None or self._in_transaction or self._at != self._kept:
+        """Close the file if it holds something, is big or old enough (or `at_once`, or a large transaction was set apart in it),
+        and at a commit boundary; the closed file's path."""
+        if self._fd < 0 or self._first_message is None or self._in_transaction or self._at != self._kept:
             return None
-        if not at_once and self._at < self._file_bytes and self._clock() - self._filled_at < self._file_age_s:
+        is_due = at_once or self._apart or self._at >= self._file_bytes
+        if not is_due and self._clock() - self._filled_at < self._file_age_s:
             return None
         return self.rotate()
 
@@ -274,7 +298,7 @@ class Spool:
             self._at, self._pending = self._kept, None
             self.close()
 
-    def _succeed(self) -> Path | None:
+    def _succeed(self, *, apart: bool = False) -> Path | None:
         """Cut back the files left, open the next one, then give the others their last name. May be
         repeated.
 
@@ -298,7 +322,7 @@ class Spool:
                 with left.path.open("r+b") as file:
                     file.truncate(left.end)
                     os.fsync(file.fileno())
-            self._create(start_lsn, gap_from, cut)
+            self._create(start_lsn, gap_from, cut, apart)
             self._gap_to = None
             while self._left:
                 left = self._left[0]
@@ -313,7 +337,7 @@ class Spool:
         self._closed_bytes = self._count_closed()
         return closed
 
-    def _create(self, start_lsn: int, gap_from: int | None, cut: int) -> None:
+    def _create(self, start_lsn: int, gap_from: int | None, cut: int, apart: bool) -> None:
         path = self.folder / f"{self._timeline}-{self._number + 1:012d}.open"
         head, seed = encode_header(
             Header(
@@ -323,6 +347,7 @@ class Spool:
                 start_lsn=start_lsn,
                 nonce=secrets.token_hex(8),
                 gap_from=gap_from,
+                apart=apart,
             )
         )
         if start_lsn < cut:
@@ -344,7 +369,8 @@ class Spool:
             path.unlink(missing_ok=True)
             raise
         self._fd, self._path, self._number = fd, path, self._number + 1
-        self._at = self._kept = len(head)
+        self._at = self._kept = self._begin = len(head)
+        self._apart = apart
         self._room = room
         self._seed, self._start_lsn, self._gap_from = seed, start_lsn, gap_from
         self.durable, self._pending = cut, None

@@ -21,7 +21,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -54,6 +54,9 @@ _RETRY = {
         "base": 2,
     },
 }
+
+Ahead = Callable[[], Sequence[tuple[int, int]]]
+"""Gives ranges of bytes, the end excluded."""
 
 
 class Store:
@@ -93,6 +96,12 @@ class Store:
         with self._explained("get", name):
             return bytes(obstore.get_range(self._backend, name, start=start, end=end))
 
+    def get_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """The same of several, with as few requests as may be."""
+        with self._explained("get", name):
+            starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+            return [memoryview(data) for data in obstore.get_ranges(self._backend, name, starts=starts, ends=ends)]
+
     def stream(self, name: str) -> Iterator[bytes]:
         """The whole object in pieces of a few MB."""
         with self._explained("get", name):
@@ -117,8 +126,12 @@ class Store:
             found = obstore.list_with_delimiter(self._backend, prefix)["common_prefixes"]
         return tuple(sorted(path.rstrip("/").rpartition("/")[2] for path in found))
 
-    def open(self, name: str, size: int | None = None) -> pa.NativeFile:
-        """A seekable reader, as `pyarrow.parquet.ParquetFile` wants it. `size` in bytes, if known, saves a request."""
+    def open(self, name: str, size: int | None = None, ahead: Ahead | None = None) -> pa.NativeFile:
+        """A seekable reader, as `pyarrow.parquet.ParquetFile` wants it. `size` in bytes, if known, saves a request; so does
+        `ahead`: what will be read.
+
+        Where it is a `pa.PythonFile`, the reader must do its reading in the thread that asks: one of Arrow's own that comes for
+        Python's lock when the process is about to end takes that down (`terminate called without an active exception`)."""
         raise NotImplementedError
 
     def sweep(self, older_than_s: float = 86_400.0) -> int:
@@ -199,7 +212,7 @@ class FolderStore(Store):
         below = self.root / prefix
         return tuple(sorted(path.name for path in below.iterdir() if path.is_dir())) if below.is_dir() else ()
 
-    def open(self, name: str, size: int | None = None) -> pa.NativeFile:
+    def open(self, name: str, size: int | None = None, ahead: Ahead | None = None) -> pa.NativeFile:
         # Not a memory map: a file cut short under a map ends the process (SIGBUS) instead of raising.
         import pyarrow as pa  # who reads the ledger alone is without: each start of a recorder waits for that
 
@@ -273,13 +286,13 @@ class BucketStore(Store):
                 raise FileExistsError(name)
             obstore.put(self._backend, name, path, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=4)
 
-    def open(self, name: str, size: int | None = None) -> pa.NativeFile:
+    def open(self, name: str, size: int | None = None, ahead: Ahead | None = None) -> pa.NativeFile:
         if size is None:
             with self._explained("get", name):
                 size = int(obstore.head(self._backend, name)["size"])
         import pyarrow as pa  # as above
 
-        return pa.PythonFile(_RangeReader(self, name, size), mode="r")
+        return pa.PythonFile(_RangeReader(self, name, size, ahead() if ahead is not None else ()), mode="r")
 
     def _is_missing(self, error: Exception) -> bool:
         return "NoSuchBucket" in str(error)
@@ -294,17 +307,25 @@ class BucketStore(Store):
 
 
 class _RangeReader:
-    """The file that pyarrow reads: each read is one range request."""
+    """The file that pyarrow reads: each read is one range request, but for what was read ahead."""
 
-    def __init__(self, store: Store, name: str, size: int) -> None:
+    def __init__(self, store: Store, name: str, size: int, ahead: Sequence[tuple[int, int]]) -> None:
         self._store, self._name, self._size, self._at = store, name, size, 0
+        self._ahead = list(zip(ahead, store.get_ranges(name, ahead), strict=True)) if ahead else []
         self.closed = False
 
-    def read(self, count: int = -1) -> bytes:
-        end = self._size if count < 0 else min(self._size, self._at + count)
-        data = self._store.get_range(self._name, self._at, end)
+    def read(self, count: int = -1) -> bytes | memoryview:
+        start, end = self._at, self._size if count < 0 else min(self._size, self._at + count)
+        held = self._held(start, end)
+        data = self._store.get_range(self._name, start, end) if held is None else held
         self._at += len(data)
         return data
+
+    def _held(self, start: int, end: int) -> memoryview | None:
+        for (first, last), data in self._ahead:
+            if first <= start and end <= last:
+                return data[start - first : end - first]
+        return None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._at = offset + (0, self._at, self._size)[whence]

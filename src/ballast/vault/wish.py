@@ -81,9 +81,9 @@ def release(state_dir: Path | str, wish_id: str) -> None:
 
 def pending(state_dir: Path | str) -> list[Wish]:
     """What was asked for and is not granted yet, oldest first."""
-    folder = Path(state_dir) / _FOLDER
+    waiting = folder(state_dir)
     found = []
-    for path in folder.glob("*.json") if folder.is_dir() else ():
+    for path in waiting.glob("*.json") if waiting.is_dir() else ():
         try:
             found.append(msgspec.json.decode(path.read_bytes(), type=Wish))
         except FileNotFoundError:
@@ -96,5 +96,10 @@ def granted(state_dir: Path | str, wish: Wish) -> None:
     remove_file(_path(state_dir, wish.id))
 
 
+def folder(state_dir: Path | str) -> Path:
+    """Where they lie."""
+    return Path(state_dir) / _FOLDER
+
+
 def _path(state_dir: Path | str, wish_id: str) -> Path:
-    return Path(state_dir) / _FOLDER / f"{wish_id}.json"
+    return folder(state_dir) / f"{wish_id}.json"

@@ -195,6 +195,13 @@ class Sea:
                     return
         raise AssertionError("the shops cannot be deleted")
 
+    def lose_rows_at_once(self) -> None:
+        """Everything is deleted in one transaction, while nobody else can do anything."""
+        with psycopg.connect(self.dsn) as conn:
+            conn.execute("LOCK TABLE shop, stock, orders, note IN ACCESS EXCLUSIVE MODE")
+            for table in ("note", "orders", "stock", "shop"):
+                conn.execute(f"DELETE FROM {table}".encode())
+
     def lose_shop(self, shop: str) -> None:
         """One shop alone is deleted, at once."""
         with psycopg.connect(self.dsn) as conn:

@@ -98,11 +98,12 @@ def test_who_is_in_a_hurry_is_served_before_those_who_asked_earlier(kept: Kept, 
         boat.sink()
 
 
-def test_aimed_ahead_it_is_whole_where_it_is_taken_as_it_is_and_empty_where_it_is_launched(
+def test_built_ahead_some_are_in_it_where_it_is_taken_as_it_is_and_nobody_where_it_is_launched(
     kept: Kept, open_folder: Path
 ) -> None:
     def back(boat: Lifeboat) -> list[str]:
         with psycopg.connect(boat.dsn(), autocommit=True) as conn:
+            assert conn.execute("SHOW plan_cache_mode").fetchone() == ("force_custom_plan",)
             rows = conn.execute("SELECT tenant FROM ballast_recovery.tenant WHERE back_at IS NOT NULL").fetchall()
             for (tenant,) in rows:
                 conn.execute("SELECT set_config('ballast.tenant', %s, false)", (tenant,))
@@ -117,7 +118,6 @@ def test_aimed_ahead_it_is_whole_where_it_is_taken_as_it_is_and_empty_where_it_i
         try:
             boat.make_ready()
             boat.build(kept.vault, at, ["t5"])
-            boat.aim_ahead(kept.vault)
             if launched:
                 boat.launch(kept.vault, at)
                 assert back(boat) == []
@@ -125,6 +125,10 @@ def test_aimed_ahead_it_is_whole_where_it_is_taken_as_it_is_and_empty_where_it_i
             else:
                 assert boat.take_as_it_is() == at
             assert back(boat) == (["t1"] if launched else ["t5"])
+            boat.leave()
+            again = Lifeboat(open_folder / f"boat{number}")
+            again.resume_as_it_is()
+            assert back(again) == (["t1"] if launched else ["t5"])
         finally:
             boat.sink()
 

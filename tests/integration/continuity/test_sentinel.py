@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -18,7 +19,9 @@ import pytest
 
 from ballast.continuity import health
 from ballast.continuity.duplicate import incarnations, read
-from ballast.continuity.helm import BOARD
+from ballast.continuity.entries import Offered
+from ballast.continuity.helm import BOARD, INTAKE
+from ballast.continuity.intake import Intake
 from ballast.continuity.settings import LEAST_LIFEBOAT_BYTES
 from ballast.postgres import EmbeddedServer
 from ballast.vault import health as vault_health
@@ -91,6 +94,32 @@ def test_rows_are_deleted_table_by_table_and_what_others_did_meanwhile_comes_bac
     with psycopg.connect(sea.dsn, autocommit=True) as conn:
         for table in ("orders", "stock", "shop"):
             conn.execute(f"DELETE FROM {table} WHERE tenant IN ('new', 'quiet')".encode())
+
+
+def test_rows_are_deleted_in_one_large_transaction_and_the_files_at_once_after_it(sea: Sea) -> None:
+    sea.ensure()
+    number = sea.course.number
+    with psycopg.connect(sea.dsn, autocommit=True) as conn:
+        for shop in SHOPS:
+            conn.execute(b"INSERT INTO orders SELECT %s, 'bulk' || g, '' FROM generate_series(1, 5000) g", (shop,))
+    with Shoppers(sea, count=2) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 20, "orders at home")
+        sea.lose_rows_at_once()
+        with psycopg.connect(sea.dsn, autocommit=True) as conn:
+            conn.execute("INSERT INTO shop VALUES ('after', 'After'); INSERT INTO stock VALUES ('after', 100000)")
+        sea.lose_files()
+        sea.until(lambda: shoppers.taken("lifeboat") > 10, "orders in the lifeboat")
+        sea.came_home(number)
+    nothing_is_lost(sea, shoppers)
+    assert "as the recorder's spool shows" in sea.decided
+    assert "were emptied: of" in sea.decided
+    assert "another takes its place" not in sea.decided
+    assert sea.query("SELECT count(*) FROM orders WHERE key LIKE 'bulk%'") == [(5000 * len(SHOPS),)]
+    assert sea.query("SELECT name FROM shop WHERE tenant = 'after'") == [("After",)]
+    with psycopg.connect(sea.dsn, autocommit=True) as conn:
+        conn.execute("DELETE FROM stock WHERE tenant = 'after'; DELETE FROM shop WHERE tenant = 'after'")
+        for shop in SHOPS:
+            conn.execute(b"DELETE FROM orders WHERE tenant = %s AND key LIKE 'bulk%%'", (shop,))
 
 
 def test_a_server_that_is_restarted_is_waited_for_and_nothing_is_recovered(sea: Sea) -> None:
@@ -222,6 +251,29 @@ def test_the_vault_is_away_as_well_and_who_was_in_the_lifeboat_ahead_is_served(s
     nothing_is_lost(sea, shoppers)
 
 
+def test_home_is_back_before_any_lifeboat_could_be_made_and_nobody_waits_for_the_vault(sea: Sea) -> None:
+    sea.ensure()
+    before, number, vault = sea.identifier, sea.course.number, sea.folder / "vault"
+    vault.rename(sea.folder / "unmounted")
+    try:
+        sea.until(lambda: sea.health.vault_away, "it to be noticed that the vault is away")
+        sea.kill_lifeboats()
+        with Shoppers(sea) as shoppers:
+            sea.until(lambda: shoppers.taken("home") > 10, "orders at home")
+            pid = sea.server.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGINT)
+            sea.until(lambda: sea.course.mode == "launching", "the loss to be noticed")
+            sea.came_home(number)
+            home = shoppers.taken("home")
+            sea.until(lambda: shoppers.taken("home") > home + 5, "orders at home again")
+    finally:
+        (sea.folder / "unmounted").rename(vault)
+    assert sea.identifier == before
+    assert shoppers.taken("lifeboat") == 0
+    nothing_is_lost(sea, shoppers)
+
+
 def test_it_asks_where_it_is_to_also_after_a_loss_while_nothing_ran_and_the_lifeboat_is_raised_if_killed(
     sea: Sea,
 ) -> None:
@@ -238,10 +290,16 @@ def test_it_asks_where_it_is_to_also_after_a_loss_while_nothing_ran_and_the_life
         sea.start()
         here = shoppers.taken("lifeboat")
         sea.until(lambda: shoppers.taken("lifeboat") > here + 5, "orders in the lifeboat again")
+        shop = SHOPS[2]
+        accepted = Offered(shop, "order:not committed", "order", {"key": "not committed"}, datetime.now(UTC))
+        Intake(sea.sea / INTAKE, reserve_bytes=0).take([accepted])
         sea.kill_lifeboats()
         here = shoppers.taken("lifeboat")
         sea.until(lambda: shoppers.taken("lifeboat") > here + 5, "orders in the lifeboat once more")
         sea.until(lambda: "with all that was in it" in sea.decided, "that to be told")
+        with psycopg.connect(sea.course.lifeboat) as conn:
+            there = conn.execute("SELECT count(*) FROM orders WHERE tenant = %s AND key = 'not committed'", (shop,))
+            assert there.fetchone() == (1,)
         assert sea.course.mode == "afloat"
         former = sea.course.lifeboat
         (boat,) = (path for path in (sea.sea / "lifeboat").iterdir() if EmbeddedServer(path).dsn() == former)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
-from ballast.continuity.wipes import Wipes
+from ballast.continuity.counts import Counts
+from ballast.vault import Vault
+from ballast.vault.records import Cut
 from tests.fix_postgres import Database
 from tests.fix_protected import Protected
 from tests.integration.test_undo import start
@@ -15,6 +18,10 @@ def test_what_was_added_less_what_was_deleted_is_what_is_there(
 ) -> None:
     protected = start(pg18, new_protected)
     cuts = [protected.look().cut]
+    protected.sealed(cuts[-1])
+    vault = protected.vault()
+    followed = Counts(vault)
+    followed.follow(())
     pg18.run("INSERT INTO item (shop, id, price) VALUES (1, 5001, 3), (2, 5002, 3), (3, 5003, 3)")
     cuts.append(protected.look().cut)
     pg18.run(
@@ -24,14 +31,26 @@ def test_what_was_added_less_what_was_deleted_is_what_is_there(
     pg18.run("INSERT INTO item (shop, id, price) VALUES (2, 5002, 4)")
     cuts.append(protected.look().cut)
     protected.sealed(cuts[-1])
-    wipes = Wipes(protected.vault())
+    vault.refresh()
+    followed.follow(cuts[1:])
+    counts = Counts(vault)
     for cut in cuts:
-        wanted = wipes._of_tenants(cut)
-        exact = wipes._count_exactly(cut, wanted)
+        exact = counts.exactly(cut, counts.of_tenants(cut))
         assert exact.total() > 50
-        assert {n: count for n, count in wipes._count(cut).items() if count} == {n: c for n, c in exact.items() if c}
-    pg18.run("TRUNCATE log")
+        assert _some(counts.count(cut)) == _some(exact) == _some(followed.at(cut))
+    pg18.run("BEGIN; INSERT INTO log VALUES (1); TRUNCATE log; INSERT INTO log VALUES (1), (NULL); COMMIT")
+    pg18.run("DELETE FROM item WHERE shop = 2")
     cut = protected.look().cut
     protected.sealed(cut)
-    wipes = Wipes(protected.vault())
-    assert wipes._count(cut) == wipes._count_exactly(cut, wipes._of_tenants(cut))
+    vault.refresh()
+    followed.follow(())
+    exact = counts.exactly(cut, counts.of_tenants(cut))
+    assert _some(counts.count(cut)) == _some(exact) == _some(followed.at(_newest(vault)))
+
+
+def _some(counts: Counter[int]) -> dict[int, int]:
+    return {number: count for number, count in counts.items() if count}
+
+
+def _newest(vault: Vault) -> Cut:
+    return vault.resolve(None).cut

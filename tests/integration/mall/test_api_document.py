@@ -135,6 +135,7 @@ def _run(served: Served, config: Path, *more: str) -> None:
     ]
     options = ["--max-examples", EXAMPLES, "--checks", "all", "--exclude-checks", ",".join(NOT_CHECKED)]
     options += ["--phases", "coverage,fuzzing", "--no-shrink", "--generation-deterministic", "--continue-on-failure"]
+    options += ["--request-timeout", "60"]  # a password takes its time where much else runs
     done = subprocess.run([*command, *options, *more], capture_output=True, text=True, timeout=900, cwd=config.parent)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
 

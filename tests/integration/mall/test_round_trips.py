@@ -197,3 +197,53 @@ def test_what_a_check_refuses_is_not_committed_with_whatever_it_came(open_shop: 
 
     _with(shop, story)
     assert _notes(shop) == 3
+
+
+def test_who_stops_waiting_ends_what_was_under_way_and_leaves_a_good_connection(open_shop: OpenShop) -> None:
+    shop = open_shop()
+
+    async def story(db: Database) -> None:
+        async def sleep() -> None:
+            async with db.shop(shop.shop_id) as connection:
+                await later(connection, _NOTE, {"key": "a"})
+                await connection.execute("SELECT pg_sleep(50)")
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(sleep(), 0.3)
+        async with db.shop(shop.shop_id) as connection:
+            assert await _count(connection) == 0
+            row = await (await connection.execute("SELECT pg_backend_pid() AS pid")).fetchone()
+        sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(50)%' AND state = 'active'"
+        assert shop.database.run(f"{sleeping} AND pid <> pg_backend_pid()") == [(0,)]
+        # It is the same connection, which was not lost.
+        async with db.shop(shop.shop_id) as connection:
+            assert row == await (await connection.execute("SELECT pg_backend_pid() AS pid")).fetchone()
+
+    _with(shop, story)
+
+
+def test_a_long_answer_and_a_long_statement_come_whole(open_shop: OpenShop) -> None:
+    shop = open_shop()
+
+    async def story(db: Database) -> None:
+        sent = "x" * 8_000_000
+        async with db.shop(shop.shop_id) as connection:
+            cursor = await connection.execute("SELECT %(sent)s::text || %(sent)s::text AS long", {"sent": sent})
+            assert await cursor.fetchone() == {"long": sent * 2}
+
+    _with(shop, story)
+
+
+def test_a_server_that_ends_an_idle_connection_is_not_noticed_by_the_next_call(open_shop: OpenShop) -> None:
+    shop = open_shop()
+
+    async def story(db: Database) -> None:
+        async with db.shop(shop.shop_id) as connection:
+            row = await (await connection.execute("SELECT pg_backend_pid() AS pid")).fetchone()
+        assert row is not None
+        shop.database.run("SELECT pg_terminate_backend(%s)", row["pid"])
+        await asyncio.sleep(0.3)
+        async with db.shop(shop.shop_id) as connection:
+            assert await _count(connection) == 0
+
+    _with(shop, story)

@@ -92,13 +92,15 @@ def test_what_the_sentinel_tells_is_read_by_others_and_without_it_all_are_at_hom
 
 def test_home_at_another_address_is_found_by_who_was_given_a_former_one() -> None:
     first, second, third = (f"host=db{n} port=5432 dbname=shop" for n in (1, 2, 3))
-    course = Course().with_home(f"{first} user=owner", f"{second} user=owner password=x").with_home(second, third)
+    course = Course().with_home(f"{first} user=owner")
+    assert (course.moved, course.with_home(first)) == ({}, course)
+    course = course.with_home(f"{second} user=owner password=x").with_home(third)
     mine = conninfo_to_dict(course.at_home(f"{first} user=app password=secret"))
     assert mine == conninfo_to_dict(third, user="app", password="secret")
     assert conninfo_to_dict(course.at_home(second)) == conninfo_to_dict(third)
     assert course.at_home("host=pooler port=6432 dbname=shop") == "host=pooler port=6432 dbname=shop"
     assert course.lost(Sign.GONE, NOON).launched("host=boat", NOON).home_is_open().all_home().moved == course.moved
-    assert conninfo_to_dict(course.with_home(third, first).at_home(first)) == conninfo_to_dict(first)
+    assert conninfo_to_dict(course.with_home(first).at_home(first)) == conninfo_to_dict(first)
 
 
 def test_a_loss_ends_that_nothing_can_be_changed() -> None:

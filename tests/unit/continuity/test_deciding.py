@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from psycopg.conninfo import conninfo_to_dict
 
 from ballast.continuity import holding, incident
 from ballast.continuity.asking import Asking
-from ballast.continuity.entries import Offered
+from ballast.continuity.board import Board
+from ballast.continuity.entries import MERGED, Offered
+from ballast.continuity.helm import BOARD
+from ballast.continuity.homecoming import Came, HomeComing
 from ballast.continuity.incident import WELL_LOOKS, Incident
 from ballast.continuity.options import Options
+from ballast.continuity.patience import Busy
 from ballast.continuity.probe import Seen
 from ballast.continuity.sentinel import Sentinel
 from ballast.continuity.signs import Sign
-from ballast.vault import config
+from ballast.continuity.wipes import Chosen
+from ballast.vault import Resolved, config
 from ballast.vault.config import Config, Tenants
 from ballast.vault.logbook import Logbook
+from ballast.vault.records import Cut
 
 NOON = datetime(2020, 2, 23, 12, tzinfo=UTC)
 
@@ -76,6 +86,33 @@ def test_home_is_well_again_and_everybody_goes_back_without_anybodys_word(
     assert sentinel._course.mode == "returning"
 
 
+@pytest.mark.parametrize(
+    ("why", "identifier", "accepted", "mode"),
+    [
+        (Sign.GONE, "7", False, "home"),
+        (Sign.GONE, "7", True, "launching"),
+        (Sign.GONE, "8", False, "launching"),
+        (Sign.EMPTY, "7", False, "launching"),
+    ],
+)
+def test_home_is_well_before_there_is_a_lifeboat(
+    sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch, why: Sign, identifier: str, accepted: bool, mode: str
+) -> None:
+    """Of rows that were gone the record must tell; what was accepted must be brought there."""
+    monkeypatch.setattr("ballast.continuity.tail.is_recording", lambda settings: True)
+    if accepted:
+        sentinel._intake.take([Offered("lin", "a", "checkout", {}, NOON)])
+    sentinel._course = sentinel._course.lost(why, NOON)
+    sentinel._incident = incident.write(sentinel._folder, Incident(NOON, why, lost="7"))
+    for _ in range(WELL_LOOKS):
+        assert sentinel._course.mode == "launching"
+        sentinel._see(Seen(Sign.NONE, identifier, answer=True))
+        sentinel._try_at = 0.0
+        sentinel._step()
+    assert sentinel._course.mode == mode
+    assert (incident.read(sentinel._folder) is None) == (mode == "home")
+
+
 def test_a_recovered_server_is_home_when_the_first_shop_is_there_and_not_before(
     sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +160,52 @@ def test_leftovers_that_cannot_be_merged_do_not_keep_it_from_looking(
     assert sentinel._intake.entries()[-1].number == numbers, "not tried again at once"
 
 
+def test_home_that_went_elsewhere_while_no_sentinel_ran_is_told_by_the_next(tmp_path: Path) -> None:
+    sentinel = _sentinel(tmp_path, None)
+    sentinel._take_up()
+    incident.write(sentinel._folder, Incident(NOON, Sign.GONE, lost="7"))
+    sentinel._tell(sentinel._course.lost(Sign.GONE, NOON))
+    former = sentinel._settings.dsn
+    sentinel._end()
+    elsewhere = replace(config.load(tmp_path / "ballast.toml"), dsn="host=/elsewhere dbname=shops")
+    config.write(elsewhere, tmp_path / "ballast.toml")
+    sentinel = Sentinel(Options(tmp_path / "ballast.toml", None, 18, "", "SELECT false"), Logbook("sentinel"))
+    sentinel._take_up()
+    course = Board(sentinel._folder / BOARD).course()
+    assert course.mode == "launching"
+    assert conninfo_to_dict(course.at_home(f"{former} user=app")) == conninfo_to_dict(elsewhere.dsn, user="app")
+    sentinel._end()
+
+
+def test_a_home_that_takes_long_to_take_shops_in_does_not_keep_it_from_the_lifeboat(
+    sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+
+    def bring(coming: HomeComing, tenants: Sequence[str]) -> Came:
+        coming._close(tenants)
+        answers.wait(30)
+        coming._note(MERGED, tenants)
+        return Came(tuple(tenants))
+
+    monkeypatch.setattr(HomeComing, "bring", bring)
+    monkeypatch.setattr("ballast.continuity.returning._BRINGING_HOME_S", 0.2)
+    sentinel._incident = Incident(NOON, Sign.GONE, lost="7")
+    sentinel._course = sentinel._course.lost(Sign.GONE, NOON).launched("host=/boat", NOON).home_is_open()
+    for _ in range(2):
+        with pytest.raises(Busy):
+            sentinel._bring_these(("lin",))
+    sentinel._away_again()  # another lifeboat: who is on the way home does not come into it
+    assert sentinel._intake.closed() == {"lin"}
+    answers.set()
+    until = time.monotonic() + 20
+    while sentinel._course.place("lin") != "home":
+        assert time.monotonic() < until
+        with suppress(Busy):
+            sentinel._bring_these(("lin",))
+    assert not sentinel._bringing
+
+
 def test_a_persons_word_without_a_moment_leaves_the_one_that_was_chosen(sentinel: Sentinel) -> None:
     sentinel._incident = Incident(NOON, Sign.EMPTY, only=("lin",), at="1/0/5", moments={"lin": "1/0/5"})
     sentinel._rung("recover")
@@ -147,3 +230,57 @@ def test_asking_for_a_tenant_returns_at_once_and_tells_later_whose_time_is_over(
         assert time.monotonic() < until
         time.sleep(0.01)
     assert over == ["lin"]
+
+
+class Record:
+    """What the vault says when everything is sealed."""
+
+    def __init__(self, sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch, at: int, why: str) -> None:
+        self.is_sealed, self.launched, self.brought = False, 0, 0
+        monkeypatch.setattr(sentinel, "_seal", lambda: self.is_sealed)
+        monkeypatch.setattr(sentinel, "_choose", lambda: Chosen(moment(at), why))
+        monkeypatch.setattr(sentinel, "_resolve", lambda position: moment(at))
+        monkeypatch.setattr(sentinel, "_launch", self._launch)
+        monkeypatch.setattr(sentinel, "_bring_in_again", self._bring)
+        monkeypatch.setattr("ballast.continuity.leaving._AGAIN_S", 0.0)
+
+    def _launch(self) -> None:
+        self.launched += 1
+
+    def _bring(self, resolved: Resolved) -> None:
+        self.brought += 1
+
+
+def moment(lsn: int) -> Resolved:
+    return Resolved(Cut(1, lsn), NOON, "", ())
+
+
+FORETOLD = Incident(NOON, Sign.EMPTY, boat=1, boat_at="1/0/4", foretold="1/0/5")
+
+
+def test_a_deletion_that_was_seen_in_the_spool_is_confirmed_by_the_whole_record_before_home_is_recovered(
+    sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Record(sentinel, monkeypatch, 5, "just before shop was emptied")
+    sentinel._incident = FORETOLD
+    assert not sentinel._confirm()
+    assert sentinel._incident == FORETOLD
+    record.is_sealed = True
+    assert sentinel._confirm()
+    assert (sentinel._incident.at, sentinel._incident.foretold) == ("1/0/5", "")
+    assert [span.since for span in sentinel._incident.beyond] == ["1/0/5"]
+    assert (record.brought, record.launched) == (1, 0)
+    assert incident.read(sentinel._folder) == sentinel._incident
+
+
+@pytest.mark.parametrize(("at", "why", "noted"), [(3, "just before shop was emptied", "1/0/3"), (9, "", "")])
+def test_where_the_whole_record_tells_another_moment_another_lifeboat_takes_the_place_of_that_one(
+    sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch, at: int, why: str, noted: str
+) -> None:
+    record = Record(sentinel, monkeypatch, at, why)
+    record.is_sealed, sentinel._incident = True, FORETOLD
+    assert not sentinel._confirm()
+    assert (sentinel._incident.at, sentinel._incident.foretold) == (noted, FORETOLD.foretold)
+    assert (record.brought, record.launched) == (0, 1)
+    assert not sentinel._confirm(), "until one was launched"
+    assert record.launched == 2

@@ -43,14 +43,14 @@ def test_tables_that_go_one_by_one_all_come_back_and_what_was_ordered_in_between
 def test_a_shop_whose_directory_row_alone_was_taken_is_a_persons_to_judge() -> None:
     found = emptied([did(1, 0, log=-200), did(2, 840, shop=-1)], {"orders": 200, "stock": 20})
     assert found is not None
-    assert (found.at, found.left) == ("", 220)
+    assert (found.at, found.told) == ("", "421 rows then, 220 rows now")
 
 
 def test_a_table_of_which_nobody_knows_how_much_it_held_is_a_persons_to_judge_and_additions_are_none() -> None:
     cut = Summary("1/0/1", 1, NOON, None, None, (TableCount("orders", how="truncated", counted=False),))
-    found = emptied([cut, did(2, 5, shop=-1)], {})
+    found = emptied([cut, did(2, 5, orders=349)], {"orders": 349})
     assert found is not None
-    assert found.at == ""
+    assert (found.at, found.told) == ("", "349 rows now")
     assert emptied([did(1, 0, orders=3)], {"orders": 3}) is None
 
 

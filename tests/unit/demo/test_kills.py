@@ -30,9 +30,10 @@ def test_a_run_that_broke_something_or_did_not_end_is_told() -> None:
     assert "BROKEN lost" in line(broken)
     assert judge(1, 2, None, 3.0).failed == ("ended with 2",)
     assert judge(1, None, None, 900.0).failed
+    assert judge(1, -11, KEPT, 60.0).failed == ("ended with -11",)
 
 
-def test_what_has_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_this_code_has_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[int] = []
 
     def run(runs: Runs, seed: int) -> Verdict:
@@ -40,7 +41,14 @@ def test_what_has_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Monke
         return judge(seed, 0, KEPT, 1.0)
 
     monkeypatch.setattr(kills.Runs, "run", run)
-    (tmp_path / "2.verdict").write_bytes(msgspec.json.encode(judge(2, 1, None, 5.0)))
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "a.py").write_text("ONE = 1")
+    monkeypatch.setattr(kills, "_PACKAGE", package)
+    Runs(tmp_path).keep(judge(2, 1, None, 5.0))
     verdicts = play(Runs(tmp_path), (1, 2, 3), 2)
     assert sorted(done) == [1, 3]
     assert {one.seed for one in verdicts if one.failed} == {2}
+    (package / "a.py").write_text("ONE = 2")
+    play(Runs(tmp_path), (2,), 1)
+    assert sorted(done) == [1, 2, 3]

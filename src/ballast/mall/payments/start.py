@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal, Self
 from uuid import UUID
 
 import msgspec
@@ -14,7 +15,7 @@ from ballast.mall.deed_kinds import PaymentBegun, PaymentOpened
 from ballast.mall.ids import new_id
 from ballast.mall.order_life import Locked, lock
 from ballast.mall.owner import Owner
-from ballast.mall.payments.provider import Provider
+from ballast.mall.payments.provider import Opened, Provider
 from ballast.mall.placed import Placed
 from ballast.mall.round_trips import later
 from ballast.mall.rules.refused import Refused
@@ -98,12 +99,50 @@ async def begin(
     return _begun(there["payment_id"], order, there["pay_url"] or "")
 
 
-async def begin_placed(connection: Connection, placed: Placed, owner: Owner, provider: str, now: datetime) -> Begun:
-    """The first half of `start` for an order that this transaction has just placed: it is ours, and waits for a payment."""
-    made = PaymentBegun(placed.order_id, owner.id, new_id(), provider, placed.total_fen, now)
-    await later(connection, queries.load("payments").begin_again, _row(made))
-    deeds.note(connection, "payment_begun", made, key=str(made.payment_id))
-    return Begun(made.payment_id, placed.order_id, placed.number, placed.total_fen, placed.pay_by)
+class Asking:
+    """A payment that begins with its order. The provider is asked while the order is written; where it is paid is told when both
+    are done, and to nobody where the order is not: nothing can be paid then, and what the provider has taken up is over with
+    its time. It is not kept either: the provider says the same again to whoever asks later (`start`).
+    """
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self._asked: asyncio.Task[Opened] | None = None
+
+    def begin(self, shop_id: UUID, owner: Owner, placed: Placed, return_url: str, now: datetime) -> PaymentBegun:
+        """Its row, for `checkout.place`."""
+        made = PaymentBegun(placed.order_id, owner.id, new_id(), self._provider.name, placed.total_fen, now)
+        asked = self._provider.create(
+            shop_id,
+            made.payment_id,
+            amount_fen=placed.total_fen,
+            title=placed.number,
+            expires_at=placed.pay_by,
+            return_url=return_url,
+        )
+        self._asked = asyncio.create_task(asked)
+        return made
+
+    @property
+    def begun(self) -> bool:
+        """Whether it was."""
+        return self._asked is not None
+
+    async def pay_url(self) -> str:
+        """Where it is paid, once the order is committed. Raises ProviderAway, ProviderRefused."""
+        assert self._asked is not None
+        return (await self._asked).pay_url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nobody wants to know any more what was asked."""
+        if self._asked is not None and not self._asked.done():
+            self._asked.cancel()
+            await asyncio.wait([self._asked])
+        if self._asked is not None and not self._asked.cancelled():
+            self._asked.exception()  # heard of, or of no interest
 
 
 async def ask(db: Database, shop_id: UUID, begun: Begun, provider: Provider, *, return_url: str) -> str:
@@ -127,7 +166,12 @@ async def begin_again(connection: Connection, deed: PaymentBegun) -> None:
     """A payment that was begun elsewhere is there, whatever became of its order: money may come by it. Unknown: no such
     order."""
     await lock(connection, deed.order_id)
-    await connection.execute(queries.load("payments").begin_again, _row(deed))
+    await connection.execute(*beginning(deed))
+
+
+def beginning(deed: PaymentBegun) -> tuple[str, dict[str, Any]]:
+    """The statement that writes its row, where it is not there."""
+    return queries.load("payments").begin_again, _row(deed)
 
 
 async def open_made(connection: Connection, deed: PaymentOpened) -> None:
@@ -141,7 +185,7 @@ def _begun(payment_id: UUID, order: Locked, pay_url: str = "") -> Begun:
     return Begun(payment_id, order.order_id, order.number, order.total_fen, order.pay_by, pay_url)
 
 
-def _row(deed: PaymentBegun) -> dict[str, object]:
+def _row(deed: PaymentBegun) -> dict[str, Any]:
     return {
         "payment_id": deed.payment_id,
         "order_id": deed.order_id,

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from litestar import Litestar
+from litestar.types import ASGIApp
 
 from ballast.mall import settings
 from ballast.mall.sandbox.app import create_sandbox
 from ballast.mall.sandbox.delivery import Behaviour
 
 
-def application() -> Litestar:
+def application() -> ASGIApp:
     """From ``ballast.toml`` (or the file that BALLAST_CONFIG names) and the environment."""
     found = settings.load(Path(os.environ.get("BALLAST_CONFIG", "ballast.toml")))
     behaviour = Behaviour(

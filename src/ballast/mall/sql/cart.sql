@@ -27,14 +27,13 @@ ON CONFLICT (shop_id, owner_id, sku_id) DO UPDATE SET added_by = EXCLUDED.added_
     ELSE LEAST(mall.cart_line.quantity + EXCLUDED.quantity, 999) END
 RETURNING quantity, COALESCE((SELECT done FROM was), false) AS done;
 
--- name: put
--- So many pieces of a SKU that is on sale, whether or not it was in the cart.
+-- name: put!
+-- So many pieces of a SKU that is on sale, whether or not it was in the cart; an error of the table's CHECK for any other.
 INSERT INTO mall.cart_line (shop_id, owner_id, sku_id, quantity, added_at)
-SELECT k.shop_id, :owner_id, k.sku_id, :quantity ::integer, :now
-FROM mall.sku k JOIN mall.product p USING (shop_id, product_id)
-WHERE k.sku_id = :sku_id AND k.active AND p.status = 'on_sale'
-ON CONFLICT (shop_id, owner_id, sku_id) DO UPDATE SET quantity = EXCLUDED.quantity
-RETURNING quantity, false AS done;
+VALUES (mall.current_shop(), :owner_id, :sku_id, CASE WHEN EXISTS (
+    SELECT FROM mall.sku k JOIN mall.product p USING (shop_id, product_id)
+    WHERE k.sku_id = :sku_id AND k.active AND p.status = 'on_sale') THEN :quantity ::integer ELSE 0 END, :now)
+ON CONFLICT (shop_id, owner_id, sku_id) DO UPDATE SET quantity = EXCLUDED.quantity;
 
 -- name: set_again!
 -- So many pieces of a SKU that the shop has, on sale or not.

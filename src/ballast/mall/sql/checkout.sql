@@ -79,7 +79,8 @@ RETURNING c.coupon_id;
 
 -- name: record
 -- The order with all that belongs to it, its goods out of the cart and out of the free stock: one statement, whole or not at all.
--- Stock as in stock.sql (`change`): rows locked in the order of their SKUs; fewer SKUs returned than asked, someone was short.
+-- Stock as in stock.sql (`change`): rows locked in the order of their SKUs; fewer SKUs returned than asked, someone was short. With
+-- `whole` that is an error instead, of the table's CHECK (a SKU that has no stock at all: a movement without a shop).
 WITH placed AS (
     INSERT INTO mall.orders (shop_id, order_id, number, status, customer_id, owner_id, buyer_name, buyer_phone, delivery, address,
         items_fen, discount_fen, shipping_fen, total_fen, breakdown, coupon_claim_id, note, source, placed_from, placed_at, pay_by)
@@ -108,9 +109,11 @@ WITH placed AS (
 ), changed AS (
     UPDATE mall.stock s SET reserved = s.reserved + w.reserved
     FROM locked l JOIN wanted w USING (sku_id)
-    WHERE s.sku_id = l.sku_id AND s.on_hand >= s.reserved + w.reserved
-    RETURNING s.shop_id, s.sku_id, w.reserved, w.movement_id
+    WHERE s.sku_id = l.sku_id AND (:whole ::boolean OR s.on_hand >= s.reserved + w.reserved)
+    RETURNING s.shop_id, s.sku_id
 )
 INSERT INTO mall.stock_movement (shop_id, movement_id, sku_id, kind, on_hand, reserved, order_id, actor, reason, at)
-SELECT shop_id, movement_id, sku_id, 'reserve', 0, reserved, :order_id ::uuid, :actor ::text, '', :now ::timestamptz FROM changed
+SELECT c.shop_id, w.movement_id, w.sku_id, 'reserve', 0, w.reserved, :order_id ::uuid, :actor ::text, '', :now ::timestamptz
+FROM wanted w LEFT JOIN changed c USING (sku_id)
+WHERE c.shop_id IS NOT NULL OR :whole ::boolean
 RETURNING sku_id;

@@ -27,6 +27,7 @@ UNHEARD_S = 2.5
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 0.5
 _KEY, _REQUEST = "ballast.again", "ballast.request"
 _HARMLESS = ("/s/", "/pay/callback/")
+_CART = "/cart/lines/"
 
 
 def note(scope: Scope, error: Turned) -> None:
@@ -126,8 +127,9 @@ def _copy(scope: Scope, attempt: _Attempt) -> Scope:
 
 def _is_harmless(scope: Scope) -> bool:
     """As it was led on: a shop under a host name of its own is its storefront alone."""
-    if scope["method"] in ("GET", "HEAD") or hosts.KEY in scope:  # type: ignore[typeddict-item]
+    method: str = scope["method"]  # type: ignore[typeddict-item]
+    if method in ("GET", "HEAD") or hosts.KEY in scope:
         return True
-    if scope["path"].startswith(_HARMLESS):
+    if scope["path"].startswith(_HARMLESS) or (method == "PUT" and _CART in scope["path"]):
         return True
     return any(name == b"idempotency-key" for name, _ in scope["headers"])

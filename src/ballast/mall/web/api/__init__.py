@@ -27,6 +27,7 @@ from ballast.mall.web.api import (
 )
 from ballast.mall.web.api.answers import Answers
 from ballast.mall.web.api.calls import Strict, key_call, keyed
+from ballast.mall.web.api.lean import Lean
 from ballast.mall.web.api.limits import admitted, asked, readable
 from ballast.mall.web.store.visit import NotOpen
 
@@ -54,6 +55,7 @@ def callers() -> list[ControllerRouterHandler]:
             before_request=asked,
             middleware=[Answers()],
             request_class=Strict,
+            response_class=Lean,
             exception_handlers={
                 NotOpen: problems.not_open,
                 Refused: problems.refused,

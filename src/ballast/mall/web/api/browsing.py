@@ -7,12 +7,10 @@ from uuid import UUID
 
 import msgspec
 from litestar import Request, get
-from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, QueryParameter
 
 from ballast.mall import catalog
-from ballast.mall.db import Database
 from ballast.mall.web.api.answers import cursor_of, next_link, read_cursor
 from ballast.mall.web.api.calls import Cursor, Limit, shopper
 from ballast.mall.web.api.shapes import (
@@ -29,19 +27,17 @@ _Position = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 
 
 @get("/")
-async def get_shop(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> ShopInfo:
+async def get_shop(request: Request[Any, Any, Any], slug: FromPath[str]) -> ShopInfo:
     """How the shop presents itself."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         look = await catalog.look(call.connection)
     return msgspec.convert({**msgspec.structs.asdict(look), "slug": slug}, ShopInfo)
 
 
 @get("/categories")
-async def list_categories(
-    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]
-) -> CategoryList:
+async def list_categories(request: Request[Any, Any, Any], slug: FromPath[str]) -> CategoryList:
     """All visible categories."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         found = await catalog.categories(call.connection)
     return CategoryList(tuple(shaped(one, CategoryInfo) for one in found))
 
@@ -50,7 +46,6 @@ async def list_categories(
 async def list_products(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
-    db: NamedDependency[Database],
     q: Annotated[str, QueryParameter(max_length=100, description="What to search for; goes before `category`.")] = "",
     category: Annotated[UUID | None, QueryParameter(description="Of this category and no other.")] = None,
     cursor: Cursor = None,
@@ -58,7 +53,7 @@ async def list_products(
 ) -> ProductPage:
     """Products on sale: of the whole shop, of a category, or what a search finds."""
     place = read_cursor(cursor, tuple[_Position, UUID])
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         if category is not None and await catalog.category(call.connection, category) is None:
             raise NotFoundException
         found = await catalog.products(
@@ -74,11 +69,9 @@ async def list_products(
 
 
 @get("/products/{product_id:uuid}")
-async def get_product(
-    request: Request[Any, Any, Any], slug: FromPath[str], product_id: FromPath[UUID], db: NamedDependency[Database]
-) -> ProductInfo:
+async def get_product(request: Request[Any, Any, Any], slug: FromPath[str], product_id: FromPath[UUID]) -> ProductInfo:
     """A product on sale, with what can be chosen of it."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         found = await catalog.product(call.connection, product_id, call.now)
     if found is None:
         raise NotFoundException

@@ -8,20 +8,21 @@ from uuid import UUID
 
 import msgspec
 from litestar import Request, delete, get, post, put
-from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from ballast.mall import attempts, cart, checkout, exceptions, payments
 from ballast.mall.checkout import Address, Quote, Wanted
 from ballast.mall.db import Connection, Database
+from ballast.mall.deed_kinds import PaymentBegun
 from ballast.mall.order_life import Unknown
 from ballast.mall.owner import Owner
 from ballast.mall.payments.providers import providers
 from ballast.mall.payments.sandbox import Sandbox
+from ballast.mall.placed import Placed
 from ballast.mall.round_trips import ending
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
-from ballast.mall.web.api.calls import VISITOR, VISITOR_OR_NEW, Key, return_url, shopper
+from ballast.mall.web.api.calls import VISITOR, VISITOR_OR_NEW, Key, ShopCall, return_url, shopper
 from ballast.mall.web.api.shapes import (
     AddressInfo,
     CartInfo,
@@ -40,10 +41,10 @@ from ballast.mall.web.guard import address_of
 
 
 @get("/cart", security=VISITOR)
-async def get_cart(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> CartInfo:
+async def get_cart(request: Request[Any, Any, Any], slug: FromPath[str]) -> CartInfo:
     """What is in the cart."""
-    async with shopper(db, request, slug, only_whose=True) as call:
-        return await _cart(call.connection, call.owner)
+    async with shopper(request, slug, only_whose=True) as call:
+        return await _shown(call.connection, call.owner)
 
 
 @put("/cart/lines/{sku_id:uuid}", security=VISITOR_OR_NEW)
@@ -51,33 +52,27 @@ async def put_cart_line(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
     sku_id: FromPath[UUID],
-    db: NamedDependency[Database],
     data: JSONBody[CartQuantity],
 ) -> CartInfo:
     """So many pieces of a SKU in the cart, whether or not it was there. Who comes without a token is a new guest, whose token is
     in the answer: nothing need be asked for before the first goods."""
-    async with shopper(db, request, slug, only_whose=True) as call:
+    async with shopper(request, slug, only_whose=True) as call:
         owner, token = await call.owner_or_new()
-        await cart.put(call.connection, owner, sku_id, data.quantity, call.now)
-        return await _cart(call.connection, owner, token)
+        return _cart(await cart.put(call.connection, owner, sku_id, data.quantity, call.now), token)
 
 
 @delete("/cart/lines/{sku_id:uuid}", security=VISITOR, status_code=200)
-async def delete_cart_line(
-    request: Request[Any, Any, Any], slug: FromPath[str], sku_id: FromPath[UUID], db: NamedDependency[Database]
-) -> CartInfo:
+async def delete_cart_line(request: Request[Any, Any, Any], slug: FromPath[str], sku_id: FromPath[UUID]) -> CartInfo:
     """Take a SKU out of the cart; one that is not there stays away."""
-    async with shopper(db, request, slug, only_whose=True) as call:
+    async with shopper(request, slug, only_whose=True) as call:
         await cart.remove(call.connection, call.owner, [sku_id])
-        return await _cart(call.connection, call.owner)
+        return await _shown(call.connection, call.owner)
 
 
 @post("/quotes", security=VISITOR, status_code=200)
-async def quote(
-    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database], data: JSONBody[QuoteRequest]
-) -> QuoteInfo:
+async def quote(request: Request[Any, Any, Any], slug: FromPath[str], data: JSONBody[QuoteRequest]) -> QuoteInfo:
     """What these goods would cost now, with all promotions. Nothing is kept."""
-    async with shopper(db, request, slug, only_whose=True) as call:
+    async with shopper(request, slug, only_whose=True) as call:
         ending(call.connection, reads=True)
         found = await checkout.quote(
             call.connection,
@@ -95,17 +90,46 @@ async def quote(
 async def create_order(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
-    db: NamedDependency[Database],
-    settings: NamedDependency[Settings],
     data: JSONBody[OrderRequest],
     key: Key,
 ) -> PlacedInfo:
     """Place an order. The goods are kept until `pay_by`; what was ordered leaves the cart. With `pay` its payment is begun as
     well."""
+    db: Database = request.app.state.db
+    settings: Settings = request.app.state.settings
     provider = providers(settings)[Sandbox.name]
-    begun = None
+    async with payments.Asking(provider) as asking:
+        placed, call = await _place(request, slug, settings, data, key, asking if data.pay else None)
+        told = shaped(placed, PlacedInfo)
+        # The order stands, whatever becomes of this: nothing is to be paid, or it can be later.
+        with suppress(payments.ProviderAway, Refused):
+            if asking.begun:
+                return msgspec.structs.replace(told, pay_url=await asking.pay_url())
+            if data.pay and placed.repeated:
+                back = return_url(settings, slug, placed.order_id)
+                url = await payments.start(
+                    db, call.entry.shop_id, placed.order_id, provider, owner=call.owner, return_url=back, now=call.now
+                )
+                return msgspec.structs.replace(told, pay_url=url)
+    return told
+
+
+async def _place(
+    request: Request[Any, Any, Any],
+    slug: str,
+    settings: Settings,
+    data: OrderRequest,
+    key: str,
+    asking: payments.Asking | None,
+) -> tuple[Placed, ShopCall]:
     try:
-        async with shopper(db, request, slug, only_whose=True) as call:
+        async with shopper(request, slug, only_whose=True) as call:
+
+            def begin(placed: Placed) -> PaymentBegun:
+                assert asking is not None
+                back = return_url(settings, slug, placed.order_id)
+                return asking.begin(call.entry.shop_id, call.owner, placed, back, call.now)
+
             placed = await checkout.place(
                 call.connection,
                 call.owner,
@@ -119,30 +143,20 @@ async def create_order(
                 now=call.now,
                 source="api",
                 room=attempts.room_of(settings, call.entry.shop_id, address_of(request)),
+                begin=begin if asking else None,
+                last=True,
             )
-            if data.pay and placed.total_fen and not placed.repeated:
-                begun = await payments.begin_placed(call.connection, placed, call.owner, provider.name, call.now)
     except Unknown as error:  # sent again, and the shop has to decide about the order first
         raise exceptions.Excepted(error.order_id) from None
-    told = shaped(placed, PlacedInfo)
-    if not data.pay:
-        return told
-    shop_id, back = call.entry.shop_id, return_url(settings, slug, placed.order_id)
-    # The order stands, whatever becomes of this: nothing is to be paid, or it can be later.
-    with suppress(payments.ProviderAway, Refused):
-        if begun is None:
-            url = await payments.start(
-                db, shop_id, placed.order_id, provider, owner=call.owner, return_url=back, now=call.now
-            )
-        else:
-            url = await payments.ask(db, shop_id, begun, provider, return_url=back)
-        return msgspec.structs.replace(told, pay_url=url)
-    return told
+    return placed, call
 
 
-async def _cart(connection: Connection, owner: Owner, token: str | None = None) -> CartInfo:
+async def _shown(connection: Connection, owner: Owner) -> CartInfo:
     ending(connection, reads=True)
-    lines = await cart.lines(connection, owner)
+    return _cart(await cart.lines(connection, owner))
+
+
+def _cart(lines: tuple[cart.CartLine, ...], token: str | None = None) -> CartInfo:
     return CartInfo(tuple(shaped(one, CartLineInfo) for one in lines), sum(one.quantity for one in lines), token)
 
 

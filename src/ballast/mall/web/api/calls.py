@@ -85,9 +85,7 @@ class ShopCall:
 
 
 @asynccontextmanager
-async def shopper(
-    db: Database, request: Request[Any, Any, Any], slug: str, *, only_whose: bool = False
-) -> AsyncIterator[ShopCall]:
+async def shopper(request: Request[Any, Any, Any], slug: str, *, only_whose: bool = False) -> AsyncIterator[ShopCall]:
     """A shopper's call.
 
     Args:
@@ -96,6 +94,8 @@ async def shopper(
     Raises:
         NotFoundException: no such shop. NotOpen. NotAuthorizedException: a token came that is not good (any more).
     """
+    # What a handler asks for by its name costs each request more than what it takes from here.
+    db: Database = request.app.state.db
     entry = await entry_of(db, slug)
     limits_of(request).shop(request, entry.shop_id)
     if entry.status in ("suspended", "closed"):

@@ -32,13 +32,11 @@ from ballast.mall.web.store.visit import entry_of
 
 
 @patch("/me", security=VISITOR)
-async def change_me(
-    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database], data: JSONBody[NameRequest]
-) -> VisitorInfo:
+async def change_me(request: Request[Any, Any, Any], slug: FromPath[str], data: JSONBody[NameRequest]) -> VisitorInfo:
     """Another name of the member."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         await membership.rename(call.connection, MemberRenamed(_member(call), data.name, call.now))
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         return shaped(call.known, VisitorInfo)
 
 
@@ -50,13 +48,13 @@ async def change_password(
     data: JSONBody[PasswordRequest],
 ) -> VisitorInfo:
     """Another password. This token stays, all others of the member end."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         customer_id, shop_id, address = _member(call), call.entry.shop_id, address_of(request)
         secret = await membership.secret(call.connection, customer_id)
     # No connection is held while the tries are counted elsewhere, and while the passwords are worked on.
     await attempts.shopper_changes_password(db, shop_id, customer_id, address, datetime.now(UTC))
     stored = await membership.proven(secret, data.present, data.password)
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         await membership.change_password(call.connection, call.known, secret, stored, call.now)
     await attempts.shopper_changed_password(db, shop_id, customer_id, address)
     return shaped(call.known, VisitorInfo)
@@ -70,12 +68,12 @@ async def reset_password(
     here), and it works once, within 15 minutes. All tokens of the member end; the answer has a new one."""
     shop_id, address = (await entry_of(db, slug)).shop_id, address_of(request)
     await attempts.shopper_resets(db, shop_id, data.login, address, datetime.now(UTC))
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         _ = call.known
         given = await membership.try_code(call.connection, data.login, call.now)
     stored = await membership.proven_by_code(given, data.code, data.password)
     assert given is not None
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         entered = await membership.reset_password(
             call.connection, shop_id, call.known, given, stored, address, call.now
         )
@@ -83,11 +81,9 @@ async def reset_password(
 
 
 @get("/me/addresses", security=VISITOR)
-async def list_addresses(
-    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]
-) -> SavedAddressList:
+async def list_addresses(request: Request[Any, Any, Any], slug: FromPath[str]) -> SavedAddressList:
     """The member's address book, the usual one first."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         found = await addresses.all_of(call.connection, _member(call))
     return SavedAddressList(tuple(shaped(one, SavedAddressInfo) for one in found))
 
@@ -96,12 +92,11 @@ async def list_addresses(
 async def create_address(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
-    db: NamedDependency[Database],
     data: JSONBody[AddressRequest],
     key: Key,
 ) -> SavedAddressInfo:
     """Keep an address; 20 at most. The first one is the usual one."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         customer_id = _member(call)
 
         # The id follows from the key, so that it is one address too where the request comes again elsewhere.
@@ -118,11 +113,10 @@ async def put_address(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
     address_id: FromPath[UUID],
-    db: NamedDependency[Database],
     data: JSONBody[AddressRequest],
 ) -> SavedAddressInfo:
     """Another text of an address that is kept. The usual one stays so until another is."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         customer_id = _member(call)
         await addresses.one(call.connection, customer_id, address_id)
         deed = AddressSaved(customer_id, address_id, _address(data), data.is_default, call.now)
@@ -131,10 +125,10 @@ async def put_address(
 
 @delete("/me/addresses/{address_id:uuid}", security=VISITOR, status_code=200)
 async def delete_address(
-    request: Request[Any, Any, Any], slug: FromPath[str], address_id: FromPath[UUID], db: NamedDependency[Database]
+    request: Request[Any, Any, Any], slug: FromPath[str], address_id: FromPath[UUID]
 ) -> SavedAddressList:
     """Keep it no longer; the answer has those that are left. Where it was the usual one, another is."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         customer_id = _member(call)
         await addresses.delete(call.connection, AddressDeleted(customer_id, address_id, call.now))
         found = await addresses.all_of(call.connection, customer_id)

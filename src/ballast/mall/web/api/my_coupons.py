@@ -31,11 +31,9 @@ from ballast.mall.web.store.visit import entry_of
 
 
 @get("/coupons", security=VISITOR)
-async def list_offered_coupons(
-    request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]
-) -> OfferedCouponList:
+async def list_offered_coupons(request: Request[Any, Any, Any], slug: FromPath[str]) -> OfferedCouponList:
     """Coupons that the shop offers, and whether this shopper can take one. Those with a code are for who knows it."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         found = await coupons.offered(call.connection, call.owner, call.now)
     return OfferedCouponList(tuple(shaped(one, OfferedCouponInfo) for one in found))
 
@@ -44,13 +42,12 @@ async def list_offered_coupons(
 async def list_coupons(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
-    db: NamedDependency[Database],
     used: Annotated[
         bool, QueryParameter(description="Also those that were used, are over, or are not good yet.")
     ] = False,
 ) -> CouponList:
     """Coupons that can be used now: their `claim_id` goes into a quote or an order."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         found = [_held(one, call.now) for one in await coupons.held(call.connection, call.owner, call.now)]
     return CouponList(tuple(one for one in found if used or one.state == "good"))
 
@@ -67,10 +64,10 @@ async def take_coupon(
     if (data.coupon_id is None) == (not data.code.strip()):
         raise Refused("coupon.which", "A coupon's id or a code is needed, and not both.", "Send one of the two.")
     shop_id = (await entry_of(db, slug)).shop_id
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         _ = call.known
     await attempts.shopper_takes_coupon(db, shop_id, address_of(request), datetime.now(UTC))
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         claim_id = _claim_id(call.owner, key)
         await coupons.take(call.connection, call.owner, claim_id, call.now, coupon_id=data.coupon_id, code=data.code)
     return TakenInfo(claim_id)

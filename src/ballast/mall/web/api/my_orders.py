@@ -36,14 +36,13 @@ from ballast.mall.web.api.shapes import (
 async def list_my_orders(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
-    db: NamedDependency[Database],
     status: Annotated[Status | None, QueryParameter(description="Only these.")] = None,
     cursor: Cursor = None,
     limit: Limit = 20,
 ) -> OrderPage:
     """The shopper's orders, the newest first."""
     place = read_cursor(cursor, tuple[Moment, UUID])
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         found = await orders.list_of(
             call.connection,
             owner=call.owner,
@@ -57,11 +56,9 @@ async def list_my_orders(
 
 
 @get("/orders/{order_id:uuid}", security=VISITOR)
-async def get_my_order(
-    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
-) -> OrderInfo:
+async def get_my_order(request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID]) -> OrderInfo:
     """One of them."""
-    async with shopper(db, request, slug, only_whose=True) as call:
+    async with shopper(request, slug, only_whose=True) as call:
         ending(call.connection, reads=True)
         return await _order(call, order_id)
 
@@ -76,19 +73,17 @@ async def pay_order(
 ) -> PaymentInfo:
     """Begin a payment, or go on with the one that was begun: the same address then."""
     provider = providers(settings)[Sandbox.name]
-    async with shopper(db, request, slug, only_whose=True) as call:
+    async with shopper(request, slug, only_whose=True) as call:
         begun = await payments.begin(call.connection, order_id, provider, owner=call.owner, now=call.now)
     back = return_url(settings, slug, order_id)
     return PaymentInfo(await payments.ask(db, call.entry.shop_id, begun, provider, return_url=back))
 
 
 @post("/orders/{order_id:uuid}/cancel", security=VISITOR, status_code=200)
-async def cancel_my_order(
-    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
-) -> OrderInfo:
+async def cancel_my_order(request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID]) -> OrderInfo:
     """Cancel an order that is not paid, or one about which the shop has to decide (`order.excepted`), whose money goes back; one
     that is cancelled stays so."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         owner = call.owner
         if not await remedies.give_up(call.connection, owner, order_id, now=call.now):
             await orders.cancel(call.connection, order_id, by="shopper", actor=owner.actor, now=call.now, owner=owner)
@@ -96,22 +91,18 @@ async def cancel_my_order(
 
 
 @post("/orders/{order_id:uuid}/receive", security=VISITOR, status_code=200)
-async def receive_my_order(
-    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
-) -> OrderInfo:
+async def receive_my_order(request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID]) -> OrderInfo:
     """The shopper has it; one that is received stays so."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         owner = call.owner
         await orders.receive(call.connection, order_id, actor=owner.actor, now=call.now, owner=owner)
         return await _order(call, order_id)
 
 
 @get("/orders/{order_id:uuid}/refunds", security=VISITOR)
-async def list_my_refunds(
-    request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID], db: NamedDependency[Database]
-) -> RefundList:
+async def list_my_refunds(request: Request[Any, Any, Any], slug: FromPath[str], order_id: FromPath[UUID]) -> RefundList:
     """The refunds of an order."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         await orders.get(call.connection, order_id, owner=call.owner)
         found = await aftersales.list_of(call.connection, order_id=order_id)
     return RefundList(tuple(shaped(one, RefundInfo) for one in found))
@@ -122,12 +113,11 @@ async def request_refund(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
     order_id: FromPath[UUID],
-    db: NamedDependency[Database],
     data: JSONBody[RefundRequest],
     key: Key,
 ) -> RefundInfo:
     """Ask for money back: of all, or of some pieces. The shop decides."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         owner = call.owner
 
         async def ask() -> RefundInfo:
@@ -151,10 +141,10 @@ async def request_refund(
 
 @post("/refunds/{refund_id:uuid}/withdraw", security=VISITOR, status_code=200)
 async def withdraw_refund(
-    request: Request[Any, Any, Any], slug: FromPath[str], refund_id: FromPath[UUID], db: NamedDependency[Database]
+    request: Request[Any, Any, Any], slug: FromPath[str], refund_id: FromPath[UUID]
 ) -> RefundInfo:
     """He does not want it any more."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         owner = call.owner
         await aftersales.withdraw(call.connection, refund_id, actor=owner.actor, now=call.now, owner=owner)
         return shaped(await aftersales.get(call.connection, refund_id, owner), RefundInfo)
@@ -165,11 +155,10 @@ async def send_goods_back(
     request: Request[Any, Any, Any],
     slug: FromPath[str],
     refund_id: FromPath[UUID],
-    db: NamedDependency[Database],
     data: JSONBody[ParcelBack],
 ) -> RefundInfo:
     """With which parcel the goods come back."""
-    async with shopper(db, request, slug) as call:
+    async with shopper(request, slug) as call:
         owner = call.owner
         await aftersales.send_goods_back(call.connection, refund_id, carrier=data.carrier, code=data.code, owner=owner)
         return shaped(await aftersales.get(call.connection, refund_id, owner), RefundInfo)

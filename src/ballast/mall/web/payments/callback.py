@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from litestar import MediaType, Request, post
-from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
@@ -18,7 +17,6 @@ from ballast.mall.payments.callbacks import UnknownReference, take
 from ballast.mall.payments.provider import Forged
 from ballast.mall.payments.providers import providers
 from ballast.mall.rules.refused import Refused
-from ballast.mall.settings import Settings
 
 
 @post("/pay/callback/{provider:str}/{shop:uuid}", status_code=200, media_type=MediaType.TEXT)
@@ -26,11 +24,10 @@ async def callback(
     request: Request[Any, Any, Any],
     provider: FromPath[str],
     shop: FromPath[UUID],
-    db: NamedDependency[Database],
-    settings: NamedDependency[Settings],
 ) -> str:
     """Verified by its signature; the answer says what was made of it."""
-    found = providers(settings).get(provider)
+    db: Database = request.app.state.db
+    found = providers(request.app.state.settings).get(provider)
     if found is None:
         raise NotFoundException
     try:
