@@ -43,6 +43,8 @@ FENCED_EXIT = 3
 _LOOK_EVERY_S, _LOOK_OFTEN_S = 0.1, 0.01
 _STEP_S = 0.02
 """So often it is seen whether a file came into the spool or a wish among the others, which takes a few microseconds."""
+_NICE = 5
+"""Where no commit waits for it: whoever serves shoppers comes first, above all while a large deletion is sealed."""
 _IDLE_SEAL_S = 300.0
 """What holds nothing but the canary is sealed this often: enough to say how far the record reaches."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = (
@@ -226,6 +228,8 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = config.load(arguments.config)
     log = Logbook("sealer")
+    if not arguments.drain and settings.record.acknowledge != "store":
+        os.nice(_NICE)
     sealer = Sealer(settings, log)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sealer.stop())
