@@ -29,6 +29,8 @@ _SEALING_S = 3.0
 """The lifeboat does not wait longer for the newest seconds of the record."""
 _AGAIN_S = 1.0
 _LOOKING_S, _RAISING_S, _LAUNCHING_S = 20.0, 10.0, 30.0
+_RUSH_S = 2.0
+"""So long after it is launched everybody comes aboard at once, and this process does nothing else that can wait."""
 _BRINGING_S = 2.0
 """Shops open without waiting longer for what is brought in again; it goes on."""
 
@@ -173,6 +175,8 @@ class Leaving(Watching):
         )  # fmt: skip
         reach("sentinel.launched")
         opened = time.monotonic()
+        if foretold is not None:
+            self._quiet_until = opened + _RUSH_S
         self._away_again()
         self._bring_in_again(resolved)
         self._again_into(began_from=0)
@@ -206,7 +210,7 @@ class Leaving(Watching):
         under_way = self._incident
         if under_way is None or not under_way.foretold:
             return True
-        if time.monotonic() < self._confirm_at:
+        if time.monotonic() < max(self._confirm_at, self._quiet_until):
             return False
         self._waits_for, self._confirm_at = "the end of the record, which is on its way into the vault", 0.0
         if not under_way.at:

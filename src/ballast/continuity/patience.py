@@ -6,7 +6,6 @@ second time, and nobody waits for it any more: its answer is there when it has c
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -32,21 +31,12 @@ class Patience:
         self._under_way: dict[str, _Work] = {}
         self._is_waiting = False
 
-    def __call__(
-        self,
-        what: str,
-        work: Callable[[], T],
-        seconds: float,
-        *,
-        keep: bool = False,
-        late: Callable[[T], None] | None = None,
-    ) -> T:
+    def __call__(self, what: str, work: Callable[[], T], seconds: float, *, keep: bool = False) -> T:
         """The answer of `work`, or what it raises. Busy: it has not come in time.
 
         Args:
             what: names it, for people and so that it is not begun twice.
             keep: an answer that comes too late is good for the next who asks; else it is passed over.
-            late: what to do with one that is passed over.
         """
         under_way = self._under_way.pop(what, None)
         if under_way is not None:
@@ -59,8 +49,6 @@ class Patience:
         self._wait(started, seconds)
         if not started.is_over:  # asked once: it may be over in the next moment
             self._under_way[what] = started
-            if not keep:
-                started.pass_over(late)
             raise _busy(what)
         return cast(T, started.answer())
 
@@ -80,8 +68,7 @@ class Patience:
 class _Work:
     def __init__(self, what: str, work: Callable[[], Any]) -> None:
         self.over = threading.Event()
-        self._lock = threading.Lock()
-        self._work, self._late = work, cast("Callable[[Any], None] | None", None)
+        self._work = work
         self._value: Any = None
         self._error: BaseException | None = None
         threading.Thread(target=self._run, name=what, daemon=True).start()
@@ -89,13 +76,6 @@ class _Work:
     @property
     def is_over(self) -> bool:
         return self.over.is_set()
-
-    def pass_over(self, late: Callable[[Any], None] | None) -> None:
-        """Nobody wants the answer any more."""
-        with self._lock:
-            self._late = late
-            if self.over.is_set():
-                self._throw_away()
 
     def answer(self) -> Any:
         """When it is over: what it gave, or raised."""
@@ -108,15 +88,7 @@ class _Work:
             self._value = self._work()
         except BaseException as error:
             self._error = error
-        with self._lock:
-            self.over.set()
-            self._throw_away()
-
-    def _throw_away(self) -> None:
-        late, self._late = self._late, None
-        if late is not None and self._error is None:
-            with contextlib.suppress(Exception):
-                late(self._value)
+        self.over.set()
 
 
 def _busy(what: str) -> Busy:

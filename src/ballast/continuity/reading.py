@@ -35,6 +35,8 @@ class _Ahead(msgspec.Struct, frozen=True):
 class Reading(Telling):
     """What the record says."""
 
+    _quiet_until = 0.0
+
     def _open_vault(self) -> None:
         settings = self._settings
         while not self._stopping.is_set() and self._vault is None:
@@ -90,7 +92,7 @@ class Reading(Telling):
         unsealed.make_ready()
         read_at, sealed = 0.0, 0
         while not self._stopping.wait(_STEP_S):
-            if self._vault is None or self._wipes is None:
+            if self._vault is None or self._wipes is None or time.monotonic() < self._quiet_until:
                 continue
             now, reached = time.monotonic(), tail.sealed_lsn(self._settings)
             if now - read_at < _READ_EVERY_S and reached == sealed:

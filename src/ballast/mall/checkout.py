@@ -1,9 +1,9 @@
 """From a cart to an order: what it costs (`quote`), and placing it (`place`), once however often it is asked.
 
 `place` is one transaction of its caller (`Database.shop`) and two statements: the first takes the idempotency key and reads
-goods and promises, the second writes the order with its lines and its event, the outbox, and reserves the stock; quotas and
-the coupon, where there are any, one each in between. Whoever catches an error does so outside of the transaction: what was
-done before it must not be kept.
+goods and promises, the second writes the order with its lines and its event, the outbox, and reserves the stock (its payment's
+row and COMMIT may go with it); quotas and the coupon, where there are any, one each in between. Whoever catches an error does so
+outside of the transaction: what was done before it must not be kept.
 
 Rows that many want are taken in the last statement, so that they are held for as short as can be; always quotas, then coupon,
 then stock, as everywhere, so that no two transactions wait for each other.

@@ -1,8 +1,8 @@
 """Pieces of a SKU: on hand, and of these reserved for orders that wait for their payment.
 
 Nobody changes `mall.stock` but `change` (and `checkout.record`, which has a copy of it inside), which writes a movement for
-every change: the movements of a SKU add up to its stock. It takes only what is there, by a condition in the UPDATE itself; the
-table's CHECK (`reserved <= on_hand`) would refuse the rest. Rows are locked in the order of their SKUs.
+every change: the movements of a SKU add up to its stock. It takes only what is there, by a condition in the UPDATE itself, or
+(where COMMIT goes with it) by the table's CHECK (`reserved <= on_hand`). Rows are locked in the order of their SKUs.
 """
 
 from __future__ import annotations

@@ -8,23 +8,29 @@ allows with `server_facts`. Positions in its log are numbers here and become tex
 over bytes; only the thin edges hold a connection.
 """
 
-from ballast.postgres.binaries import SUPPORTED, bin_dir, pg_dump_for, tool
-from ballast.postgres.catalog import (
-    Catalog,
-    Column,
-    ForeignKey,
-    Sequence,
-    Table,
-    UniqueIndex,
-    count_large_objects,
-    read_catalog,
-    read_table,
-)
-from ballast.postgres.embedded import DEFAULT_SETTINGS, EmbeddedServer
-from ballast.postgres.lsn import LSN_MAX, format_lsn, parse_lsn
-from ballast.postgres.server import ServerFacts, server_facts
-from ballast.postgres.session import connect
-from ballast.postgres.snapshot import snapshot_at_cut
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ballast.postgres.binaries import SUPPORTED, bin_dir, pg_dump_for, tool
+    from ballast.postgres.catalog import (
+        Catalog,
+        Column,
+        ForeignKey,
+        Sequence,
+        Table,
+        UniqueIndex,
+        count_large_objects,
+        read_catalog,
+        read_table,
+    )
+    from ballast.postgres.embedded import DEFAULT_SETTINGS, EmbeddedServer
+    from ballast.postgres.lsn import LSN_MAX, format_lsn, parse_lsn
+    from ballast.postgres.server import ServerFacts, server_facts
+    from ballast.postgres.session import connect
+    from ballast.postgres.snapshot import snapshot_at_cut
 
 __all__ = [
     "DEFAULT_SETTINGS",
@@ -50,3 +56,35 @@ __all__ = [
     "snapshot_at_cut",
     "tool",
 ]
+
+# Looked up when first used: most processes speak to a server, few start one, and each start waits for what is loaded.
+_WHERE = {
+    "DEFAULT_SETTINGS": "embedded",
+    "LSN_MAX": "lsn",
+    "SUPPORTED": "binaries",
+    "Catalog": "catalog",
+    "Column": "catalog",
+    "EmbeddedServer": "embedded",
+    "ForeignKey": "catalog",
+    "Sequence": "catalog",
+    "ServerFacts": "server",
+    "Table": "catalog",
+    "UniqueIndex": "catalog",
+    "bin_dir": "binaries",
+    "connect": "session",
+    "count_large_objects": "catalog",
+    "format_lsn": "lsn",
+    "parse_lsn": "lsn",
+    "pg_dump_for": "binaries",
+    "read_catalog": "catalog",
+    "read_table": "catalog",
+    "server_facts": "server",
+    "snapshot_at_cut": "snapshot",
+    "tool": "binaries",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

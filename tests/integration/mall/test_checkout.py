@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from ballast.mall import cart, checkout, orders, stock
 from ballast.mall.checkout import Placed, PriceChanged, Wanted
 from ballast.mall.db import Connection
+from ballast.mall.deed_kinds import PaymentBegun
 from ballast.mall.ids import new_id
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Status
@@ -73,6 +75,33 @@ def test_what_is_short_is_named_and_nothing_is_reserved(open_shop: OpenShop) -> 
         in_shop(shop, lambda c: checkout.place(c, guest(), wanted, key="k", address=HOME, shown_fen=None, now=NOW))
     assert refused.value.free == {few: 2}
     assert (stock_of(shop, plenty), stock_of(shop, few)) == ((100, 0), (2, 0))
+
+
+def test_goods_that_somebody_else_took_while_the_order_was_written_with_its_payment(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    plenty, last = shop.add_product().sku_ids[0], shop.add_product(stock=5).sku_ids[0]
+    wanted, owner = [Wanted(plenty, 1), Wanted(last, 4)], guest()
+
+    def placing(reserved: int) -> Callable[[Connection], Awaitable[Placed]]:
+        def begin(placed: Placed) -> PaymentBegun:
+            shop.database.run("UPDATE mall.stock SET reserved = %s WHERE sku_id = %s", reserved, last)
+            return PaymentBegun(placed.order_id, owner.id, new_id(), "sandbox", placed.total_fen, NOW)
+
+        return lambda connection: checkout.place(
+            connection, owner, wanted, key="k", address=HOME, shown_fen=5000, now=NOW, begin=begin, last=True
+        )
+
+    with pytest.raises(stock.OutOfStock) as refused:
+        in_shop(shop, placing(2))
+    assert refused.value.free == {last: 3}
+    kept = "SELECT (SELECT count(*) FROM mall.orders WHERE shop_id = s), (SELECT count(*) FROM mall.payment WHERE shop_id = s)"
+    kept += " FROM (SELECT %s::uuid AS s) x"
+    assert shop.database.run(kept, shop.shop_id) == [(0, 0)]
+    assert (stock_of(shop, plenty), stock_of(shop, last)) == ((100, 0), (5, 2))
+    shop.database.run("UPDATE mall.stock SET reserved = 0 WHERE sku_id = %s", last)
+    in_shop(shop, placing(1))  # the same key: nothing was left of the first
+    assert shop.database.run(kept, shop.shop_id) == [(1, 1)]
+    assert (stock_of(shop, plenty), stock_of(shop, last)) == ((100, 1), (5, 5))
 
 
 def test_what_is_not_on_sale_or_of_another_shop_cannot_be_ordered(open_shop: OpenShop) -> None:

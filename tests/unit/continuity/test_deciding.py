@@ -189,7 +189,7 @@ def test_a_home_that_takes_long_to_take_shops_in_does_not_keep_it_from_the_lifeb
         return Came(tuple(tenants))
 
     monkeypatch.setattr(HomeComing, "bring", bring)
-    monkeypatch.setattr("ballast.continuity.returning._BRINGING_HOME_S", 0.2)
+    monkeypatch.setattr("ballast.continuity.bringing._BRINGING_HOME_S", 0.2)
     sentinel._incident = Incident(NOON, Sign.GONE, lost="7")
     sentinel._course = sentinel._course.lost(Sign.GONE, NOON).launched("host=/boat", NOON).home_is_open()
     for _ in range(2):

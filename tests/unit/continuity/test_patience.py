@@ -41,24 +41,3 @@ def test_what_takes_too_long_is_begun_once_and_whoever_waits_sees_what_goes_on_m
         break
     assert begun == [1]
     assert patience("reading", work, 30, keep=True) == 2
-
-
-def test_an_answer_that_nobody_wants_any_more_is_given_to_whoever_clears_up() -> None:
-    may_end, cleared = threading.Event(), threading.Event()
-    left: list[str] = []
-    patience = Patience()
-
-    def clear(boat: str) -> None:
-        left.append(boat)
-        cleared.set()
-
-    def work() -> str:
-        may_end.wait(30)
-        return "a boat"
-
-    with pytest.raises(Busy):
-        patience("launching", work, 0.05, late=clear)
-    may_end.set()
-    assert cleared.wait(30)
-    assert left == ["a boat"]
-    assert patience("launching", lambda: "another", 10, late=clear) == "another"

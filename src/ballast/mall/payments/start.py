@@ -1,4 +1,6 @@
-"""Beginning a payment: our row first, then the provider, then where to pay. Broken off in between, it is taken up again."""
+"""Beginning a payment: our row first, then the provider, then where to pay. Broken off in between, it is taken up again.
+
+With its order (`Asking`) both are done at the same time (`docs/decisions/0025-begun-with-its-order.md`)."""
 
 from __future__ import annotations
 
