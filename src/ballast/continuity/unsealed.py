@@ -75,8 +75,9 @@ class Tail:
         known = [relation for relation in relations if isinstance(relation.tenant, ByColumn)]
         oids = numbers_at(buffer, starts + 1, ">u4")
         of_known = np.flatnonzero(np.isin(oids, [relation.oid for relation in known]))
-        step = max(1, len(of_known) // max(_SAMPLE_ROWS, _PER_TENANT * tenants))
-        picked = of_known[::step]
+        # Not every tenth or so: tenants' rows may come in turn.
+        share = max(_SAMPLE_ROWS, _PER_TENANT * tenants) / max(len(of_known), 1)
+        picked = of_known[np.random.default_rng(len(of_known)).random(len(of_known)) < share]
         if not len(picked):
             return 0
         batch = decode_rows(buffer, starts[picked], ends[picked], Layouts([layout_of(relation) for relation in known]))
