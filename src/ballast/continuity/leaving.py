@@ -148,7 +148,9 @@ class Leaving(Watching):
         if self._vault_away and self._take_as_it_is():
             return
         foretold = self._see_ahead(under_way)
-        if foretold is None:
+        if foretold is not None:
+            self._quiet_until = began + _LAUNCHING_S
+        else:
             try:
                 self._seal()
             except (BallastError, OSError) as error:
@@ -164,6 +166,7 @@ class Leaving(Watching):
                 raise Busy("a lifeboat of another moment is wanted", "It is launched in a moment.")
             boat = boats.board(made.number, made.boat, is_new=True)
         except (BallastError, psycopg.Error, OSError):
+            self._quiet_until = 0.0
             self._refresh()
             if self._vault_away and self._take_as_it_is():
                 return

@@ -118,8 +118,9 @@ class Watching(Reading):
         self._watched = self._watched.after(sign)
         if sign in (Sign.NONE, Sign.SLOW):
             return
-        if first and self._vault is not None and self._course.mode == "home":
-            # Whatever comes of it, the lifeboat will want it, and a seal more does no harm.
+        if first and sign is not Sign.EMPTY and self._vault is not None and self._course.mode == "home":
+            # Whatever comes of it, the lifeboat will want it, and a seal more does no harm. Where rows are gone, it wants what
+            # came before that, which is sealed by itself.
             with contextlib.suppress(BallastError, OSError):
                 tail.ask(self._vault, self._settings)
         if not self._watched.lost and self._home is not None and self._data() is not Data.THERE:

@@ -131,6 +131,11 @@ def excused(outcome: Outcome) -> list[Window]:
     return of.merged(found)
 
 
+def is_taken_after(one: Ordered, lost: float, afloat: float | None) -> bool:
+    """Whether an order was taken after the loss: it was sent after it, or answered when home could not have answered any more."""
+    return one.sent_at >= lost or (afloat is not None and one.at >= afloat)
+
+
 def figures(outcome: Outcome) -> Figures:
     """Work them out."""
     log, seen = outcome.log, outcome.visits
@@ -149,7 +154,7 @@ def figures(outcome: Outcome) -> Figures:
     firsts = of.first_visits(seen, lost)
     took = [one.took_s for one in firsts]
     other = [one.took_s for one in seen if one.kind == "view" and one.done and outcome.before[0] <= one.at < lost]
-    after = [one.at for one in ordered if one.sent_at >= lost]
+    after = [one.at for one in ordered if is_taken_after(one, lost, log.at.get("afloat"))]
     return Figures(
         before=outcome.before,
         incident=incident,

@@ -18,7 +18,7 @@ from ballast.demo.crowd import Crowd
 from ballast.demo.killer import Killed
 from ballast.demo.ledger import Edited, Ledger, Ordered
 from ballast.demo.merchants import Merchants
-from ballast.demo.outcome import Drilled, Outcome
+from ballast.demo.outcome import Drilled, Outcome, is_taken_after
 from ballast.demo.proof import Standing
 from ballast.demo.screen import Screen, State
 from ballast.demo.stage import PASSWORD, Stage, StageError
@@ -161,13 +161,12 @@ class Replay:
             self._screen.tell(f"it is not undone: {self._undone.problem}", bad=True)
 
     async def _until_home(self, ledger: Ledger, lost_at: float) -> None:
-        looked = 0
         while time.time() < lost_at + self._wanted.patience_s:
             if "first_order" not in self._log.at:
-                new, looked = ledger.promises[looked:], len(ledger.promises)
-                first = next((one.at for one in new if isinstance(one, Ordered) and one.sent_at >= lost_at), None)
-                if first is not None:
-                    self._log.note("first_order", first)
+                orders = [one for one in ledger.promises if isinstance(one, Ordered)]
+                found = [one.at for one in orders if is_taken_after(one, lost_at, self._log.at.get("afloat"))]
+                if found:
+                    self._log.note("first_order", min(found))
             if "all_home" in self._log.at and self._log.mode == "home" and self._is_calm():
                 return
             if "noticed" not in self._log.at and not self._wanted.kill and time.time() > lost_at + _NOTICED_S:

@@ -102,6 +102,11 @@ class Database:
         """Whether the sentinel has found that somebody's database is lost."""
         return self._helm is not None and self._helm.course.mode != "home"
 
+    @property
+    def launching(self) -> bool:
+        """Whether it is lost and there is no lifeboat yet."""
+        return self._helm is not None and self._helm.course.mode == "launching"
+
     def afloat(self, shop_id: UUID) -> Afloat:
         """How this shop is served without its own database; "": it is at home."""
         if self._helm is None:

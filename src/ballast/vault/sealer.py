@@ -33,7 +33,7 @@ from ballast.vault.health import (
     write_state,
 )
 from ballast.vault.logbook import Logbook
-from ballast.vault.sealing import Sealing
+from ballast.vault.sealing import Sealing, Stretch
 from ballast.vault.spoolfiles import closed_files, usage
 from ballast.vault.token import read_tokens
 from ballast.vault.vault import Vault
@@ -45,6 +45,8 @@ _STEP_S = 0.02
 """So often it is seen whether a file came into the spool or a wish among the others, which takes a few microseconds."""
 _NICE = 5
 """Where no commit waits for it: whoever serves shoppers comes first, above all while a large deletion is sealed."""
+_LARGE_RESTS_S = 2.0
+"""A large transaction may be the end of a platform: whoever takes its shops over has the processor first."""
 _IDLE_SEAL_S = 300.0
 """What holds nothing but the canary is sealed this often: enough to say how far the record reaches."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = (
@@ -162,14 +164,12 @@ class Sealer:
             gc.freeze()
         return self._sealing
 
-    def _is_due(self, sealing: Sealing, stretch: object) -> bool:
-        if (
-            self._is_waited_for
-            or time.monotonic() - self._sealed_at > _IDLE_SEAL_S
-            or wish.pending(self._settings.state_dir)
-        ):
+    def _is_due(self, sealing: Sealing, stretch: Stretch) -> bool:
+        if self._is_waited_for or wish.pending(self._settings.state_dir):
             return True
-        return not sealing.is_idle(stretch)  # type: ignore[arg-type]
+        if stretch.is_large and _age_s(stretch.files[0]) < _LARGE_RESTS_S:
+            return False
+        return time.monotonic() - self._sealed_at > _IDLE_SEAL_S or not sealing.is_idle(stretch)
 
     def _grant_seals(self, sealing: Sealing) -> None:
         for asked in wish.pending(self._settings.state_dir):
@@ -217,6 +217,12 @@ class Sealer:
         )
         with contextlib.suppress(OSError):  # a full disk: said again in a second
             write_state(self._settings.state_dir, SEALER_FILE, told)
+
+
+def _age_s(file: Path) -> float:
+    """Since it was written to last; clocks that were put back make it old."""
+    age = time.time() - file.stat().st_mtime
+    return age if age >= 0 else _LARGE_RESTS_S
 
 
 def main() -> None:

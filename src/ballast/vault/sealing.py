@@ -55,6 +55,8 @@ class Stretch(NamedTuple):
     bytes: int
     is_wanted: bool = False
     """A large transaction comes after them, and waits until they are sealed."""
+    is_large: bool = False
+    """They begin with a large transaction."""
 
 
 class Sealing:
@@ -98,7 +100,7 @@ class Sealing:
     def next_stretch(self, files: Iterable[Path]) -> Stretch | None:
         """The oldest files that are not in the vault yet, as many as make a segment. Drops those that are."""
         chosen: list[Path] = []
-        first, gap_from, at, size, is_wanted = 0, None, self.sealed_lsn, 0, False
+        first, gap_from, at, size, is_wanted, is_large = 0, None, self.sealed_lsn, 0, False, False
         for path in files:
             if setaside.timeline_of(path) != self.timeline:
                 if path.name not in self._foreign:
@@ -132,10 +134,10 @@ class Sealing:
             if chosen and (hole or size >= self._settings.record.seal_bytes):
                 break
             if not chosen:
-                first, gap_from = told.start_lsn, (at if hole else None)
+                first, gap_from, is_large = told.start_lsn, (at if hole else None), told.apart
             chosen.append(path)
             at, size = end, size + path.stat().st_size
-        return Stretch(tuple(chosen), first, gap_from, size, is_wanted) if chosen else None
+        return Stretch(tuple(chosen), first, gap_from, size, is_wanted, is_large) if chosen else None
 
     def _set_aside(self, path: Path, problem: str) -> None:
         """A file that cannot be read must not keep those after it from the vault: its commits become a gap, which a new

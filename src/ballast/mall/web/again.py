@@ -26,6 +26,7 @@ UNHEARD_S = 2.5
 """… and after so long where nobody else finds that anything is lost: then it is this request that is wrong."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 0.5
 _KEY, _REQUEST = "ballast.again", "ballast.request"
+_OF_ORDERS = ("/checkout", "/orders", "/pay/")
 _HARMLESS = ("/s/", "/pay/callback/")
 _CART = "/cart/lines/"
 
@@ -53,7 +54,7 @@ class Again:
         """One request, as often as is needed."""
         if scope["type"] != ScopeType.HTTP or scope["path"] == "/healthz":
             return await self._app(scope, receive, send)
-        buys.set(scope["method"] not in ("GET", "HEAD"))
+        buys.set(scope["method"] not in ("GET", "HEAD") and any(part in scope["path"] for part in _OF_ORDERS))
         sent = _Sent(receive)
         scope[_REQUEST] = new_id()  # type: ignore[literal-required]
         began, wait_s = time.monotonic(), _FIRST_WAIT_S
@@ -67,7 +68,8 @@ class Again:
                 return None
             if turned.committing and not _is_harmless(made):
                 return await attempt.let_go()
-            await self._db.turned(turned.number, wait_s)
+            # Where there is no lifeboat yet, nothing is there until the sentinel says so.
+            await self._db.turned(turned.number, _LONGEST_WAIT_S if self._db.launching else wait_s)
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 
 
