@@ -14,7 +14,7 @@ from ballast.vault.read import rows
 from ballast.vault.records import SHARED_BUCKET, Cut, Image, SchemaVersion
 from ballast.vault.registry import Registry
 from ballast.vault.sealing import Sealing
-from ballast.vault.spoolfiles import closed_files
+from ballast.vault.spoolfiles import closed_files, header
 from ballast.vault.tables import tables_of
 from ballast.vault.vault import Vault
 from tests.fix_postgres import Database
@@ -97,6 +97,37 @@ def test_what_is_sealed_is_what_production_shows(recording: Recording, tmp_path:
     assert lines(vault, newest, "t") == ["1\tlast"]
 
 
+def test_a_large_transaction_has_a_segment_of_its_own_and_many_that_wait_have_not(
+    pg18: Database, new_recording: Callable[..., Recording]
+) -> None:
+    recording = new_recording(pg18, acknowledge="spool")
+    begin(recording, Tenants(column="id"))
+    recording.start()
+    with recording.session() as conn:
+        conn.execute("INSERT INTO t VALUES (1, 'before')")
+        for n in range(1, 7):
+            conn.execute(
+                "INSERT INTO t SELECT g, repeat('x', 400) FROM generate_series(%s::int, %s::int) g",
+                (n * 10_000, n * 10_000 + 4_999),
+            )
+        conn.execute("INSERT INTO t VALUES (2, 'after')")
+    recording.stop()
+    files = closed_files(recording.config.spool_dir)
+    large = [path for path in files if header(path).apart]
+    assert len(large) == 6
+    sealing = Sealing(
+        Vault.open(recording.config.vault, state_dir=recording.config.state_dir), recording.config, Logbook("test")
+    )
+    alone = sealing.next_stretch(files[: files.index(large[1])])
+    assert alone is not None
+    assert (alone.is_wanted, large[0] in alone.files) == (True, False), "it waits for nothing that comes after it"
+    many = sealing.next_stretch(files)
+    assert many is not None
+    assert set(large[:4]) <= set(many.files)
+    vault = seal_all(recording)
+    assert len(lines(vault, Cut(1, vault.index.recorded_until(1)), "t")) == 6 * 5_000 + 2
+
+
 def test_a_recorder_that_is_stopped_at_once_leaves_nothing_unsealed(
     pg18: Database, new_protected: Callable[..., Protected]
 ) -> None:
@@ -107,6 +138,7 @@ def test_a_recorder_that_is_stopped_at_once_leaves_nothing_unsealed(
         protected.start()
         pg18.run("INSERT INTO t SELECT g, g % 3 FROM generate_series(1, 100) g")
         look = protected.look()
+        pg18.run("INSERT INTO t VALUES (1000, 1)")  # acknowledged, it is recorded, and what the look saw with it
         protected.stop()
         assert_equal(protected.vault(), look)
     finally:

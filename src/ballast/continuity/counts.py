@@ -6,7 +6,8 @@ Once counted, the newest moment is followed segment by segment, so that it is kn
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,8 +22,9 @@ from ballast.vault.tables import MERGE_SCHEMA
 class Counts:
     """Of one open vault. Of one thread at a time."""
 
-    def __init__(self, vault: Vault) -> None:
-        self._vault = vault
+    def __init__(self, vault: Vault, is_wanted: Callable[[], bool] = lambda: False) -> None:
+        """`is_wanted`: somebody waits for who counts all rows ahead; then that is left off."""
+        self._vault, self._is_wanted = vault, is_wanted
         self._newest: tuple[Cut, Counter[int]] | None = None
         self._gaps: frozenset[object] = frozenset()
         self._at: dict[Cut, Counter[int]] = {}
@@ -46,7 +48,10 @@ class Counts:
         self._at = {cut: counts for cut, counts in self._at.items() if cut in marks}
         if self._newest is None or self._newest[0].timeline != until.timeline or self._gaps != gaps:
             is_possible = anew and index.recorded_from(until.timeline) is not None
-            self._newest, self._gaps = (until, self.count(until)) if is_possible else None, gaps
+            self._newest, self._gaps = None, gaps
+            if is_possible:
+                with suppress(_LeftOff):
+                    self._newest = until, self.count(until, ahead=True)
             return
         since, counts = self._newest
         if since == until:
@@ -65,15 +70,15 @@ class Counts:
             return self.count(cut)
         return Counter({number: known[number] for number in known.keys() & wanted})
 
-    def count(self, cut: Cut) -> Counter[int]:
-        """The same, where nothing is known yet: what was added less what was deleted."""
+    def count(self, cut: Cut, *, ahead: bool = False) -> Counter[int]:
+        """The same, where nothing is known yet: what was added less what was deleted. `ahead`: left off where somebody waits."""
         wanted, vault = self.of_tenants(cut), self._vault
         buckets = vault.index.genesis.buckets
         plans: dict[tuple[object, ...], tuple[Plan, list[int]]] = {}
         for bucket in range(SHARED_BUCKET + 1, buckets):
             plan = vault.plan(cut, bucket)
             if plan.truncations:
-                return self.exactly(cut, wanted)
+                return self.exactly(cut, wanted, ahead=ahead)
             plans.setdefault(_sources(plan), (plan, []))[1].append(bucket)
         counts: Counter[int] = Counter()
         for plan, whose in plans.values():
@@ -82,12 +87,14 @@ class Counts:
                 run = warm(vault).open(base.run)
                 of_base = wanted & {*base.relations}
                 for rows in run.slices(None, of_base, buckets=some, bucket_count=buckets, columns=("lsn",)):
+                    self._look_up(ahead)
                     counts.update(_tally(_of_somebody(rows)["relation"]))
             for change in plan.changes:
                 run = warm(vault).open(change.run)
                 for rows in run.slices(
                     None, wanted & {*change.relations}, buckets=some, bucket_count=buckets, columns=("lsn", "op")
                 ):
+                    self._look_up(ahead)
                     for relation, lsn, by in grown(_of_somebody(rows)):
                         starts = plan.base_of(relation)
                         counted = (change.timeline, lsn) >= (starts.timeline, starts.lsn)
@@ -95,13 +102,18 @@ class Counts:
                             counts[relation] += by
         return counts
 
-    def exactly(self, cut: Cut, wanted: set[int]) -> Counter[int]:
+    def exactly(self, cut: Cut, wanted: set[int], *, ahead: bool = False) -> Counter[int]:
         """The same by reading every row."""
         counts: Counter[int] = Counter()
         for bucket in range(SHARED_BUCKET + 1, self._vault.index.genesis.buckets):
             for chunk in read_rows(self._vault, cut, relations=wanted, bucket=bucket):
+                self._look_up(ahead)
                 counts[chunk.relation.number] += chunk.rows
         return counts
+
+    def _look_up(self, ahead: bool) -> None:
+        if ahead and self._is_wanted():
+            raise _LeftOff
 
     def _followed(self, segment: Segment, since: int, counts: Counter[int], marks: Collection[Cut]) -> Counter[int]:
         """After the segment, of which what lies before `since` is counted; remembers how it was at `marks`."""
@@ -137,6 +149,10 @@ class Counts:
                 )
                 counts = [(lsn, seq) > emptied.get(relation, (0, 0)) for relation, lsn, seq in places]
                 yield from grown(rows.filter(pa.array(counts, pa.bool_())))
+
+
+class _LeftOff(Exception):
+    """Somebody waits."""
 
 
 def _of_somebody(rows: pa.Table) -> pa.Table:

@@ -53,6 +53,8 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     foretold: str = ""
     """Position of the deletion before which the lifeboat is, as it was seen in the spool; "": all that was recorded has been
     looked at."""
+    relaunch: bool = False
+    """Home was lost again since the lifeboat was launched: whoever was back there meanwhile needs another one."""
     boot: str = ""
     """Of the machine when the lifeboat was launched: its data does not outlive a power cut."""
 

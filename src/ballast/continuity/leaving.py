@@ -31,6 +31,8 @@ _AGAIN_S = 1.0
 _LOOKING_S, _RAISING_S, _LAUNCHING_S = 20.0, 10.0, 30.0
 _RUSH_S = 2.0
 """So long after it is launched everybody comes aboard at once, and this process does nothing else that can wait."""
+_UNCONFIRMED_S = 30.0
+"""A deletion that was foretold is taken for certain, where for so long nobody can seal it."""
 _BRINGING_S = 2.0
 """Shops open without waiting longer for what is brought in again; it goes on."""
 
@@ -125,7 +127,7 @@ class Leaving(Watching):
         timeline = self._vault.index.newest_timeline if self._vault is not None else self._incident.timeline
         self._note(
             why=why, lost=self._recorded(), timeline=timeline, only=None, data_lost=False, why_lost="", at="", why_at="",
-            foretold="", moments={}, rewound=(),
+            foretold="", relaunch=True, moments={}, rewound=(),
             ordered=self._incident.ordered if self._home is not None else not self._options.asks,
             beyond=tuple(s for s in self._incident.beyond if s.tenant is None or s.tenant in self._incident.rewound),
         )  # fmt: skip
@@ -174,7 +176,7 @@ class Leaving(Watching):
             raise
         self._note(
             boat=self._boats.number, boat_at=show(resolved.cut), boot=incident.boot_id(),
-            foretold=show(foretold.deletion) if foretold is not None else "",
+            foretold=show(foretold.deletion) if foretold is not None else "", relaunch=False,
         )  # fmt: skip
         reach("sentinel.launched")
         opened = time.monotonic()
@@ -200,8 +202,8 @@ class Leaving(Watching):
             return None
         try:
             found = self._foretell()
-        except (BallastError, OSError) as error:
-            self._log.warning("not_foretold", reason=str(error))
+        except Exception as error:  # whatever it is: without it the full way is gone
+            self._log.warning("not_foretold", reason=str(error) or type(error).__name__)
             return None
         if found is not None:
             self._decide(f"rows were deleted, as the recorder's spool shows: {found.why}", bad=True)
@@ -213,22 +215,29 @@ class Leaving(Watching):
         under_way = self._incident
         if under_way is None or not under_way.foretold:
             return True
-        if time.monotonic() < max(self._confirm_at, self._quiet_until):
+        now = time.monotonic()
+        if now < max(self._confirm_at, self._quiet_until):
             return False
         self._waits_for, self._confirm_at = "the end of the record, which is on its way into the vault", 0.0
         if not under_way.at:
             if not self._is_sealed():
-                self._confirm_at = time.monotonic() + _AGAIN_S
-                return False
-            chosen = self._choose()
-            if chosen.why:
+                self._confirm_at = now + _AGAIN_S
+                self._unsealed_since = self._unsealed_since or now
+                if now - self._unsealed_since < _UNCONFIRMED_S:
+                    return False
+                # Whoever recovers ends the recorder and seals what it holds himself.
+                why = f"rows were deleted, as the spool shows, whose end could not be sealed in {_UNCONFIRMED_S:.0f} s"
+                under_way = under_way.going_back(under_way.boat_at, why)
+                self._write_down(under_way)
+                self._decide(f"the recovery goes to the moment of the lifeboat: {why}", bad=True)
+            elif (chosen := self._choose()).why:
                 under_way = under_way.going_back(show(chosen.resolved.cut), chosen.why)
                 self._write_down(under_way)
                 self._decide(f"the record ends in rows that were deleted: {chosen.why}", bad=True)
         if under_way.at in (under_way.foretold, under_way.boat_at):
             self._bring_in_again(self._resolve(under_way.boat_at))
             self._note(foretold="")
-            self._waits_for = ""
+            self._waits_for, self._unsealed_since = "", 0.0
             return True
         self._decide(
             f"the whole record tells another moment than the lifeboat is of ({under_way.at or 'the newest'}, not"
@@ -238,7 +247,7 @@ class Leaving(Watching):
         self._launch()
         return False
 
-    _confirm_at = 0.0
+    _confirm_at = _unsealed_since = 0.0
 
     def _is_sealed(self) -> bool:
         try:
@@ -330,6 +339,11 @@ class Leaving(Watching):
 
     def _keep_afloat(self) -> None:
         boat, under_way = self._boats.afloat, self._incident
+        if under_way is not None and under_way.relaunch:
+            if self._vault_away:  # it may take long: they see what was when home was lost first, and that is said
+                self._away_again()
+            self._launch()
+            return
         if boat is not None and boat.is_afloat:
             if boat.is_alone and self._vault is not None and under_way is not None and not self._vault_away:
                 vault, at = self._vault, under_way.boat_at

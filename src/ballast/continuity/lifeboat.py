@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,19 @@ class Lifeboat:
         self._server.start()
 
     def build(self, vault: Vault, resolved: Resolved, tenants: Iterable[str] = ()) -> None:
-        """Ahead of a loss: the structure as of `resolved`, and these tenants. What `recover` raises."""
-        self._aim(vault, resolved)
-        self._launch(vault, resolved)
-        self._pause()
-        self._target = structure_of(vault, resolved, self.dsn())
+        """Ahead of a loss: the structure as of `resolved`, and these tenants. What `recover` raises: what was built before may be
+        taken as it is all the same."""
+        former, target = self.built, self._target
+        try:
+            self._aim(vault, resolved)
+            self._launch(vault, resolved)
+            self._pause()
+            self._target = structure_of(vault, resolved, self.dsn())
+        except BaseException:
+            if former is not None and self._has_copy():
+                self._calm()
+                self.built, self._target = former, target
+            raise
         self._copy()
         self._database = _AHEAD
         try:
@@ -130,6 +139,11 @@ class Lifeboat:
             for (statement,) in conn.execute(_SETTINGS_OF.encode()).fetchall():
                 conn.execute(statement)
 
+    def _has_copy(self) -> bool:
+        with suppress(psycopg.Error), self._beside() as conn:
+            return _is_copied(conn)
+        return False
+
     def _beside(self) -> psycopg.Connection[Any]:
         """To speak about its databases, which nobody may be in then."""
         return psycopg.connect(self._server.dsn("template1"), autocommit=True)
@@ -149,7 +163,13 @@ class Lifeboat:
         self._wish.asked_only.set()
         self._running.join()
         self._refuse_failed()
-        self._running, self._seen = None, _Seen()
+        self._calm()
+
+    def _calm(self) -> None:
+        """As before it was launched."""
+        if self._running is not None:
+            self._running.join()
+        self._running, self._seen, self._failure = None, _Seen(), None
         self._wish = Wish(jobs=self._jobs, settings=self._settings, asked_only=threading.Event(), reads_back=False)
 
     def resume(self, vault: Vault, resolved: Resolved) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -47,7 +49,7 @@ class Reading(Telling):
                     _OPENING_S,
                     keep=True,
                 )
-                self._wipes = Wipes(self._vault)
+                self._wipes = Wipes(self._vault, self._wanted.is_set)
                 self._vault_away = ""
             except BallastError as error:  # also one that names a disk that is not mounted
                 self._vault_away = str(error)
@@ -107,8 +109,8 @@ class Reading(Telling):
                 self._vault_away = ""
                 try:
                     self._wipes.look(ahead=True)
-                except (BallastError, OSError) as error:
-                    self._log.warning("cannot_read", reason=str(error))
+                except Exception as error:  # whatever it is, the next time it may be well
+                    self._log.warning("cannot_read", reason=str(error) or type(error).__name__)
 
     def _choose(self) -> Chosen:
         """The moment to go back to. StoreError, Busy: the vault is away, and it cannot be told."""
@@ -123,10 +125,18 @@ class Reading(Telling):
 
     def _chosen(self) -> Chosen:
         assert self._wipes is not None
-        with self._reading:
+        with self._at_once():
             self._read_on()
             self._wipes.look()
             return self._wipes.choose()
+
+    @contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """Whoever reads ahead leaves off."""
+        self._wanted.set()
+        with self._reading:
+            self._wanted.clear()
+            yield
 
     def _foretell(self) -> Foretold | None:
         """The moment before a deletion that is not, or not all, in the vault yet; None: it cannot be told so. BallastError."""
@@ -135,7 +145,7 @@ class Reading(Telling):
     def _foretold(self) -> Foretold | None:
         assert self._vault is not None
         assert self._wipes is not None
-        with self._reading:
+        with self._at_once():
             found = self._ahead()
             if found is None:
                 self._read_on()

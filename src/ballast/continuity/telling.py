@@ -73,7 +73,7 @@ class Telling:
         self._handler: Handler | None = None
         self._vault: Vault | None = None
         self._wipes: Wipes | None = None
-        self._reading = threading.Lock()
+        self._reading, self._wanted = threading.Lock(), threading.Event()
         self._vault_away = ""
         former = health.sentinel(self._folder)
         self._seen_true = former is not None and former.seen_true

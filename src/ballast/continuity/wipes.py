@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -67,12 +67,13 @@ class Foretold(msgspec.Struct, frozen=True):
 class Wipes:
     """Of one open vault. Of one thread at a time."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, is_wanted: Callable[[], bool] = lambda: False) -> None:
+        """`is_wanted`: somebody waits for whoever looks ahead."""
         self._vault = vault
         self._seen: set[tuple[int, int]] = set()
         self._suspects: list[Wipe] = []
         self._active: dict[str, None] = {}
-        self._counts = Counts(vault)
+        self._counts = Counts(vault, is_wanted)
         self._known, self._known_at = 0, 0.0
 
     @property

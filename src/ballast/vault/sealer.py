@@ -43,8 +43,6 @@ FENCED_EXIT = 3
 _LOOK_EVERY_S, _LOOK_OFTEN_S = 0.1, 0.01
 _STEP_S = 0.02
 """So often it is seen whether a file came into the spool or a wish among the others, which takes a few microseconds."""
-_NICE = 5
-"""Where no commit waits for it: whoever serves shoppers comes first, above all while a large deletion is sealed."""
 _LARGE_RESTS_S = 2.0
 """A large transaction may be the end of a platform: whoever takes its shops over has the processor first."""
 _IDLE_SEAL_S = 300.0
@@ -167,7 +165,7 @@ class Sealer:
     def _is_due(self, sealing: Sealing, stretch: Stretch) -> bool:
         if self._is_waited_for or wish.pending(self._settings.state_dir):
             return True
-        if stretch.is_large and _age_s(stretch.files[0]) < _LARGE_RESTS_S:
+        if stretch.is_large and not stretch.is_wanted and _age_s(stretch.files[0]) < _LARGE_RESTS_S:
             return False
         return time.monotonic() - self._sealed_at > _IDLE_SEAL_S or not sealing.is_idle(stretch)
 
@@ -234,8 +232,6 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = config.load(arguments.config)
     log = Logbook("sealer")
-    if not arguments.drain and settings.record.acknowledge != "store":
-        os.nice(_NICE)
     sealer = Sealer(settings, log)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sealer.stop())

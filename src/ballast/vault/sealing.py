@@ -38,6 +38,9 @@ from ballast.vault.token import read_tokens
 from ballast.vault.vault import Vault
 
 CHUNK_BYTES = 4 << 20
+_APART_FILES = 2
+"""Where no more than these wait, a large transaction has a segment of its own; where many do, they come one after the other, and
+each of them would be a segment."""
 IDLE_BYTES = 64 << 10
 OWN_FILE = "own.json"
 LINEAGE_FILE = "lineage.db"
@@ -101,7 +104,8 @@ class Sealing:
         """The oldest files that are not in the vault yet, as many as make a segment. Drops those that are."""
         chosen: list[Path] = []
         first, gap_from, at, size, is_wanted, is_large = 0, None, self.sealed_lsn, 0, False, False
-        for path in files:
+        files = list(files)
+        for number, path in enumerate(files):
             if setaside.timeline_of(path) != self.timeline:
                 if path.name not in self._foreign:
                     self._foreign.add(path.name)
@@ -109,7 +113,7 @@ class Sealing:
                 continue
             try:
                 told = header(path)
-                if chosen and told.apart:
+                if chosen and told.apart and len(files) - number <= _APART_FILES:
                     is_wanted = True
                     break  # nobody who wants what comes before it waits for it
                 end = whole_cut(path)

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from ballast.continuity.lifeboat import Lifeboat
-from ballast.errors import RestoreError
+from ballast.errors import BallastError, RestoreError
+from ballast.vault import Vault
 from tests.fix_postgres import Database
 from tests.integration.test_restore import FILL, SHOP, TENANTS
 from tests.kept import Kept
@@ -131,6 +132,18 @@ def test_built_ahead_some_are_in_it_where_it_is_taken_as_it_is_and_nobody_where_
             assert back(again) == (["t1"] if launched else ["t5"])
         finally:
             boat.sink()
+
+
+def test_a_vault_that_goes_away_while_it_is_built_anew_leaves_what_was_built_before(kept: Kept, boat: Lifeboat) -> None:
+    at = kept.vault.resolve(None)
+    boat.build(kept.vault, at, ["t5"])
+    away = Vault.open(kept.url)
+    Path(kept.url).rename(Path(kept.url).with_name("gone"))
+    with pytest.raises((BallastError, OSError)):
+        boat.build(away, at, ["t5"])
+    assert boat.take_as_it_is() == at
+    with psycopg.connect(boat.dsn(), autocommit=True) as conn:
+        assert conn.execute("SELECT ballast.ensure_tenant('t5')").fetchone() == (True,)
 
 
 def test_what_cannot_be_rebuilt_is_told_at_launch(kept: Kept, boat: Lifeboat) -> None:

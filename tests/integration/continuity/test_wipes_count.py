@@ -48,6 +48,21 @@ def test_what_was_added_less_what_was_deleted_is_what_is_there(
     assert _some(counts.count(cut)) == _some(exact) == _some(followed.at(_newest(vault)))
 
 
+def test_counting_ahead_is_left_off_where_somebody_waits_and_begun_again_later(
+    pg18: Database, new_protected: Callable[..., Protected]
+) -> None:
+    protected = start(pg18, new_protected)
+    protected.sealed(protected.look().cut)
+    vault, waits = protected.vault(), True
+    counts = Counts(vault, lambda: waits)
+    counts.follow((), anew=True)
+    assert counts.newest is None
+    assert counts.at(_newest(vault)).total() > 50, "who waits has it counted"
+    waits = False
+    counts.follow((), anew=True)
+    assert counts.newest == _newest(vault)
+
+
 def _some(counts: Counter[int]) -> dict[int, int]:
     return {number: count for number, count in counts.items() if count}
 

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from ballast.continuity import holding, incident
 from ballast.continuity.asking import Asking
 from ballast.continuity.board import Board
-from ballast.continuity.entries import MERGED, Offered
+from ballast.continuity.entries import HOME, MERGED, Offered
 from ballast.continuity.helm import BOARD
 from ballast.continuity.homecoming import Came, HomeComing
 from ballast.continuity.incident import WELL_LOOKS, Incident
@@ -284,3 +284,51 @@ def test_where_the_whole_record_tells_another_moment_another_lifeboat_takes_the_
     assert (record.brought, record.launched) == (0, 1)
     assert not sentinel._confirm(), "until one was launched"
     assert record.launched == 2
+
+
+def test_a_foretold_deletion_whose_end_nobody_can_seal_is_recovered_from_all_the_same(
+    sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Record(sentinel, monkeypatch, 5, "just before shop was emptied")
+    sentinel._incident = FORETOLD
+    assert not sentinel._confirm()
+    sentinel._confirm_at, sentinel._unsealed_since = 0.0, time.monotonic() - 29
+    assert not sentinel._confirm()
+    sentinel._confirm_at, sentinel._unsealed_since = 0.0, time.monotonic() - 31
+    assert sentinel._confirm()
+    assert (sentinel._incident.at, sentinel._incident.foretold) == (FORETOLD.boat_at, "")
+    assert [span.since for span in sentinel._incident.beyond] == [FORETOLD.boat_at]
+    assert record.launched == 0
+
+
+def test_home_that_is_lost_again_has_another_lifeboat_launched_until_there_is_one(
+    sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who had gone home is not in the one that is still afloat as he is now."""
+    tried: list[int] = []
+
+    def launch() -> None:
+        tried.append(1)
+        raise Busy("the vault does not answer", "It is tried again.")
+
+    monkeypatch.setattr(sentinel, "_launch", launch)
+    monkeypatch.setattr(sentinel, "_refresh", lambda: None)
+    sentinel._course = (
+        sentinel._course.lost(Sign.GONE, NOON).launched("host=/boat", NOON).home_is_open().came_home("lin")
+    )
+    sentinel._intake.take([Offered("lin", "a", HOME, {}, NOON), Offered("lin", "b", MERGED, {}, NOON)])
+    sentinel._incident = incident.write(sentinel._folder, Incident(NOON, Sign.GONE, lost="7", boat=3))
+    with pytest.raises(Busy):
+        sentinel._second_loss()
+    for _ in range(2):
+        with pytest.raises(Busy):
+            sentinel._keep_afloat()
+    assert len(tried) == 3
+    assert sentinel._intake.closed() == {"lin"}
+    left = incident.read(sentinel._folder)
+    assert left is not None
+    assert left.relaunch
+    sentinel._vault_away = "its disk is gone"
+    with pytest.raises(Busy):
+        sentinel._keep_afloat()
+    assert sentinel._intake.closed() == frozenset(), "what they see is old, and is said to be"

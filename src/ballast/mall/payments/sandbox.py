@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -16,6 +16,7 @@ from ballast.mall.payments.provider import Forged, Notice, Opened, ProviderAway,
 from ballast.mall.settings import Settings
 
 _TIMEOUT_S = 10.0
+T = TypeVar("T")
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -26,6 +27,12 @@ class _Told(msgspec.Struct, frozen=True):
     reference: UUID
     code: str
     amount_fen: int
+
+
+class _Refunded(msgspec.Struct, frozen=True):
+    """What is answered to a refund."""
+
+    code: str
 
 
 class Sandbox:
@@ -56,7 +63,7 @@ class Sandbox:
             "return_url": return_url,
             "callback_url": f"{self._callback}/{shop_id}",
         }
-        return msgspec.convert(await self._ask("/v1/payments", shop_id, asked), Opened)
+        return await self._ask("/v1/payments", shop_id, asked, Opened)
 
     async def refund(self, shop_id: UUID, refund_id: UUID, payment_id: UUID, *, amount_fen: int) -> str:
         """See `provider.Provider`."""
@@ -66,7 +73,7 @@ class Sandbox:
             "payment": payment_id,
             "amount_fen": amount_fen,
         }
-        return str((await self._ask("/v1/refunds", shop_id, asked))["code"])
+        return (await self._ask("/v1/refunds", shop_id, asked, _Refunded)).code
 
     def read(self, shop_id: UUID, headers: Mapping[str, str], body: bytes, now: datetime) -> Notice:
         """See `provider.Provider`."""
@@ -79,7 +86,7 @@ class Sandbox:
             raise Forged(f"a callback of the sandbox provider cannot be read: {error}", "Nothing was done.") from error
         return Notice(told.callback_id, told.kind, told.reference, told.code, told.amount_fen)
 
-    async def _ask(self, path: str, shop_id: UUID, asked: Mapping[str, object]) -> dict[str, Any]:
+    async def _ask(self, path: str, shop_id: UUID, asked: Mapping[str, object], kind: type[T]) -> T:
         body = msgspec.json.encode(asked)
         signature = signing.sign(signing.key_of(self._secret, shop_id), body, int(time.time()))
         try:
@@ -91,5 +98,7 @@ class Sandbox:
         if status >= 400:
             said = answer.decode(errors="replace")[:200]
             raise ProviderRefused("payment.refused", f"The provider says no: {said}", "Try another way.")
-        found: dict[str, Any] = msgspec.json.decode(answer)
-        return found
+        try:
+            return msgspec.json.decode(answer, type=kind)
+        except msgspec.DecodeError as error:
+            raise ProviderAway(f"the sandbox provider's answer cannot be read: {error}", "Try again later.") from error
