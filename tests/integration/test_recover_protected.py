@@ -171,7 +171,6 @@ def test_what_only_the_spool_holds_comes_back_as_well(
     protected.start()
     db.run("INSERT INTO item (shop, body) VALUES (3, 'acknowledged, and not sealed')")
     rows = table_rows(db.connect())
-    production.discard()
     new.start()
     to = Database(new, 18, "postgres")
     code, _, refused = recover(protected, to)
@@ -179,7 +178,8 @@ def test_what_only_the_spool_holds_comes_back_as_well(
     assert "A recorder" in refused["what"]
     assert "Stop it (SIGTERM" in refused["do"]
     assert to.query("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'ballast%'") == []
-    protected.kill()
+    protected.kill()  # before the server goes: a recorder that sees that seals what it holds
+    production.discard()
     code, lines, _ = recover(protected, to)
     assert code == 0
     assert any("sealed first" in line.get("said", "") for line in lines)

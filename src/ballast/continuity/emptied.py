@@ -66,6 +66,8 @@ def tenant_emptied(vault: Vault, tenant: str) -> Emptied | None:
     transactions = [
         msgspec.structs.replace(one, tables=tuple(t for t in one.tables if not t.table.startswith(own)))
         for one in sorted(found.transactions, key=_place)
+        if _place(one)[0]
+        == newest.cut.timeline  # before that all was recovered, and what came since would not come back
     ]
     return emptied(transactions, {name: rows for name, rows in left.items() if not name.startswith(own)})
 
@@ -103,6 +105,8 @@ def _fall(transactions: Sequence[Summary], steps: Sequence[tuple[int, int]], lef
     for place, grown in reversed(steps):
         rows -= grown
         if grown >= 0:
+            if places and rows <= _NEARLY_NOTHING * top:
+                break  # it was empty before and was put back there: what emptied it then is another deed
             continue
         if sum(map(_grown, transactions[place].tables)) >= 0:  # an order that empties a cart empties no shop
             if not places:

@@ -56,3 +56,11 @@ def test_a_table_of_which_nobody_knows_how_much_it_held_is_a_persons_to_judge_an
 
 def test_a_shop_that_was_put_back_misses_nothing() -> None:
     assert emptied([did(1, 0, orders=-50, shop=-1), did(2, 2, orders=50, shop=1)], {"orders": 50, "shop": 1}) is None
+
+
+def test_a_shop_that_is_emptied_again_soon_after_it_was_put_back_goes_back_to_the_second_time() -> None:
+    first = [did(1, 0, orders=-50, shop=-1, stock=-5), did(2, 2, orders=50, shop=1, stock=5)]
+    sold = [did(n, n, orders=1, stock=0) for n in range(3, 30)]
+    found = emptied([*first, *sold, did(40, 60, orders=-77, shop=-1, stock=-5)], {})
+    assert found is not None
+    assert (found.at, found.had) == ("1/0/28", 83)
