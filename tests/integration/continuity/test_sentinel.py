@@ -297,9 +297,9 @@ def test_it_asks_where_it_is_to_also_after_a_loss_while_nothing_ran_and_the_life
         here = shoppers.taken("lifeboat")
         sea.until(lambda: shoppers.taken("lifeboat") > here + 5, "orders in the lifeboat once more")
         sea.until(lambda: "with all that was in it" in sea.decided, "that to be told")
-        with psycopg.connect(sea.course.lifeboat) as conn:
-            there = conn.execute("SELECT count(*) FROM orders WHERE tenant = %s AND key = 'not committed'", (shop,))
-            assert there.fetchone() == (1,)
+        with psycopg.connect(sea.course.lifeboat, autocommit=True) as conn:
+            count = "SELECT count(*) FROM orders WHERE tenant = %s AND key = 'not committed'"
+            sea.until(lambda: conn.execute(count, (shop,)).fetchone() == (1,), "what was accepted to be done")
         assert sea.course.mode == "afloat"
         former = sea.course.lifeboat
         (boat,) = (path for path in (sea.sea / "lifeboat").iterdir() if EmbeddedServer(path).dsn() == former)
