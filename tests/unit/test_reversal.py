@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ballast.recovery.difference import Standing
@@ -40,6 +40,7 @@ def outcome(found: Reversal, standing: bytes) -> bytes:
     return difference.changes[0].line if difference.changes else standing
 
 
+@example([("harm", "stock", 6), ("good", "title", 1), ("harm", "stock", -6)])
 @given(st.lists(HARMFUL | HONEST, max_size=8))
 def test_merging_leaves_what_honest_transactions_did(steps: list[tuple[str, str, int]]) -> None:
     """They write to columns of their own, and all add to the same counter."""

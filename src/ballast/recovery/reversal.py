@@ -131,8 +131,9 @@ def reversal(
         becomes, clean = _reversed(chain, row)
         if not clean:
             possible = _possible(chain, row, counters, barred)
-            becomes = {"refuse": row, "skip": becomes, "merge": possible or becomes, "force": before}[on_conflict]
-            conflicts.append(Conflict(line, before, made, row, possible, becomes))
+            merging = becomes if possible is None else possible
+            becomes = {"refuse": row, "skip": becomes, "merge": merging, "force": before}[on_conflict]
+            conflicts.append(Conflict(line, before, made, row, possible if possible != row else None, becomes))
         if found is None:
             back += [becomes] if becomes is not None else []
         elif becomes is None:
@@ -176,17 +177,15 @@ def _counted_back(before: bytes, after: bytes, found: bytes) -> bytes | None:
 def _possible(
     chain: Sequence[Effect], row: bytes | None, counters: Collection[int], barred: Collection[bytes]
 ) -> bytes | None:
-    """What merging makes of the row; counters stay where the table would refuse the row else, and those that are what they were
-    before all of it: they have been put right."""
+    """What merging makes of the row, which may be what it is; None: nothing can be kept apart. Counters stay where the table
+    would refuse the row else, and those that are what they were before all of it: they have been put right."""
     first = chain[-1].before
     if first is None or row is None:
         return None
     was, now = fields_of(first), fields_of(row)
     for counted in ([position for position in counters if was[position] != now[position]], ()):
         kept, _ = _reversed(chain, row, counted)
-        if kept is None or kept == row:
-            return None
-        if kept not in barred:
+        if kept is None or kept == row or kept not in barred:
             return kept
     return None
 
