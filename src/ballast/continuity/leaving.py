@@ -18,7 +18,7 @@ from ballast.continuity.lifeboat import Lifeboat
 from ballast.continuity.patience import Busy
 from ballast.continuity.signs import Sign
 from ballast.continuity.watching import Watching
-from ballast.continuity.wipes import Foretold
+from ballast.continuity.wipes import Chosen, Foretold
 from ballast.errors import BallastError
 from ballast.recovery import Span, later
 from ballast.vault import Resolved
@@ -153,10 +153,7 @@ class Leaving(Watching):
         if foretold is not None:
             self._quiet_until = began + _LAUNCHING_S
         else:
-            try:
-                self._seal()
-            except (BallastError, OSError) as error:
-                self._log.warning("not_sealed", reason=str(error))
+            self._try_to_seal()
         sealed = time.monotonic()
         vault, boats = self._vault, self._boats
         try:
@@ -220,7 +217,7 @@ class Leaving(Watching):
             return False
         self._waits_for, self._confirm_at = "the end of the record, which is on its way into the vault", 0.0
         if not under_way.at:
-            if not self._is_sealed():
+            if not self._try_to_seal():
                 self._confirm_at = now + _AGAIN_S
                 self._unsealed_since = self._unsealed_since or now
                 if now - self._unsealed_since < _UNCONFIRMED_S:
@@ -230,10 +227,8 @@ class Leaving(Watching):
                 under_way = under_way.going_back(under_way.boat_at, why)
                 self._write_down(under_way)
                 self._decide(f"the recovery goes to the moment of the lifeboat: {why}", bad=True)
-            elif (chosen := self._choose()).why:
-                under_way = under_way.going_back(show(chosen.resolved.cut), chosen.why)
-                self._write_down(under_way)
-                self._decide(f"the record ends in rows that were deleted: {chosen.why}", bad=True)
+            else:
+                under_way = self._note_chosen(under_way, self._choose())
         if under_way.at in (under_way.foretold, under_way.boat_at):
             self._bring_in_again(self._resolve(under_way.boat_at))
             self._note(foretold="")
@@ -249,7 +244,8 @@ class Leaving(Watching):
 
     _confirm_at = _unsealed_since = 0.0
 
-    def _is_sealed(self) -> bool:
+    def _try_to_seal(self) -> bool:
+        """Whether all of the record's tail has come into the vault; what stands in the way is logged."""
         try:
             return self._seal()
         except (BallastError, OSError) as error:
@@ -283,11 +279,17 @@ class Leaving(Watching):
         if under_way.at:
             return self._resolve(under_way.at)
         chosen = self._choose()
-        if chosen.why:
-            # Written down: when it is recovered, the record may have gone on for hours.
-            self._write_down(under_way.going_back(show(chosen.resolved.cut), chosen.why))
-            self._decide(f"the record ends in rows that were deleted: {chosen.why}", bad=True)
+        self._note_chosen(under_way, chosen)
         return chosen.resolved
+
+    def _note_chosen(self, under_way: Incident, chosen: Chosen) -> Incident:
+        """The moment before rows were deleted is written down: when it is recovered, the record may have gone on for hours."""
+        if not chosen.why:
+            return under_way
+        going_back = under_way.going_back(show(chosen.resolved.cut), chosen.why)
+        self._write_down(going_back)
+        self._decide(f"the record ends in rows that were deleted: {chosen.why}", bad=True)
+        return going_back
 
     def _away_again(self) -> None:
         """Whoever had gone home is away once more."""

@@ -180,8 +180,11 @@ class Wipes:
 
     def _tenants_known(self, cut: Cut) -> int:
         if not self._known:
-            self._known, self._known_at = len(tenants(self._vault, cut)), time.monotonic()
+            self._count_tenants(cut)
         return self._known
+
+    def _count_tenants(self, cut: Cut) -> None:
+        self._known, self._known_at = len(tenants(self._vault, cut)), time.monotonic()
 
     def _begin(self, before: Cut, at: datetime | None, empty: set[int]) -> Cut:
         """Where a deed of several transactions began that went on at `before`: a table in which few tenants have rows raises no
@@ -224,14 +227,11 @@ class Wipes:
                     hit.setdefault((one["lsn"], one["relation"]), set()).add(one["tenant"])
         counted = -1
         for (lsn, relation), whose in sorted(hit.items(), key=lambda one: one[0]):
-            if (
-                len(whose) >= _NEAR * self._known and counted != lsn
-            ):  # there may be more or fewer than when they were counted
-                self._known, self._known_at, counted = (
-                    len(tenants(self._vault, Cut(segment.timeline, lsn))),
-                    time.monotonic(),
-                    lsn,
-                )
+            if len(whose) >= _NEAR * self._known and counted != lsn:
+                self._count_tenants(
+                    Cut(segment.timeline, lsn)
+                )  # there may be more or fewer than when they were counted
+                counted = lsn
             if len(whose) >= _SHARE * self._known:
                 found.setdefault(lsn, set()).add(relation)
         at = _time(segment)

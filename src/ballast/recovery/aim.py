@@ -12,11 +12,10 @@ from psycopg import sql
 
 from ballast.postgres import format_lsn
 from ballast.recovery import progress, record, roster
-from ballast.recovery.choice import Request
 from ballast.recovery.copying import Ask, converse, in_servers_words
-from ballast.recovery.empty import leave_extensions
+from ballast.recovery.opening import read_structure
 from ballast.recovery.sequences import past_record
-from ballast.recovery.target import Target, connect_target, read_target
+from ballast.recovery.target import Target, connect_target
 from ballast.recovery.unit import SHARED
 from ballast.vault import Resolved, Vault, tenants
 from ballast.vault.records import Cut
@@ -66,9 +65,7 @@ def structure_of(vault: Vault, resolved: Resolved, dsn: str) -> Target:
     """What the database of `dsn`, built as of `resolved`, has: for `aim`, and for `Wish.target`. As `recover` raises."""
     relations = vault.relations_at(resolved.cut)
     with in_servers_words(), connect_target(dsn) as conn:
-        target = read_target(conn, relations, relations)
-    leave_extensions(target, Request())
-    return target
+        return read_structure(conn, relations, relations)
 
 
 def has_same_structure(vault: Vault, one: Cut, other: Cut) -> bool:

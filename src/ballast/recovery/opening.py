@@ -8,7 +8,7 @@ rows: a tenant must be whole, and served by index, while most of the others are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import psycopg
@@ -25,6 +25,7 @@ from ballast.recovery.target import Target, read_target
 from ballast.recovery.unit import SHARED, Loader
 from ballast.vault import Resolved, Vault, tenants
 from ballast.vault.failpoints import reach
+from ballast.vault.records import Relation
 
 _OLDEST = 16
 _BYPASSES = "SELECT rolsuper OR rolbypassrls, quote_ident(rolname) FROM pg_roles WHERE rolname = current_user"
@@ -71,6 +72,15 @@ def require_empty(conn: psycopg.Connection[Any], vault: Vault, resolved: Resolve
             "Recover into a database that was just created (createdb). Into one that has the tables, `ballast restore`"
             " brings back single tenants.",
         )
+
+
+def read_structure(
+    conn: psycopg.Connection[Any], relations: Mapping[int, Relation], chosen: Mapping[int, Relation]
+) -> Target:
+    """What was rebuilt, as `read_target` reads it; what extensions brought is left to them."""
+    target = read_target(conn, relations, chosen)
+    leave_extensions(target, Request())
+    return target
 
 
 class Opening:
@@ -155,9 +165,7 @@ class Opening:
         run_script(builder, "RESET ALL")
 
     def _read(self, conn: psycopg.Connection[Any]) -> Target:
-        target = read_target(conn, self._choice.relations, self._choice.chosen)
-        leave_extensions(target, Request())
-        return target
+        return read_structure(conn, self._choice.relations, self._choice.chosen)
 
     def _refuse(self, conn: psycopg.Connection[Any], target: Target) -> None:
         if target.missing:

@@ -15,13 +15,9 @@ import pytest
 from ballast.continuity.board import Board
 from ballast.continuity.course import Course
 from ballast.continuity.helm import BOARD
-from ballast.continuity.options import Options
 from ballast.continuity.room import RESERVE_BYTES
-from ballast.continuity.sentinel import Sentinel
 from ballast.continuity.signs import Sign
-from ballast.vault import config
-from ballast.vault.config import Config, Tenants
-from ballast.vault.logbook import Logbook
+from tests.fix_sentinel import idle_sentinel
 from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
 from tests.small_disk import Hog, small_disk
 
@@ -95,15 +91,8 @@ def test_where_everything_is_on_the_full_disk_shops_stay_and_it_is_told_until_th
 
 
 def test_where_shops_are_is_told_with_room_that_was_kept_for_it(tmp_path: Path) -> None:
-    settings = Config(
-        dsn="host=/nowhere",
-        vault=str(tmp_path / "vault"),
-        state_dir=tmp_path / "state",
-        tenants=Tenants(column="tenant"),
-    )
-    config.write(settings, tmp_path / "ballast.toml")
     with small_disk(tmp_path / "continuity", 24):
-        sentinel = Sentinel(Options(tmp_path / "ballast.toml", None, 18, "", ""), Logbook("sentinel"))
+        sentinel = idle_sentinel(tmp_path)
         with (tmp_path / "continuity" / "hog").open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(4096)) == 4096:
                 pass

@@ -27,9 +27,9 @@ from ballast.continuity.sentinel import Sentinel
 from ballast.continuity.signs import Sign
 from ballast.continuity.wipes import Chosen
 from ballast.vault import Resolved, config
-from ballast.vault.config import Config, Tenants
 from ballast.vault.logbook import Logbook
 from ballast.vault.records import Cut
+from tests.fix_sentinel import idle_sentinel
 
 NOON = datetime(2020, 2, 23, 12, tzinfo=UTC)
 
@@ -37,16 +37,7 @@ NOON = datetime(2020, 2, 23, 12, tzinfo=UTC)
 @pytest.fixture
 def sentinel(tmp_path: Path) -> Sentinel:
     """One that has not begun: no thread, no server, no vault."""
-    return _sentinel(tmp_path, None)
-
-
-def _sentinel(tmp_path: Path, server: Path | None) -> Sentinel:
-    made = Config(
-        dsn="host=/nowhere dbname=shops", vault=str(tmp_path / "vault"), state_dir=tmp_path / "state",
-        tenants=Tenants(column="tenant"),
-    )  # fmt: skip
-    config.write(made, tmp_path / "ballast.toml")
-    return Sentinel(Options(tmp_path / "ballast.toml", server, 18, "", "SELECT false"), Logbook("sentinel"))
+    return idle_sentinel(tmp_path)
 
 
 @pytest.mark.parametrize("words", ["out of shared memory", "permission denied for table shop"])
@@ -131,7 +122,7 @@ def test_a_recovered_server_is_home_when_the_first_shop_is_there_and_not_before(
 
 @pytest.mark.parametrize("mode", ["afloat", "returning"])
 def test_without_its_vault_it_neither_ends_nor_stops_anybody(tmp_path: Path, mode: str) -> None:
-    sentinel = _sentinel(tmp_path, tmp_path / "server")
+    sentinel = idle_sentinel(tmp_path, tmp_path / "server")
     sentinel._course = sentinel._course.lost(Sign.GONE, NOON).launched("host=/boat", NOON)
     if mode == "returning":
         sentinel._course = sentinel._course.home_is_open().came_home("lin")
@@ -161,7 +152,7 @@ def test_leftovers_that_cannot_be_merged_do_not_keep_it_from_looking(
 
 
 def test_home_that_went_elsewhere_while_no_sentinel_ran_is_told_by_the_next(tmp_path: Path) -> None:
-    sentinel = _sentinel(tmp_path, None)
+    sentinel = idle_sentinel(tmp_path, None)
     sentinel._take_up()
     incident.write(sentinel._folder, Incident(NOON, Sign.GONE, lost="7"))
     sentinel._tell(sentinel._course.lost(Sign.GONE, NOON))

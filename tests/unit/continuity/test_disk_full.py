@@ -10,24 +10,13 @@ import pytest
 
 from ballast.continuity import incident
 from ballast.continuity.incident import Incident
-from ballast.continuity.options import Options
 from ballast.continuity.room import RESERVE_BYTES
-from ballast.continuity.sentinel import Sentinel
 from ballast.continuity.signs import Sign
-from ballast.vault import config
-from ballast.vault.config import Config, Tenants
-from ballast.vault.logbook import Logbook
+from tests.fix_sentinel import idle_sentinel
 
 
 def test_a_loss_that_cannot_be_noted_gives_up_some_of_it(tmp_path: Path) -> None:
-    settings = Config(
-        dsn="host=/nowhere",
-        vault=str(tmp_path / "vault"),
-        state_dir=tmp_path / "state",
-        tenants=Tenants(column="tenant"),
-    )
-    config.write(settings, tmp_path / "ballast.toml")
-    sentinel = Sentinel(Options(tmp_path / "ballast.toml", None, 18, "", ""), Logbook("sentinel"))
+    sentinel = idle_sentinel(tmp_path)
     reserve = tmp_path / "continuity" / "reserve"
     assert reserve.stat().st_size == RESERVE_BYTES
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -114,15 +114,8 @@ class Asking:
     def begin(self, shop_id: UUID, owner: Owner, placed: Placed, return_url: str, now: datetime) -> PaymentBegun:
         """Its row, for `checkout.place`."""
         made = PaymentBegun(placed.order_id, owner.id, new_id(), self._provider.name, placed.total_fen, now)
-        asked = self._provider.create(
-            shop_id,
-            made.payment_id,
-            amount_fen=placed.total_fen,
-            title=placed.number,
-            expires_at=placed.pay_by,
-            return_url=return_url,
-        )
-        self._asked = asyncio.create_task(asked)
+        begun = Begun(made.payment_id, placed.order_id, placed.number, placed.total_fen, placed.pay_by)
+        self._asked = asyncio.create_task(_open(self._provider, shop_id, begun, return_url))
         return made
 
     @property
@@ -151,7 +144,14 @@ async def ask(db: Database, shop_id: UUID, begun: Begun, provider: Provider, *, 
     """The second half of `start`, after the commit of the first. Returns and raises as it does."""
     if begun.pay_url:
         return begun.pay_url
-    opened = await provider.create(
+    opened = await _open(provider, shop_id, begun, return_url)
+    async with db.shop(shop_id) as connection:
+        await open_made(connection, PaymentOpened(begun.order_id, begun.payment_id, opened.code, opened.pay_url))
+    return opened.pay_url
+
+
+async def _open(provider: Provider, shop_id: UUID, begun: Begun, return_url: str) -> Opened:
+    return await provider.create(
         shop_id,
         begun.payment_id,
         amount_fen=begun.amount_fen,
@@ -159,9 +159,6 @@ async def ask(db: Database, shop_id: UUID, begun: Begun, provider: Provider, *, 
         expires_at=begun.pay_by,
         return_url=return_url,
     )
-    async with db.shop(shop_id) as connection:
-        await open_made(connection, PaymentOpened(begun.order_id, begun.payment_id, opened.code, opened.pay_url))
-    return opened.pay_url
 
 
 async def begin_again(connection: Connection, deed: PaymentBegun) -> None:
