@@ -342,10 +342,10 @@ class Leaving(Watching):
     def _keep_afloat(self) -> None:
         boat, under_way = self._boats.afloat, self._incident
         if under_way is not None and under_way.relaunch:
-            if self._vault_away:  # it may take long: they see what was when home was lost first, and that is said
-                self._away_again()
-            self._launch()
-            return
+            if not self._vault_away:
+                self._launch()
+                return
+            self._away_again()  # it may take long: they see what was when home was lost first, and that is said
         if boat is not None and boat.is_afloat:
             if boat.is_alone and self._vault is not None and under_way is not None and not self._vault_away:
                 vault, at = self._vault, under_way.boat_at

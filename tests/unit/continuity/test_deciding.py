@@ -321,6 +321,8 @@ def test_home_that_is_lost_again_has_another_lifeboat_launched_until_there_is_on
     assert left is not None
     assert left.relaunch
     sentinel._vault_away = "its disk is gone"
-    with pytest.raises(Busy):
-        sentinel._keep_afloat()
+    raised: list[Incident] = []
+    monkeypatch.setattr(sentinel, "_raise", lambda under_way: not raised.append(under_way))
+    sentinel._keep_afloat()
     assert sentinel._intake.closed() == frozenset(), "what they see is old, and is said to be"
+    assert (raised, len(tried)) == ([left], 3), "the one that is there is seen to, and home, before the vault is back"
