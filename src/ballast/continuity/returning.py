@@ -11,6 +11,7 @@ from ballast.continuity.course import address
 from ballast.continuity.entries import open_entries
 from ballast.continuity.home import Data
 from ballast.continuity.incident import Incident
+from ballast.continuity.patience import Busy
 from ballast.continuity.remaking import Remaking
 from ballast.continuity.room import ENOUGH_BYTES
 from ballast.continuity.signs import Sign, Watched
@@ -243,7 +244,12 @@ class Returning(Remaking):
 
     def _bring_home(self) -> None:
         if self._bringing:  # nothing else is decided before it is known who came
-            self._bring_these(self._bringing)
+            try:
+                self._bring_these(self._bringing)
+            except Busy:
+                if not self._watched.lost or self._is_restarted():
+                    raise
+                self._leave_behind()
         if self._watched.lost:
             if not self._is_restarted():
                 self._doubted_at = 0.0
