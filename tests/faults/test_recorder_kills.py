@@ -11,6 +11,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from tests.deep import mostly_deep
 from tests.fix_postgres import Database, NewServer
 from tests.fix_recorder import Clients, Recording
 
@@ -56,7 +57,7 @@ def test_killed_at_a_named_instant(pg: Database, new_recording: New, instant: st
     assert not recording.log("gap")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", mostly_deep(range(3), 0))
 def test_killed_at_any_moment(pg: Database, new_recording: New, seed: int) -> None:
     dice = random.Random(seed)
     recording = new_recording(pg, seal_after_s=0.2)  # so that kills also meet the change from file to file

@@ -450,7 +450,7 @@ def test_a_kernel_that_would_need_numba_to_run_is_refused() -> None:
     def makes_an_array(number: int) -> int:
         return len(np.zeros(number, np.int64))
 
-    with pytest.raises(Exception, match="np.zeros|function zeros"):
+    with pytest.raises(Exception, match="zeros"):
         compiled("int")(makes_an_array)(3)
 
 
