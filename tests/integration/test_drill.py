@@ -22,6 +22,7 @@ from ballast.vault.drilled import DRILLED_FILE, Drilled, history
 from ballast.vault.health import read_state
 from ballast.vault.status import status
 from ballast.vault.unprotect import unprotect
+from tests.commands import ballast
 from tests.fix_postgres import Database
 from tests.fix_protected import Protected, Silent
 
@@ -89,12 +90,6 @@ def place(open_folder: Path) -> Path:
     folder = open_folder / "drills"
     folder.mkdir()
     return folder
-
-
-def ballast(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ballast.cli", *arguments], capture_output=True, text=True, timeout=110
-    )
 
 
 def run(protected: Protected, place: Path, *tampering: str, **order: object) -> DrillOutcome:
