@@ -30,6 +30,8 @@ _CANCEL_S = 5.0
 _STALE = ("26000", "0A000")
 
 _Statement = tuple[str | bytes, Mapping[str, Any] | Sequence[Any] | None]
+_BEGIN: _Statement = ("BEGIN", None)
+_COMMIT: _Statement = ("COMMIT", None)
 Check = Callable[[int], None]
 """Looks at how many rows a statement gave, and raises where nothing may come of its transaction."""
 _Gen = Generator[Any, Any, Any]
@@ -76,7 +78,7 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         """A transaction begins with these, as soon as something is done in it."""
         self.forget()
         self._first = statements
-        self._put_off = [(one, None) for one in (("BEGIN", None), *statements)]
+        self._put_off = [(_BEGIN, None), *[(one, None) for one in statements]]
         self._idle = True
 
     def later(
@@ -130,7 +132,8 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
             self._ending = False
             await self._together()
         if not self._idle and not self._ended:
-            await self._together(("COMMIT", None))
+            self._ending = True
+            await self._together()
         self.forget()
 
     async def execute(
@@ -200,10 +203,16 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
     async def _together(self, *asked: _Statement) -> list[Rows]:
         if self._ended:
             self.begin(*self._first)
-        last: tuple[_Statement, ...] = (("COMMIT", None),) if self._ending else ()
         async with self.lock:
-            statements = [*self._taken(), *((one, None) for one in (*asked, *last))]
-            found: list[Rows] = await self._listen(self._communicate(statements, len(asked), len(last)))
+            statements = [*self._taken(), *[(one, None) for one in asked]]
+            last = 0
+            if self._ending and statements and statements[0][0] is _BEGIN:
+                # What is sent together is one transaction without being called so, and committed where it ends.
+                del statements[0]
+            elif self._ending:
+                statements.append((_COMMIT, None))
+                last = 1
+            found: list[Rows] = await self._listen(self._communicate(statements, len(asked), last))
         self._ended, self._ending = self._ending, False
         return found
 
@@ -232,7 +241,10 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
                         heard.append(result)
                     elif result.status == ExecStatus.COMMAND_OK:
                         known()  # it was prepared
-                yield from generators.fetch_many(pgconn)  # the end of them all
+                (end, *_) = yield from generators.fetch_many(pgconn)  # of them all
+                if end.status == ExecStatus.FATAL_ERROR:  # what was to be committed here was not
+                    failed = failed or end
+                    yield from generators.fetch_many(pgconn)
             except psycopg.Error:
                 if failed is None:  # else the server said why it goes
                     raise
