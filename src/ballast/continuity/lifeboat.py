@@ -9,7 +9,7 @@ copy of it with some tenants as they were a while ago, for the case that the vau
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ballast.recovery import Wish, ensure, recover
 from ballast.recovery.aim import aim, structure_of
 from ballast.recovery.target import Target
 from ballast.recovery.watcher import Silent
-from ballast.vault import Resolved, Vault
+from ballast.vault import Resolved, Vault, read_rows, tenants
 
 _SETTINGS = {
     "fsync": "off",
@@ -36,6 +36,8 @@ _SETTINGS = {
     "autovacuum": "off",
 }
 _ENDS_S = 30.0
+_READ_TO_BE_KEPT = 2
+"""What was read so often the vault keeps in memory (`vault.hot`)."""
 _BARE, _AHEAD, _PASSED = "postgres", "ahead", "passed"
 """Databases: the one that is launched; the copy that is taken as it is; that one when it is not wanted any more."""
 _SETTINGS_OF = f"""
@@ -233,6 +235,17 @@ class Lifeboat:
     def _refuse_failed(self) -> None:
         if self._failure is not None:
             raise RestoreError(f"the lifeboat is lost: {self._failure}", "Launch another.") from self._failure
+
+
+def read_ahead(vault: Vault, is_wanted: Callable[[], bool]) -> None:
+    """What a launch reads first is in memory from now on: who there is, and what all share, with the parts of the record in which
+    that stands. Left off when `is_wanted`. StoreError, IntegrityError."""
+    newest = vault.resolve(None)
+    tenants(vault, newest)
+    for _ in range(_READ_TO_BE_KEPT):
+        for _ in read_rows(vault, newest, tenant=None):
+            if is_wanted():
+                return
 
 
 def _is_copied(conn: psycopg.Connection[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from ballast.continuity import incident, outlived, tail, unsealed
 from ballast.continuity.bounded import bounded
 from ballast.continuity.duplicate import Duplicate
 from ballast.continuity.helm import INTAKE
+from ballast.continuity.lifeboat import read_ahead
 from ballast.continuity.patience import Busy
 from ballast.continuity.telling import Telling
 from ballast.continuity.wipes import Chosen, Foretold, Wipes
@@ -92,7 +94,7 @@ class Reading(Telling):
     def _keep_reading(self) -> None:
         """So that little is left to be read when it matters."""
         unsealed.make_ready()
-        read_at, sealed = 0.0, 0
+        read_at, sealed, is_settled = 0.0, 0, False
         while not self._stopping.wait(_STEP_S):
             if self._vault is None or self._wipes is None or time.monotonic() < self._quiet_until:
                 continue
@@ -111,6 +113,20 @@ class Reading(Telling):
                     self._wipes.look(ahead=True)
                 except Exception as error:  # whatever it is, the next time it may be well
                     self._log.warning("cannot_read", reason=str(error) or type(error).__name__)
+                    continue
+            if self._incident is None:
+                self._read_ahead(self._vault)
+            if not is_settled:
+                # All modules are loaded: to look through them for garbage holds everything up for 0.1 s, at a loss perhaps.
+                is_settled = True
+                gc.collect()
+                gc.freeze()
+
+    def _read_ahead(self, vault: Vault) -> None:
+        try:
+            read_ahead(vault, lambda: self._incident is not None)
+        except Exception as error:  # a launch reads it itself
+            self._log.warning("not_read_ahead", reason=str(error) or type(error).__name__)
 
     def _choose(self) -> Chosen:
         """The moment to go back to. StoreError, Busy: the vault is away, and it cannot be told."""

@@ -58,8 +58,9 @@ class Rebuilding:
     def step(self, under_way: Incident, settings: Config, recorded: str, there: str | None) -> Incident:
         """As far as it goes just now. `recorded`: identifier of the server that the newest timeline of the vault is of; `there`:
         of the one that stands at home. BallastError: the same again, in a moment."""
+        begun = there == recorded != under_way.lost
         if not self._stopped:
-            if recorded == under_way.lost or there != recorded:
+            if not begun:
                 holding.hold(self._folder)
                 self._patience(
                     f"the end of the recorder of {under_way.lost}",
@@ -67,10 +68,10 @@ class Rebuilding:
                     _WAITS_S,
                     keep=True,
                 )
-            self._stopped = True  # else a sentinel before this one has come so far that the new server is recorded
+            self._stopped = True  # else it has come so far that the new server is recorded, and only goes on
         if self._home is not None and self._home.data(under_way.lost) is not Data.ANOTHER:
             self._put_aside(under_way, self._home)
-        if not under_way.at:
+        if not under_way.at and not begun:
             self._patience(
                 f"sealing what the recorder left at {under_way.since}",
                 lambda: tail.drain(settings, self._config_path, self._say),

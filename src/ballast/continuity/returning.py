@@ -10,10 +10,12 @@ from ballast.continuity.bringing import TOGETHER
 from ballast.continuity.course import address
 from ballast.continuity.entries import open_entries
 from ballast.continuity.home import Data
+from ballast.continuity.incident import Incident
 from ballast.continuity.remaking import Remaking
 from ballast.continuity.room import ENOUGH_BYTES
 from ballast.continuity.signs import Sign, Watched
 from ballast.errors import BallastError
+from ballast.recovery import recovery_begun
 from ballast.vault import config
 from ballast.vault.failpoints import reach
 
@@ -25,6 +27,7 @@ _STUCK_AFTER_S = 5.0
 _VISITED_FIRST = 12
 _RESTART_S = 3.0
 _AGAIN_S, _ASKS_AGAIN_S = 1.0, 5.0
+_ASKING_S = 5.0
 _LAST_S = 0.2
 """A process that was in the lifeboat when it was sunk has noticed after so long."""
 
@@ -128,15 +131,38 @@ class Returning(Remaking):
         return self._is_told_why()
 
     def _return_to_the_same(self) -> None:
-        self._waits_for = self._what_is_waited_for()
+        under_way, self._waits_for = self._incident, self._what_is_waited_for()
+        assert under_way is not None
         self._see_to_stuck()
         if not self._is_home_well():
             return
         if not tail.is_recording(self._settings):
             self._waits_for = "the recorder, which commits at home wait for"
             return
-        self._decide("home is back with its data: nothing needs to be recovered")
+        if lost := self._interrupted():
+            self._go_on_recovering(under_way, lost)
+        else:
+            self._decide("home is back with its data: nothing needs to be recovered")
         self._go_home()
+
+    def _interrupted(self) -> str:
+        """Identifier of the server in whose place home was being recovered when it was lost again; "": it is whole. Asked of home
+        itself, where the recovery notes its end: until then foreign keys are unchecked, and the gate stands. ServerRefused."""
+        assert self._vault is not None
+        vault, dsn = self._vault, self._home_dsn()
+        at = self._patience("whether home is whole", lambda: recovery_begun(vault, dsn), _ASKING_S)
+        return "" if at is None else vault.index.timelines[self._resolve(at).cut.timeline].system_identifier
+
+    def _go_on_recovering(self, under_way: Incident, lost: str) -> None:
+        if lost == self._recorded() or (self._home is None and not under_way.ordered):
+            self._alarm(
+                "the recovery of home, which a person had begun, was interrupted when it was lost: go on with it, by the same"
+                " ballast recover"
+            )
+            return
+        why = "it was lost while it was being recovered"
+        self._note(lost=lost, data_lost=True, why_lost=why, ordered=True)
+        self._decide("home is back with what was recovered of it: the recovery goes on")
 
     def _needs_no_lifeboat(self) -> bool:
         """Whether home is well, and nothing says that any of its data went, while there is no lifeboat yet, for want of the vault
@@ -147,7 +173,9 @@ class Returning(Remaking):
         # What became of rows that were gone for a moment the record must tell.
         if self._course.only is not None or under_way.why in (Sign.EMPTY, Sign.MISSING) or not self._is_home_well():
             return False
-        return not self._is_begun() and not open_entries(self._intake.entries()) and tail.is_recording(self._settings)
+        if self._is_begun() or open_entries(self._intake.entries()) or not tail.is_recording(self._settings):
+            return False
+        return self._vault is None or not self._interrupted()
 
     def _is_home_well(self) -> bool:
         return self._well >= incident.WELL_LOOKS and not (self._left_for_room and self._is_full(_ROOM_BYTES))

@@ -160,8 +160,10 @@ def open_for_good(conn: psycopg.Connection[Any]) -> bool:
             complete = False
             continue
         conn.execute("DELETE FROM ballast_recovery.gate WHERE relation = %s", [oid])
-    if complete and conn.execute("DELETE FROM ballast_recovery.help WHERE index_name = %s", [_PLANS]).rowcount:
-        run_script(conn, _database("ALTER DATABASE {} RESET plan_cache_mode", conn))
+    if complete:
+        with conn.transaction():
+            if conn.execute("DELETE FROM ballast_recovery.help WHERE index_name = %s", [_PLANS]).rowcount:
+                run_script(conn, _database("ALTER DATABASE {} RESET plan_cache_mode", conn))
     return complete
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -235,6 +236,39 @@ def test_home_is_lost_a_second_time_while_everybody_comes_home(sea: Sea) -> None
         sea.lose_files()
         sea.came_home(number)
     nothing_is_lost(sea, shoppers)
+
+
+def test_home_is_killed_while_its_recovery_ends_and_the_recovery_goes_on_to_its_end(sea: Sea) -> None:
+    """Everybody is back by then: nobody would miss what is left of it, its foreign keys unchecked and its gate in the way."""
+    sea.ensure()
+    number = sea.course.number
+    with Shoppers(sea) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 10, "orders at home")
+        sea.lose_files()
+        holders: list[psycopg.Connection[Any]] = []
+        sea.until(lambda: gate_held(sea, holders), "the new server")
+        sea.until(lambda: sea.course.mode == "returning", "the way home")
+        sea.until(lambda: sea.query(MISSING) == [(0,)], "everybody to be back")
+        sea.until(lambda: killed(sea) and sea.course.mode == "afloat", "the second loss to be noticed")
+        holders[0].close()
+        sea.came_home(number)
+    assert sea.query("SELECT conname FROM pg_constraint WHERE NOT convalidated") == []
+    assert sea.query("SELECT polname FROM pg_policy") == []
+    assert sea.query("SELECT finished_at IS NOT NULL FROM ballast_recovery.origin") == [(True,)]
+    assert "the recovery goes on" in sea.decided
+    nothing_is_lost(sea, shoppers)
+
+
+MISSING = "SELECT count(*) FROM ballast_recovery.tenant WHERE back_at IS NULL"
+
+
+def gate_held(sea: Sea, holders: list[psycopg.Connection[Any]]) -> bool:
+    """Whether there is a table of a new server, which is held so that the recovery cannot end as long as that lives."""
+    with suppress(psycopg.Error):
+        conn = psycopg.connect(sea.dsn, connect_timeout=2)
+        conn.execute("LOCK TABLE note IN ACCESS SHARE MODE")
+        holders.append(conn)
+    return bool(holders)
 
 
 def test_the_vault_is_away_as_well_and_who_was_in_the_lifeboat_ahead_is_served(sea: Sea) -> None:

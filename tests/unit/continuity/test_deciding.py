@@ -64,6 +64,7 @@ def test_home_is_well_again_and_everybody_goes_back_without_anybodys_word(
     sentinel: Sentinel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ballast.continuity.tail.is_recording", lambda settings: True)
+    monkeypatch.setattr(sentinel, "_interrupted", lambda: "")  # no recovery was
     sentinel._course = sentinel._course.lost(Sign.EMPTY, NOON).launched("host=/boat", NOON)
     sentinel._incident = Incident(NOON, Sign.EMPTY, lost="7", data_lost=True, why_lost="its rows are gone")
     sentinel._seen_true = True

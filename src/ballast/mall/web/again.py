@@ -8,6 +8,7 @@ where a provider repeats itself anyway.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,8 @@ LONGEST_S = 8.0
 UNHEARD_S = 2.5
 """… and after so long where nobody else finds that anything is lost: then it is this request that is wrong."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 0.5
+_GIVES_WAY_S, _LOOKS_S = 0.5, 0.01
+"""Who only looks around lets those who buy go first for so long, when many wait for the same moment."""
 _KEY, _REQUEST = "ballast.again", "ballast.request"
 _OF_ORDERS = ("/checkout", "/orders", "/pay/")
 _HARMLESS = ("/s/", "/pay/callback/")
@@ -49,14 +52,23 @@ class Again:
 
     def __init__(self, app: ASGIApp, db: Database) -> None:
         self._app, self._db = app, db
+        self._buyers: set[_Sent] = set()
+        """Requests of people who order or pay that are made again just now."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, as often as is needed."""
         if scope["type"] != ScopeType.HTTP or scope["path"] == "/healthz":
             return await self._app(scope, receive, send)
-        buys.set(scope["method"] not in ("GET", "HEAD") and any(part in scope["path"] for part in _OF_ORDERS))
-        sent = _Sent(receive)
+        is_buying = scope["method"] not in ("GET", "HEAD") and any(part in scope["path"] for part in _OF_ORDERS)
+        buys.set(is_buying)
         scope[_REQUEST] = new_id()  # type: ignore[literal-required]
+        sent = _Sent(receive)
+        try:
+            await self._answer(scope, sent, send, is_buying=is_buying)
+        finally:
+            self._buyers.discard(sent)
+
+    async def _answer(self, scope: Scope, sent: _Sent, send: Send, *, is_buying: bool) -> None:
         began, wait_s = time.monotonic(), _FIRST_WAIT_S
         while True:
             patience_s = LONGEST_S if self._db.away else UNHEARD_S
@@ -68,9 +80,20 @@ class Again:
                 return None
             if turned.committing and not _is_harmless(made):
                 return await attempt.let_go()
+            if is_buying:
+                self._buyers.add(sent)
             # Where there is no lifeboat yet, nothing is there until the sentinel says so.
-            await self._db.turned(turned.number, _LONGEST_WAIT_S if self._db.launching else wait_s)
+            was_launching = self._db.launching
+            await self._db.turned(turned.number, _LONGEST_WAIT_S if was_launching else wait_s)
+            if was_launching and not (is_buying or self._db.launching):
+                await self._give_way()
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+
+    async def _give_way(self) -> None:
+        """Many have waited for the same moment, and whoever buys among them goes first."""
+        until = time.monotonic() + _GIVES_WAY_S
+        while self._buyers and time.monotonic() < until:
+            await asyncio.sleep(_LOOKS_S)
 
 
 class _Attempt:
