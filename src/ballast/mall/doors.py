@@ -47,7 +47,7 @@ SET random_page_cost = 1.1; SET lock_timeout = '{LOCK_S}s'; SET idle_in_transact
 
 _KEEP_PLANS = "SET plan_cache_mode = auto"
 """While shops come back the database plans each statement anew, so that nobody reads one that is not back by a plan that was made
-for another. Here whoever goes there has asked for the shop first (`arrivals`), and planning is most of what a page costs there."""
+for another. Whoever goes there has asked for the shop first (`arrivals`), and planning is most of what a page costs there."""
 
 
 class _NewestFirst(deque[ShopConnection]):
