@@ -12,9 +12,9 @@ import psutil
 import psycopg
 import pytest
 
-from ballast.continuity.lifeboat import Lifeboat
+from ballast.continuity.lifeboat import Lifeboat, read_ahead
 from ballast.errors import BallastError, RestoreError
-from ballast.vault import Vault
+from ballast.vault import Vault, read_rows
 from tests.fix_postgres import Database
 from tests.integration.test_restore import FILL, SHOP, TENANTS
 from tests.kept import Kept
@@ -55,6 +55,19 @@ def test_a_tenant_is_in_it_when_it_is_asked_for_and_others_cannot_be_taken_for_e
     assert boat.fetch("t5")
     with psycopg.connect(boat.dsn(), autocommit=True) as conn:
         assert conn.execute("SELECT ballast.ensure_tenant('t1')").fetchone() == (True,)
+
+
+def test_what_a_launch_reads_first_is_there_though_the_store_is_gone(kept: Kept, open_folder: Path) -> None:
+    def shared() -> list[bytes]:
+        return [bytes(chunk.buffer) for chunk in read_rows(kept.vault, kept.vault.resolve(None), tenant=None)]
+
+    before = shared()
+    read_ahead(kept.vault, lambda: False)
+    runs = [path for path in open_folder.rglob("*.parquet") if path.is_file()]
+    assert runs
+    for path in runs:
+        path.rename(path.with_suffix(".away"))
+    assert shared() == before != []
 
 
 def test_who_is_in_a_hurry_is_served_before_those_who_asked_earlier(kept: Kept, open_folder: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -77,7 +80,7 @@ async def _directory(db: Database) -> None:
 
 _ENSURE = """
 CREATE SCHEMA IF NOT EXISTS ballast;
-CREATE FUNCTION ballast.ensure_tenant(tenant text, patience interval) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ballast.ensure_tenant(tenant text, patience interval) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     IF current_setting('ballast.urgent', true) <> 'on' THEN
         PERFORM pg_advisory_xact_lock_shared(4711);
@@ -110,3 +113,57 @@ def test_who_buys_waits_neither_for_those_who_look_around_nor_for_those_who_aske
         held.execute(_ENSURE)
         held.execute("SELECT pg_advisory_lock(4711)")
         asyncio.run(story())
+
+
+def test_nobody_is_taken_for_back_in_another_database_that_stands_under_the_same_name(
+    mall_database: MallDatabase,
+) -> None:
+    shop, name = new_id(), str(conninfo_to_dict(mall_database.dsn)["dbname"])
+
+    async def story() -> None:
+        doors = Doors(mall_database.settings())
+        await doors.open()
+        try:
+            await doors.arrivals.of(shop)
+            async with doors.app.one() as connection:  # its plans are kept: it must have been asked for
+                row = await (await connection.execute("SHOW plan_cache_mode")).fetchone()
+                assert row == {"plan_cache_mode": "auto"}
+            with _another(mall_database.dsn, name):
+                await _asked_for(doors, shop)
+        finally:
+            await doors.close()
+
+    mall_database.run(_ENSURE)
+    asyncio.run(story())
+
+
+async def _asked_for(doors: Doors, shop: UUID) -> None:
+    """Returns when the server was asked for it, which has no such function."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        try:
+            async with doors.identity.one() as connection:
+                await connection.execute("SELECT 1")
+            await doors.arrivals.of(shop)
+        except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
+            return
+        except (Busy, psycopg.Error):
+            pass
+        await asyncio.sleep(0.1)
+    raise AssertionError("it is taken for back")
+
+
+@contextlib.contextmanager
+def _another(dsn: str, name: str) -> Iterator[None]:
+    """An empty database stands in the place of that one."""
+    with psycopg.connect(make_conninfo(dsn, dbname="template1"), autocommit=True) as conn:
+        conn.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+        conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        conn.execute(f"ALTER DATABASE {name} RENAME TO {name}_before".encode())
+        try:
+            conn.execute(f"CREATE DATABASE {name}".encode())
+            yield
+        finally:
+            conn.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+            conn.execute(f"ALTER DATABASE {name}_before RENAME TO {name}".encode())
+            conn.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
