@@ -53,6 +53,7 @@ def test_somebody_fills_the_disk(pg18: Database, new_pipeline: New, what: str) -
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.deep
 def test_somebody_fills_the_disk_on_16(pg16: Database, new_pipeline: New) -> None:
     somebody_fills_the_disk(pg16, new_pipeline, "state")
 
