@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -147,8 +147,7 @@ class Database:
         if self._helm is not None:
             await asyncio.to_thread(self._helm.close)
 
-    @asynccontextmanager
-    async def shop(self, shop_id: UUID) -> AsyncIterator[Connection]:
+    def shop(self, shop_id: UUID) -> AbstractAsyncContextManager[Connection]:
         """A transaction that sees the rows of one shop. Committed at its end, rolled back where an exception leaves it. It begins
         with the first statement.
 
@@ -158,30 +157,8 @@ class Database:
         """
         course = self._course()
         if course is not None and course.place(str(shop_id)) != "home":
-            async with self._in_lifeboat(course, shop_id) as connection:
-                yield connection
-            return
-        home = self._home
-        async with self._hearing(home, course, shop_id, at_home=True), self._one(home, home.app, shop_id) as connection:
-            connection.begin(*_names(home, shop_id))
-            if course is not None and course.no_room:
-                connection.journal = Journal()
-            try:
-                yield connection
-                if connection.journal is not None:
-                    await _change_nothing(connection, connection.journal)
-                    return
-            except BaseException as error:
-                committing = connection.committing
-                # Where it cannot be rolled back, the connection is broken, and the pool throws it away.
-                with suppress(psycopg.Error):
-                    await connection.rollback()
-                if committing and isinstance(error, psycopg.Error):
-                    self._unheard(error, course)
-                raise
-            finally:
-                connection.journal = None
-            await self._commit(connection, course)
+            return self._in_lifeboat(course, shop_id)
+        return _AtHome(self, course, shop_id)
 
     @asynccontextmanager
     async def directory(self) -> AsyncIterator[Connection]:
@@ -286,6 +263,44 @@ class Database:
 
     # At home
 
+    async def _taken(self, home: Doors, course: Course | None, shop_id: UUID) -> ShopConnection:
+        """A connection on which a transaction of the shop begins with the first statement."""
+        await self._arrival(home, shop_id)
+        connection = await home.app.take()
+        try:
+            await self._arrival(home, shop_id)  # see `_one`
+        except BaseException:
+            await home.app.give_back(connection)
+            raise
+        connection.begin(*_names(home, shop_id))
+        if course is not None and course.no_room:
+            connection.journal = Journal()
+        return connection
+
+    async def _end(self, connection: ShopConnection, course: Course | None, error: BaseException | None) -> None:
+        """COMMIT; ROLLBACK where `error` leaves the transaction. Turned: a COMMIT was not heard of."""
+        try:
+            if error is not None:
+                await self._undo(connection, course, error)
+            elif connection.journal is not None:
+                try:
+                    await _change_nothing(connection, connection.journal)
+                except BaseException as refused:
+                    await self._undo(connection, course, refused)
+                    raise
+            else:
+                await self._commit(connection, course)
+        finally:
+            connection.journal = None
+
+    async def _undo(self, connection: ShopConnection, course: Course | None, error: BaseException) -> None:
+        committing = connection.committing
+        # Where it cannot be rolled back, the connection is broken, and the pool throws it away.
+        with suppress(psycopg.Error):
+            await connection.rollback()
+        if committing and isinstance(error, psycopg.Error):
+            self._unheard(error, course)
+
     async def _commit(self, connection: ShopConnection, course: Course | None) -> None:
         try:
             await connection.finish()
@@ -316,16 +331,28 @@ class Database:
             doors.recovering = False
 
     @asynccontextmanager
-    async def _hearing(
-        self, doors: Doors, course: Course | None, shop_id: UUID | None = None, *, at_home: bool = False
-    ) -> AsyncIterator[None]:
-        """Hears from the database that shops are still coming back, and from its failures that it, or this shop (`at_home`), may
-        be lost."""
+    async def _hearing(self, doors: Doors, course: Course | None, shop_id: UUID | None = None) -> AsyncIterator[None]:
+        """Hears from the database that shops are still coming back, and from its failures that it may be lost."""
         try:
             yield
-        except _HELD_UP as error:
+        except (psycopg.Error, Closed, Busy) as error:
+            self._hear(error, doors, course, shop_id)
+            raise
+
+    def _hear(
+        self,
+        error: BaseException,
+        doors: Doors,
+        course: Course | None,
+        shop_id: UUID | None,
+        *,
+        at_home: bool = False,
+    ) -> None:
+        """What this failure says: that shops are still coming back, that the database, or this shop (`at_home`), may be lost.
+        Returns where it says nothing else than what it is."""
+        if isinstance(error, _HELD_UP):
             raise Busy(f"another transaction is in the way: {error}", "Try again in a second.") from error
-        except psycopg.Error as error:
+        if isinstance(error, psycopg.Error):
             if (error.sqlstate or "").startswith(_NOT_BACK):
                 doors.recovering = True
                 if shop_id is not None:
@@ -338,20 +365,15 @@ class Database:
                 raise _no_room() from error
             if course is not None and self._helm is not None and self._helm.failed(error):
                 raise Turned(f"the database failed: {error}", course.number) from error
-            if (
-                at_home
-                and shop_id is not None
-                and isinstance(error, psycopg.errors.ForeignKeyViolation)
-                and _of_shop(error)
-            ):
+            gone = isinstance(error, psycopg.errors.ForeignKeyViolation) and _of_shop(error)
+            if at_home and shop_id is not None and gone:
                 self.missing(shop_id)
-            raise
-        except Closed as error:
+        elif isinstance(error, Closed):
             raise Turned(error.what, course.number if course is not None else 0) from error
-        except Busy:
-            if course is not None and self._helm is not None and self._helm.course.number != course.number:
+        elif isinstance(error, Busy):
+            now = self._course()
+            if course is not None and now is not None and now.number != course.number:
                 raise Turned("the database was lost meanwhile", course.number) from None
-            raise
 
     # In the lifeboat
 
@@ -421,6 +443,39 @@ class Database:
                     homecoming.take_in(
                         connection, MergeItem(entry.tenant, entry.key, entry.kind, entry.payload, entry.made_at)
                     )
+
+
+class _AtHome(AbstractAsyncContextManager[Connection]):
+    """`Database.shop` where the shop is at home. (Not of generators: four, one in the other, cost every request its part.)"""
+
+    __slots__ = ("_connection", "_course", "_db", "_home", "_shop_id")
+
+    def __init__(self, db: Database, course: Course | None, shop_id: UUID) -> None:
+        self._db, self._course, self._shop_id = db, course, shop_id
+
+    async def __aenter__(self) -> Connection:
+        self._home = self._db._home
+        try:
+            self._connection = await self._db._taken(self._home, self._course, self._shop_id)
+        except Exception as error:
+            self._hear(error)
+            raise
+        return self._connection
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            try:
+                await self._db._end(self._connection, self._course, error)
+            finally:
+                await self._home.app.give_back(self._connection)
+        except Exception as failed:
+            self._hear(failed)
+            raise
+        if isinstance(error, Exception):
+            self._hear(error)
+
+    def _hear(self, error: BaseException) -> None:
+        self._db._hear(error, self._home, self._course, self._shop_id, at_home=True)
 
 
 def _names(doors: Doors, shop_id: UUID) -> list[tuple[str, tuple[str]]]:

@@ -38,18 +38,23 @@ class Door:
     @asynccontextmanager
     async def one(self) -> AsyncIterator[ShopConnection]:
         """A connection; Busy, Closed."""
-        connection = await self._get()
+        connection = await self.take()
         try:
             yield connection
         finally:
-            connection.forget()
-            broken = connection.broken
-            await self.pool.putconn(connection)
-            if broken and not self.pool.closed:
-                # The server went away, and those that were idle meanwhile are broken as well: not one request for each.
-                await self.pool.check()
+            await self.give_back(connection)
 
-    async def _get(self) -> ShopConnection:
+    async def give_back(self, connection: ShopConnection) -> None:
+        """What `take` gave."""
+        connection.forget()
+        broken = connection.broken
+        await self.pool.putconn(connection)
+        if broken and not self.pool.closed:
+            # The server went away, and those that were idle meanwhile are broken as well: not one request for each.
+            await self.pool.check()
+
+    async def take(self) -> ShopConnection:
+        """As `one`, for who gives it back himself."""
         do = "Try again in a second."
         if self._waiting >= self._most:
             raise Busy(f"{self._waiting} requests wait for a connection to the database already", do)

@@ -30,6 +30,8 @@ _CANCEL_S = 5.0
 _STALE = ("26000", "0A000")
 
 _Statement = tuple[str | bytes, Mapping[str, Any] | Sequence[Any] | None]
+_BEGIN: _Statement = ("BEGIN", None)
+_COMMIT: _Statement = ("COMMIT", None)
 Check = Callable[[int], None]
 """Looks at how many rows a statement gave, and raises where nothing may come of its transaction."""
 _Gen = Generator[Any, Any, Any]
@@ -56,6 +58,16 @@ class Rows:
         return rest
 
 
+class _Prepared:
+    """A statement as the server knows it, and the names of its columns once it has told them."""
+
+    __slots__ = ("columns", "name")
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self.columns: list[str] | None = None
+
+
 class ShopConnection(psycopg.AsyncConnection[DictRow]):
     """A connection, what was put off on it, and who listens to what is done in its transaction."""
 
@@ -67,7 +79,8 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         self._idle = False
         self._ending = self._ended = self._writing = False
         self._first: tuple[_Statement, ...] = ()
-        self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
+        self._plans: dict[tuple[bytes, tuple[int, ...]], _Prepared] = {}
+        self._texts: dict[tuple[str | bytes, bool], PostgresQuery] = {}
         self._made = 0
         self._reader: Any = None
         self._ear = Ear()
@@ -76,7 +89,7 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         """A transaction begins with these, as soon as something is done in it."""
         self.forget()
         self._first = statements
-        self._put_off = [(one, None) for one in (("BEGIN", None), *statements)]
+        self._put_off = [(_BEGIN, None), *[(one, None) for one in statements]]
         self._idle = True
 
     def later(
@@ -130,7 +143,8 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
             self._ending = False
             await self._together()
         if not self._idle and not self._ended:
-            await self._together(("COMMIT", None))
+            self._ending = True
+            await self._together()
         self.forget()
 
     async def execute(
@@ -200,10 +214,16 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
     async def _together(self, *asked: _Statement) -> list[Rows]:
         if self._ended:
             self.begin(*self._first)
-        last: tuple[_Statement, ...] = (("COMMIT", None),) if self._ending else ()
         async with self.lock:
-            statements = [*self._taken(), *((one, None) for one in (*asked, *last))]
-            found: list[Rows] = await self._listen(self._communicate(statements, len(asked), len(last)))
+            statements = [*self._taken(), *[(one, None) for one in asked]]
+            last = 0
+            if self._ending and statements and statements[0][0] is _BEGIN:
+                # What is sent together is one transaction without being called so, and committed where it ends.
+                del statements[0]
+            elif self._ending:
+                statements.append((_COMMIT, None))
+                last = 1
+            found: list[Rows] = await self._listen(self._communicate(statements, len(asked), last))
         self._ended, self._ending = self._ending, False
         return found
 
@@ -214,25 +234,32 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         or of a check of what came before it."""
         pgconn = self.pgconn
         reader = self._reader = self._reader or Transformer(self)
-        sent: list[Callable[[], None] | None] = []
+        sent: list[_Prepared | None] = []
+        new: dict[int, Callable[[], None]] = {}
         heard: list[Any] = []
         failed = None
         pgconn.enter_pipeline_mode()
         try:
             for (text, parameters), _ in statements:
-                self._send(reader, text, parameters, sent)
+                self._send(reader, text, parameters, sent, new)
             pgconn.pipeline_sync()
             yield from generators.send(pgconn)
             try:
-                for known in sent:
+                for number in range(len(sent)):
+                    if number in new:
+                        (result, *_) = yield from generators.fetch_many(pgconn)
+                        if result.status == ExecStatus.FATAL_ERROR:
+                            failed = failed or result
+                        elif result.status == ExecStatus.COMMAND_OK:
+                            new[number]()
                     (result, *_) = yield from generators.fetch_many(pgconn)
                     if result.status == ExecStatus.FATAL_ERROR:
                         failed = failed or result
-                    if not known:
-                        heard.append(result)
-                    elif result.status == ExecStatus.COMMAND_OK:
-                        known()  # it was prepared
-                yield from generators.fetch_many(pgconn)  # the end of them all
+                    heard.append(result)
+                (end, *_) = yield from generators.fetch_many(pgconn)  # of them all
+                if end.status == ExecStatus.FATAL_ERROR:  # what was to be committed here was not
+                    failed = failed or end
+                    yield from generators.fetch_many(pgconn)
             except psycopg.Error:
                 if failed is None:  # else the server said why it goes
                     raise
@@ -244,27 +271,41 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
         if failed is not None:
             error = psycopg.errors.error_from_result(failed, encoding="utf-8")
             if error.sqlstate in _STALE:
-                self._names.clear()
+                self._plans.clear()
             raise error
-        return [_rows(reader, result) for result in heard[len(heard) - asked - last : len(heard) - last]]
+        end_at = len(heard) - last
+        return [_rows(reader, heard[number], sent[number]) for number in range(end_at - asked, end_at)]
 
-    def _send(self, reader: Any, text: str | bytes, parameters: Any, sent: list[Callable[[], None] | None]) -> None:
-        """Put it into the pipeline; what is to be noted when it is heard of goes to `sent`, one for each result."""
-        query = PostgresQuery(reader)
-        query.convert(text, parameters)
+    def _send(
+        self,
+        reader: Any,
+        text: str | bytes,
+        parameters: Any,
+        sent: list[_Prepared | None],
+        new: dict[int, Callable[[], None]],
+    ) -> None:
+        """Put it into the pipeline, and what is known of it into `sent`; what is to be noted when it was prepared, into `new`."""
+        query = self._texts.get((text, parameters is None))
+        if query is None:
+            query = PostgresQuery(reader)
+            query.convert(text, parameters)
+            if len(self._texts) < _MOST_PREPARED:
+                self._texts[text, parameters is None] = query
+        else:
+            query.dump(parameters)
         key = (query.query, query.types)
-        name = self._names.get(key)
-        if name is None:
-            if len(self._names) >= _MOST_PREPARED:
+        known = self._plans.get(key)
+        if known is None:
+            if len(self._plans) >= _MOST_PREPARED:
                 self.pgconn.send_query_params(query.query, query.params, query.types, query.formats)
                 sent.append(None)
                 return
             self._made += 1
-            name = new = b"mall_%d" % self._made
-            self.pgconn.send_prepare(name, query.query, query.types)
-            sent.append(lambda: self._names.__setitem__(key, new))
-        self.pgconn.send_query_prepared(name, query.params, query.formats)
-        sent.append(None)
+            known = made = _Prepared(b"mall_%d" % self._made)
+            self.pgconn.send_prepare(made.name, query.query, query.types)
+            new[len(sent)] = lambda: self._plans.__setitem__(key, made)
+        self.pgconn.send_query_prepared(known.name, query.params, query.formats)
+        sent.append(known)
 
     def _leave_pipeline(self) -> None:
         if self.pgconn.status != ConnStatus.OK or self.pgconn.pipeline_status == PipelineStatus.OFF:
@@ -277,7 +318,7 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
 
     def _deallocate(self, name: bytes | None) -> _Gen:
         if name is None:
-            self._names.clear()
+            self._plans.clear()
         yield from super()._deallocate(name)
 
 
@@ -290,8 +331,12 @@ def _going_on(talk: _Gen, wanted: Any) -> _Gen:
             return end.value
 
 
-def _rows(reader: Any, result: Any) -> Rows:
-    columns = [result.fname(n).decode() for n in range(result.nfields)]
+def _rows(reader: Any, result: Any, known: _Prepared | None) -> Rows:
+    columns = known.columns if known else None
+    if columns is None:
+        columns = [result.fname(n).decode() for n in range(result.nfields)]
+        if known:
+            known.columns = columns
     if not columns:
         return Rows([], [], result.command_tuples or 0)
     reader.set_pgresult(result)

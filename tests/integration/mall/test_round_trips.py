@@ -116,6 +116,43 @@ def test_the_last_statement_commits_and_one_more_is_a_transaction_of_the_same_sh
     assert _notes(shop) == 2
 
 
+def test_what_fails_at_the_commit_itself_is_not_kept_and_is_told(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.database.run(
+        """
+        CREATE FUNCTION mall.refused() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not at the end'; END $$;
+        CREATE CONSTRAINT TRIGGER refused AFTER INSERT ON mall.idempotency DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW WHEN (NEW.key = 'late') EXECUTE FUNCTION mall.refused()"""
+    )
+
+    async def on_one_way(db: Database) -> None:
+        """Its end is the commit."""
+        async with db.shop(shop.shop_id) as connection:
+            ending(connection)
+            await connection.execute(_NOTE, {"key": "late"})
+
+    async def by_a_commit(db: Database) -> None:
+        async with db.shop(shop.shop_id) as connection:
+            assert await _count(connection) == 0
+            await later(connection, _NOTE, {"key": "late"})
+
+    async def story(db: Database) -> None:
+        for refused in (on_one_way, by_a_commit):
+            with pytest.raises(psycopg.errors.RaiseException):
+                await refused(db)
+        async with db.shop(shop.shop_id) as connection:
+            await later(connection, _NOTE, {"key": "a"})
+        async with db.shop(shop.shop_id) as connection:
+            assert await _count(connection) == 1
+
+    try:
+        _with(shop, story)
+    finally:
+        shop.database.run("DROP TRIGGER refused ON mall.idempotency")
+        shop.database.run("DROP FUNCTION mall.refused")
+    assert _notes(shop) == 1
+
+
 def test_who_is_cancelled_while_he_waits_leaves_a_good_connection(open_shop: OpenShop) -> None:
     shop = open_shop()
 
