@@ -78,7 +78,7 @@ def test_the_spool_fills_the_disk_itself_and_the_sealer_still_has_room(pg18: Dat
     vault = Path(pipeline.config.vault)
     with small_disk(pipeline.config.state_dir, 24):
         pipeline.start()
-        clients = pipeline.clients(4, body_bytes=20_000)
+        clients = pipeline.clients(4, body_bytes=60_000)
         vault.rename(vault.with_name("away"))
         stands = is_full(pipeline, clients)
         vault.with_name("away").rename(vault)
