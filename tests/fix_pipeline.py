@@ -103,7 +103,7 @@ class Pipeline(Protected):
         """The ids of `t` in the vault, and how often each is there."""
         return Counter(int(line.split(b"\t")[0]) for line in vault_rows(self.vault(), cut)["public.t"])
 
-    def check(self, acknowledged: set[int], *, at_least: int = 50) -> Look:
+    def check(self, acknowledged: set[int], *, at_least: int = 20) -> Look:
         """The promise: what was acknowledged is in the vault once, all is as production has it, and the vault is sound.
 
         The recorder must run."""

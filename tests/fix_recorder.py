@@ -150,7 +150,7 @@ class Recording:
         while not condition():
             if time.monotonic() > deadline:
                 pytest.fail(f"waited {timeout_s:g} s for {what}; {self.health}\n{self.log_path.read_text()[-4000:]}")
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def armed(self) -> None:
         """Until production waits for it."""

@@ -11,6 +11,7 @@ import pytest
 from ballast.errors import RestoreError
 from ballast.recovery import MergeItem, Request, crew, merge, recover, restore
 from ballast.recovery.hands import Seat
+from tests.deep import mostly_deep
 from tests.fix_dask import DaskProcesses
 from tests.fix_postgres import Database
 from tests.integration.test_dask import ROWS, TABLES, take_order
@@ -43,7 +44,7 @@ def kept(pg18: Database, open_folder: Path) -> Kept:
 
 
 # The second is the hard one: all is committed, and nobody has heard of it.
-@pytest.mark.parametrize("instant", ["restore.chunk:2", "restore.committed"])
+@pytest.mark.parametrize("instant", mostly_deep(["restore.chunk:2", "restore.committed"], "restore.committed"))
 def test_a_bucket_of_a_killed_worker_comes_back_once(kept: Kept, new_pair: NewPair, instant: str) -> None:
     processes, doomed = new_pair(instant)
     here, there = kept.db.another(), kept.db.another()

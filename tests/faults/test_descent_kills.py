@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from ballast.vault import config
+from tests.deep import mostly_deep
 from tests.fix_descent import Recovered
 from tests.fix_postgres import NewServer
 from tests.fix_protected import Protected, assert_equal
@@ -42,7 +43,7 @@ def run(protected: Protected, fail: str = "") -> int:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("finished", mostly_deep([False, True], True))
 def test_protecting_a_recovered_server_survives_kills(
     own_server: NewServer, new_protected: Callable[..., Protected], finished: bool
 ) -> None:

@@ -61,6 +61,7 @@ def test_the_sealer_is_killed_at_each_named_instant(pg18: Database, new_pipeline
     killed_sealing(pg18, new_pipeline, SEALER)
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(180)
 def test_the_sealer_is_killed_on_16(pg16: Database, new_pipeline: New) -> None:
     killed_sealing(pg16, new_pipeline, ["sealer.run_put"])

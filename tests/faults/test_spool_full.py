@@ -53,6 +53,7 @@ def test_somebody_fills_the_disk(pg18: Database, new_pipeline: New, what: str) -
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.deep
 def test_somebody_fills_the_disk_on_16(pg16: Database, new_pipeline: New) -> None:
     somebody_fills_the_disk(pg16, new_pipeline, "state")
 
@@ -77,7 +78,7 @@ def test_the_spool_fills_the_disk_itself_and_the_sealer_still_has_room(pg18: Dat
     vault = Path(pipeline.config.vault)
     with small_disk(pipeline.config.state_dir, 24):
         pipeline.start()
-        clients = pipeline.clients(4, body_bytes=20_000)
+        clients = pipeline.clients(4, body_bytes=60_000)
         vault.rename(vault.with_name("away"))
         stands = is_full(pipeline, clients)
         vault.with_name("away").rename(vault)

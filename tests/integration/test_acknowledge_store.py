@@ -66,7 +66,7 @@ def test_what_was_acknowledged_survives_the_loss_of_the_recorders_disk(pg: Datab
     pipeline = new_pipeline(pg, acknowledge="store")
     pipeline.start()
     clients = pipeline.clients()
-    for n in (1, 2, 3):
+    for n in (1, 2):
         stands = len(clients.acknowledged)
         pipeline.until(lambda s=stands: len(clients.acknowledged) > s + 40, "commits")  # type: ignore[misc]
         pipeline.kill()

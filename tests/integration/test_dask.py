@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from ballast import __version__
 from ballast.errors import BallastError, ConfigError, RestoreError
 from ballast.recovery import CannotApply, Crew, MergeItem, Report, Request, crew, merge, recover, refusals, restore
 from ballast.recovery.hands import Seat
+from tests.commands import ballast
 from tests.fix_dask import DaskProcesses
 from tests.fix_postgres import Database
 from tests.integration.test_merge_back import BEGUN
@@ -113,18 +113,17 @@ def test_what_tenants_made_elsewhere_is_merged(pg18: Database, workers: Crew) ->
 
 
 def test_the_commands(kept: Kept, dask_pair: DaskProcesses, tmp_path: Path) -> None:
-    def ballast(*arguments: str) -> dict[str, Any]:
-        command = [sys.executable, "-m", "ballast.cli", *arguments, "--json", "--dask", dask_pair.address]
-        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    def command(*arguments: str) -> dict[str, Any]:
+        done = ballast(*arguments, "--json", "--dask", dask_pair.address)
         assert done.returncode == 0, done.stdout + done.stderr
         return dict(json.loads(done.stdout.splitlines()[-1] if arguments[0] == "recover" else done.stdout))
 
     first, second = kept.db.another(), kept.db.another()
-    assert ballast("restore", "--vault", kept.url, "--into", first.dsn)["proven"]
-    assert ballast("recover", "--vault", kept.url, "--into", second.dsn)["proven"]
+    assert command("restore", "--vault", kept.url, "--into", first.dsn)["proven"]
+    assert command("recover", "--vault", kept.url, "--into", second.dsn)["proven"]
     (tmp_path / "none.jsonl").write_text("")
     arguments = ("--from", str(tmp_path / "none.jsonl"), "--handler", "tests.integration.test_dask:take_order")
-    assert ballast("merge", "--into", first.dsn, *arguments)["complete"]
+    assert command("merge", "--into", first.dsn, *arguments)["complete"]
     assert contents(first, but=("applied", "exception")) == contents(kept.db)
 
 
