@@ -31,8 +31,9 @@ test: setup assets ## run the tests (real servers, real kills; about half an hou
 
 test-all: export BALLAST_KILLS ?= 56
 test-all: export BALLAST_HISTORIES ?= 4
-test-all: setup assets ## the same, all of it on each PostgreSQL, with twice the random stories and kills
-	@$(PYTEST) $(SIDE_BY_SIDE) --every-version
+test-all: export BALLAST_SCHEMATHESIS_EXAMPLES ?= 4
+test-all: setup assets ## all of it on each PostgreSQL, every variant and size, with four times the random stories and kills
+	@$(PYTEST) $(SIDE_BY_SIDE) --every-version --deep
 
 # The types are looked at beside the tests, in the time in which those wait.
 check: setup assets lint imports ## what CI runs: lint, types, import rules, tests

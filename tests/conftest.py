@@ -41,17 +41,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run also tests marked `any_version` on each PostgreSQL, not on one",
     )
+    parser.addoption(
+        "--deep",
+        action="store_true",
+        help="run also tests marked `deep`: more samples of what others show, or much data",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """No test hangs: one that says nothing itself is ended after two minutes. `any_version` is looked after, and the order."""
+    """No test hangs: one that says nothing itself is ended after two minutes. `any_version` and `deep` are looked after, and the order."""
     for item in items:
         if item.get_closest_marker("timeout") is None and not config.getini("timeout"):
             item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
+    left_out: set[pytest.Item] = set()
     if not config.getoption("--every-version"):
-        left_out = _on_another_version(items)
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        left_out |= set(_on_another_version(items))
+    if not config.getoption("--deep"):
+        left_out |= {item for item in items if item.get_closest_marker("deep") is not None}
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
     places = {config.rootpath / name: place for place, name in enumerate(_LONGEST_FIRST.read_text().split())}
     gone = [str(path) for path in places if not path.exists()]
     if gone:

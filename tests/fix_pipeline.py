@@ -55,8 +55,8 @@ class Pipeline(Protected):
     """`Protected` with the tables above and with what it takes to break it."""
 
     def clients(self, count: int = 4, *, body_bytes: int = 300) -> Clients:
-        """Sessions that write until they are stopped."""
-        return Clients(self.db.dsn, count, body_bytes=body_bytes)
+        """Sessions that write until they are stopped, some twenty times a second each."""
+        return Clients(self.db.dsn, count, pause_s=0.04, body_bytes=body_bytes)
 
     def children(self, module: str) -> list[psutil.Process]:
         """The recorder's living children that run this module of the vault."""

@@ -42,7 +42,7 @@ def _open(browser: Browser, size: tuple[int, int, str]) -> tuple[BrowserContext,
     return context, complaints
 
 
-@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize("size", [pytest.param(PHONE, marks=pytest.mark.deep), DESKTOP], ids=["phone", "desktop"])
 def test_the_document_can_be_read_and_tried_out(
     browser: Browser, address: str, open_shop: OpenShop, size: tuple[int, int, str]
 ) -> None:
@@ -68,7 +68,7 @@ def test_the_document_can_be_read_and_tried_out(
     context.close()
 
 
-@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize("size", [PHONE, pytest.param(DESKTOP, marks=pytest.mark.deep)], ids=["phone", "desktop"])
 def test_a_key_is_made_and_revoked(
     browser: Browser,
     address: str,

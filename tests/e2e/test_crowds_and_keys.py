@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -13,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from ballast.mall import staff
 from ballast.mall.audit import By
 from ballast.mall.db import Database
+from tests.deep import mostly_deep
 from tests.e2e.looking import VIEWS, look, open_window
 from tests.fix_mall import MallDatabase, Shop, open_a_shop
 from tests.fix_people import PASSWORD, with_database
@@ -70,8 +72,10 @@ def _fill(shop: Shop) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("many", [0, 1, _MANY])
+@pytest.mark.parametrize(
+    ("many", "view"),
+    mostly_deep(product((0, 1, _MANY), VIEWS), (0, "phone-zh"), (1, "desktop-en"), (_MANY, "desktop-en")),
+)
 def test_pages_of_a_shop_that_sells_so_much(shops: Shops, browser: Browser, many: int, view: str) -> None:
     shop = shops.of[many]
     window = open_window(browser, view)

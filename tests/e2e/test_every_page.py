@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from urllib.parse import parse_qsl, urldefrag, urljoin, urlsplit
 from uuid import UUID
@@ -32,6 +33,7 @@ from ballast.mall.seed import DEMO_LOGIN, DEMO_PHONE, Seeded, seed
 from ballast.mall.settings import Settings
 from ballast.mall.web.app import create_app
 from ballast.mall.webhooks import endpoints, signature
+from tests.deep import mostly_deep
 from tests.e2e.looking import PICTURES, VIEWS, Watched, look, open_window
 from tests.fix_mall import MallDatabase
 from tests.fix_people import PASSWORD, first_operator_link, with_database
@@ -238,9 +240,16 @@ _FACES = {
 }
 
 
+_EACH_TIME = (
+    ("stranger", "phone-zh"),
+    ("shopper", "phone-zh"),
+    ("merchant", "desktop-en"),
+    ("operator", "desktop-en"),
+)
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("face", _FACES)
+@pytest.mark.parametrize(("face", "view"), mostly_deep(product(_FACES, VIEWS), *_EACH_TIME))
 def test_every_page_of_the_face_is_in_order(platform: Platform, browser: Browser, face: str, view: str) -> None:
     enter, own = _FACES[face]
     window = open_window(browser, view)

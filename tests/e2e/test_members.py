@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from ballast.mall import links
 from ballast.mall.db import Database
 from ballast.mall.ids import new_id
+from tests.deep import mostly_deep
 from tests.e2e.looking import PICTURES, VIEWS, Watched, look, open_window
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.fix_people import PASSWORD, with_database
@@ -52,7 +53,7 @@ def _login(page: Page, base: str, password: str) -> None:
     page.locator("main button").click()
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", mostly_deep(VIEWS, "phone-zh"))
 def test_addresses_and_passwords(browser: Browser, both: Both, open_shop: OpenShop, view: str) -> None:
     shop = open_shop(products=1, name="龙井茶铺")
     shop.database.run(
@@ -189,7 +190,7 @@ def _code(browser: Browser, both: Both, shop: Shop, view: str, wrong: list[str])
     return code
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", mostly_deep(VIEWS, "desktop-en"))
 def test_a_webhook_that_was_turned_off_is_told_on_the_dashboard(
     browser: Browser, both: Both, open_shop: OpenShop, view: str
 ) -> None:

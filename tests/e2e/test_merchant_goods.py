@@ -24,6 +24,7 @@ from ballast.mall import staff
 from ballast.mall.audit import By
 from ballast.mall.db import Database
 from ballast.mall.web.app import create_app
+from tests.deep import mostly_deep
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.fix_people import PASSWORD, with_database
 
@@ -110,7 +111,7 @@ def _look(page: Page, name: str, *, whole: bool = True) -> None:
         page.screenshot(path=f"{PICTURES}/{name}.png", full_page=whole)
 
 
-@pytest.mark.parametrize("size", list(WIDTHS))
+@pytest.mark.parametrize("size", mostly_deep(WIDTHS, "desktop-en"))
 @pytest.mark.timeout(180)
 def test_a_product_from_the_empty_list_into_the_storefront(
     browser: Browser, address: str, open_shop: OpenShop, tmp_path: Path, size: str

@@ -125,6 +125,7 @@ def test_a_transaction_of_a_million_rows(
     assert report.counts["rows"] >= 1_220_000
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize("transactions", [1, 40])
 def test_two_hundred_megabytes_of_one_tenant(

@@ -1,13 +1,13 @@
 """Recorder, sealer, imager and merge are killed, at named instants and at any, under load: nothing is lost or doubled.
 
 The oracle stands outside: each client writes down an id when its commit was acknowledged, production says how all rows
-stand in the end, and `verify` walks the vault. `BALLAST_KILLS=1000` asks for more random kills than the 28 of a usual run.
+stand in the end, and `verify` walks the vault. `BALLAST_KILLS=1000` asks for more random kills than the 14 of a usual run.
 """
 
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -22,7 +22,7 @@ SEALER = ["sealer.decoded", "sealer.run_put", "sealer.ledger", "sealer.spool_dro
 RECEIVER = ["receiver.received", "receiver.written", "receiver.synced", "receiver.acknowledged"]
 IMAGER = ["imager.taken", "imager.ledger"]
 MERGE = ["merge.read", "merge.put", "merge.ledger"]
-KILLS = int(os.environ.get("BALLAST_KILLS", "28"))
+KILLS = int(os.environ.get("BALLAST_KILLS", "14"))
 """In all rounds together."""
 ROUNDS = min(4, max(1, KILLS // 14))
 
@@ -41,28 +41,29 @@ def in_the_end(pipeline: Pipeline, acknowledged: set[int]) -> None:
     pipeline.verified()
 
 
-def killed_sealing(pg: Database, new_pipeline: New, instant: str) -> None:
+def killed_sealing(pg: Database, new_pipeline: New, instants: Sequence[str]) -> None:
     pipeline = new_pipeline(pg)
-    pipeline.start(fail=f"{instant}:1")
-    clients = pipeline.clients()
-    pipeline.until(lambda: pipeline.deaths("sealer") == 2, "the sealer to die twice")
-    pipeline.kill()
-    pipeline.start(fail=f"{instant}:3", armed=False)
-    pipeline.until(lambda: pipeline.deaths("sealer") == 3, "the sealer to die again")
-    pipeline.kill()
+    clients, deaths = None, 0
+    for instant in instants:
+        for nth, more in ((1, 2), (3, 1)):
+            pipeline.start(fail=f"{instant}:{nth}", armed=not deaths)
+            clients = clients or pipeline.clients()
+            deaths += more
+            pipeline.until(lambda n=deaths: pipeline.deaths("sealer") == n, f"the sealer to die at {instant}")  # type: ignore[misc]
+            pipeline.kill()
     pipeline.start()
+    assert clients is not None
     in_the_end(pipeline, clients.stop())
 
 
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("instant", SEALER)
-def test_the_sealer_is_killed_at_a_named_instant(pg18: Database, new_pipeline: New, instant: str) -> None:
-    killed_sealing(pg18, new_pipeline, instant)
+@pytest.mark.timeout(300)
+def test_the_sealer_is_killed_at_each_named_instant(pg18: Database, new_pipeline: New) -> None:
+    killed_sealing(pg18, new_pipeline, SEALER)
 
 
 @pytest.mark.timeout(180)
 def test_the_sealer_is_killed_on_16(pg16: Database, new_pipeline: New) -> None:
-    killed_sealing(pg16, new_pipeline, "sealer.run_put")
+    killed_sealing(pg16, new_pipeline, ["sealer.run_put"])
 
 
 @pytest.mark.timeout(180)
@@ -84,49 +85,44 @@ def test_the_sealer_is_killed_between_a_new_structure_and_its_rows(pg18: Databas
     in_the_end(pipeline, clients.stop())
 
 
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("instant", RECEIVER)
-def test_the_recorder_is_killed_at_a_named_instant_while_it_seals(
-    pg18: Database, new_pipeline: New, instant: str
-) -> None:
+@pytest.mark.timeout(300)
+def test_the_recorder_is_killed_at_each_named_instant_while_it_seals(pg18: Database, new_pipeline: New) -> None:
     pipeline = new_pipeline(pg18, seal_after_s=0.1)
     pipeline.start()
     clients = pipeline.clients()
     pipeline.kill()
-    for nth in (1, 20, 200):
-        pipeline.start(fail=f"{instant}:{nth}", armed=False)
-        assert pipeline.process is not None
-        assert pipeline.process.wait(60) == -9
+    for instant in RECEIVER:
+        for nth in (1, 20, 100):
+            pipeline.start(fail=f"{instant}:{nth}", armed=False)
+            assert pipeline.process is not None
+            assert pipeline.process.wait(60) == -9
     pipeline.start()
     time.sleep(0.3)
     in_the_end(pipeline, clients.stop())
 
 
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("instant", IMAGER)
-def test_the_imager_is_killed_at_a_named_instant(pg18: Database, new_pipeline: New, instant: str) -> None:
-    pipeline = new_pipeline(pg18)
-    pipeline.start(fail=f"{instant}:1")
-    clients = pipeline.clients()
-    ask_for_image(pipeline.config, pipeline.timeline)
-    pipeline.until(lambda: pipeline.deaths("imager") == 1, "the imager to die", 90)
-    pipeline.kill()
-    pipeline.start()
-    pipeline.wishes_granted()
-    assert len(pipeline.vault().index.images) >= 2
-    in_the_end(pipeline, clients.stop())
-
-
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("instant", MERGE)
-def test_the_merge_is_killed_at_a_named_instant(pg18: Database, new_pipeline: New, instant: str) -> None:
+@pytest.mark.timeout(300)
+def test_imager_and_merge_are_killed_at_each_named_instant(pg18: Database, new_pipeline: New) -> None:
     pipeline = new_pipeline(pg18, seal_after_s=0.1, merge_every_s=1.0)
-    pipeline.start(fail=f"{instant}:1")
-    clients = pipeline.clients()
-    pipeline.until(lambda: pipeline.deaths("merge") == 2, "the merge to die twice", 90)
-    pipeline.kill()
+    clients = None
+    for nth, instant in enumerate(IMAGER, 1):
+        pipeline.start(fail=f"{instant}:1", armed=nth == 1)
+        clients = clients or pipeline.clients()
+        ask_for_image(pipeline.config, pipeline.timeline)
+        pipeline.until(lambda n=nth: pipeline.deaths("imager") == n, f"the imager to die at {instant}", 90)  # type: ignore[misc]
+        pipeline.kill()
+        pipeline.start(armed=False)
+        pipeline.wishes_granted()
+        assert len(pipeline.vault().index.images) > nth
+        pipeline.kill()
+    for nth, instant in enumerate(MERGE, 1):
+        pipeline.start(fail=f"{instant}:1", armed=False)
+        pipeline.until(lambda n=nth: pipeline.deaths("merge") == 2 * n, f"the merge to die twice at {instant}", 90)  # type: ignore[misc]
+        pipeline.kill()
+    merges = len(pipeline.lines(event="merged"))
     pipeline.start()
-    pipeline.until(lambda: pipeline.lines(event="merged"), "a merge", 60)
+    pipeline.until(lambda: len(pipeline.lines(event="merged")) > merges, "a merge", 60)
+    assert clients is not None
     in_the_end(pipeline, clients.stop())
 
 

@@ -13,6 +13,7 @@ from ballast.vault import health
 from ballast.vault.config import Config
 from ballast.vault.health import SealerHealth
 from ballast.vault.status import status
+from tests.deep import mostly_deep
 from tests.fix_pipeline import Pipeline
 from tests.fix_postgres import Database
 from tests.fix_vault import Line, bucket_url, s3_environment
@@ -115,7 +116,7 @@ def store_goes_and_comes(pipeline: Pipeline, store: FolderAway | BucketAway) -> 
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", [FolderAway, EmptyAway])
+@pytest.mark.parametrize("kind", mostly_deep([FolderAway, EmptyAway], FolderAway))
 def test_a_folder_is_unmounted_for_a_while(pg18: Database, new_pipeline: New, kind: type[FolderAway]) -> None:
     pipeline = new_pipeline(pg18, **LIMIT)
     store_goes_and_comes(pipeline, kind(pipeline))
@@ -145,7 +146,7 @@ def test_a_folder_that_may_not_be_written_for_a_while(pg16: Database, new_pipeli
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", [FolderAway, EmptyAway])
+@pytest.mark.parametrize("kind", mostly_deep([FolderAway, EmptyAway], EmptyAway))
 def test_a_recorder_starts_while_the_store_is_away(pg18: Database, new_pipeline: New, kind: type[FolderAway]) -> None:
     pipeline = new_pipeline(pg18)
     store = kind(pipeline)

@@ -32,7 +32,7 @@ def test_nothing_is_lost_or_doubled_and_nothing_is_left_running(tmp_path: Path) 
     done = subprocess.run(
         [
             *(sys.executable, "-m", "ballast.cli", "demo", "--shops", "6", "--before", "5", "--after", "6"),
-            *("--orders", "2", "--views", "8", "--port", str(port), "--report", str(report), "--seed", "5"),
+            *("--orders", "2", "--views", "2", "--port", str(port), "--report", str(report), "--seed", "5"),
         ],
         capture_output=True,
         text=True,

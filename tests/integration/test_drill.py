@@ -22,6 +22,8 @@ from ballast.vault.drilled import DRILLED_FILE, Drilled, history
 from ballast.vault.health import read_state
 from ballast.vault.status import status
 from ballast.vault.unprotect import unprotect
+from tests.commands import ballast
+from tests.deep import mostly_deep
 from tests.fix_postgres import Database
 from tests.fix_protected import Protected, Silent
 
@@ -89,12 +91,6 @@ def place(open_folder: Path) -> Path:
     folder = open_folder / "drills"
     folder.mkdir()
     return folder
-
-
-def ballast(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ballast.cli", *arguments], capture_output=True, text=True, timeout=110
-    )
 
 
 def run(protected: Protected, place: Path, *tampering: str, **order: object) -> DrillOutcome:
@@ -304,7 +300,9 @@ def test_the_recorder_holds_drills_and_raises_an_alarm(
     protected.stop()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", mostly_deep([signal.SIGTERM, signal.SIGINT, signal.SIGKILL], signal.SIGTERM, signal.SIGKILL)
+)
 def test_ended_by_a_signal_it_leaves_nothing_behind(protected: Protected, place: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "ballast.cli", "drill", "--all", "--config", str(protected.config_path)]
     process = subprocess.Popen([*command, "--scratch", str(place)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

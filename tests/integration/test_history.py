@@ -1,8 +1,6 @@
 """The history of rows on real servers, and in vaults made by hand: every change is there, with who made it and when."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from ballast.errors import ConfigError
 from ballast.vault.config import Tenants
 from ballast.vault.health import SEALER_FILE
 from ballast.vault.history import History, history
+from tests.commands import ballast
 from tests.fix_postgres import Connection, Database
 from tests.fix_protected import Protected
 from tests.fix_vault import Place
@@ -182,10 +181,6 @@ def test_shared_rows_and_tables_without_a_key(begin: Callable[..., Protected]) -
         history(protected.vault(), "log", ["1"], tenant="1")
     with pytest.raises(ConfigError, match="has no table nothing"):
         history(protected.vault(), "nothing", ["1"], tenant="1")
-
-
-def ballast(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ballast.cli", *arguments], capture_output=True, text=True, timeout=60)
 
 
 def test_merges_hide_nothing(vault_store: Place, tmp_path: Path) -> None:

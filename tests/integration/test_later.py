@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
-from ballast.recovery import Later, MergeReport, Request, Span, later, merge, open_for, refusals, restore, take_in
+from ballast.recovery import (
+    Later,
+    MergeItem,
+    MergeReport,
+    Request,
+    Span,
+    later,
+    merge,
+    open_for,
+    refusals,
+    restore,
+    take_in,
+)  # fmt: skip
+from ballast.recovery.later import Redone
 from ballast.vault.moment import show
 from tests.fix_postgres import Database
 from tests.fix_protected import Protected
@@ -70,6 +85,18 @@ def test_each_row_is_as_if_nobody_had_deleted_anything(pg18: Database, new_prote
     assert (again.applied, again.already) == (0, report.applied)
     assert application(target) == application(meant)
     target.run("INSERT INTO part (item_shop, item_id, n) VALUES (1, 50, 3)")  # the sequence is past what came
+
+
+def test_in_a_lifeboat_whose_sentinel_was_killed_shared_rows_come_once(pg18: Database) -> None:
+    """Nothing of a protection is there, and whoever brought them in did not come to note it."""
+    pg18.run("CREATE TABLE said (what text)")
+    row: dict[str, str | None] = {"what": "once"}
+    change = Redone("public", "said", "I", row, row, keyless=True)
+    payload = {"position": "1/0/5", "changes": [msgspec.to_builtins(change)]}
+    found = Later(shared=(MergeItem("(shared)", "recorded:1/0/5", "ballast.recorded", payload, datetime.now(UTC)),))
+    for _ in range(2):
+        assert open_for(pg18.dsn, found) == ()
+    assert pg18.query("SELECT what FROM said") == [("once",)]
 
 
 def test_what_was_made_anew_is_added_up_and_what_cannot_be_done_is_kept_with_the_reason(

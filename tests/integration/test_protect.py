@@ -1,5 +1,6 @@
 """`ballast protect` and `ballast unprotect`, run as commands on real servers; killed at every step; refused with reasons."""
 
+import contextlib
 import io
 import json
 import os
@@ -29,6 +30,7 @@ from ballast.vault.spool import Spool
 from ballast.vault.unprotect import unprotect
 from ballast.vault.vault import Vault
 from ballast.vault.verify import verify
+from tests.commands import Said, ballast
 from tests.fix_postgres import Database, NewServer
 
 pytestmark = pytest.mark.any_version
@@ -67,17 +69,24 @@ class Site:
         self.config_path, self.vault_path = folder / "ballast.toml", folder / "vault"
         self.state_dir = folder / ".ballast"
 
-    def run(self, *arguments: str, fail: str = "", timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """The command as a user gives it."""
-        return subprocess.run(
+    def run(self, *arguments: str) -> Said:
+        """The command as a user gives it, in this process: to start another takes longer than what most commands do."""
+        with contextlib.chdir(self.folder), pytest.MonkeyPatch.context() as patch:
+            patch.setenv("COLUMNS", "200")
+            return ballast(*arguments)
+
+    def killed(self, step: str, *arguments: str) -> None:
+        """The command in a process of its own, which is killed at that step."""
+        done = subprocess.run(
             [sys.executable, "-m", "ballast.cli", *arguments],
             cwd=self.folder,
-            env={**os.environ, "BALLAST_FAIL": fail, "COLUMNS": "200"},
+            env={**os.environ, "BALLAST_FAIL": step},
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=120,
             check=False,
         )
+        assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
 
     def call(self, *more: str, dsn: str | None = None) -> list[str]:
         """The arguments of a usual `protect`."""
@@ -305,8 +314,7 @@ STEPS = [
 
 
 def _killed_and_run_again(site: Site, step: str) -> None:
-    done = site.run(*site.call(), fail=step)
-    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+    site.killed(step, *site.call())
     outcome = site.protect()["outcome"]
     assert outcome["did"] in ("protected", "already protected")
     vault = site.sound()
@@ -364,7 +372,7 @@ def test_a_lost_slot_begins_anew_with_a_gap(site: Site) -> None:
 def test_beginning_anew_can_be_killed_as_well(site18: Site, step: str) -> None:
     site18.protect()
     site18.db.run("SELECT pg_drop_replication_slot('ballast')")
-    assert site18.run(*site18.call(), fail=step).returncode == -signal.SIGKILL
+    site18.killed(step, *site18.call())
     site18.protect()
     vault = site18.sound()
     assert len(vault.index.images) == 2

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from ballast.recovery.changes import Asked, Changes, changes
 from ballast.recovery.rewind import Rewinder, Rewinding
 from ballast.vault.history import history
 from ballast.vault.moment import show
+from tests.commands import ballast
 from tests.fix_postgres import Database
 from tests.fix_protected import Protected
 from tests.integration.test_undo import rows_of, start, together
@@ -28,27 +28,16 @@ pytestmark = pytest.mark.any_version
 
 
 def command(protected: Protected, *arguments: str, code: int = 0) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "ballast.cli", *arguments, "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        cwd=protected.folder,
-    )
+    with contextlib.chdir(protected.folder):
+        done = ballast(*arguments, "--json")
     assert done.returncode == code, done.stdout + done.stderr
     return json.loads(done.stdout)
 
 
 def printed(protected: Protected, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "ballast.cli", *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-        cwd=protected.folder,
-    )
+    with contextlib.chdir(protected.folder):
+        done = ballast(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 

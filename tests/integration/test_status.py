@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from ballast.vault import config
 from ballast.vault.records import Gap
 from ballast.vault.status import Status, status
 from ballast.vault.vault import Vault
+from tests.commands import ballast
 from tests.fix_postgres import Database, NewServer
 from tests.fix_recorder import Recording
 
@@ -25,10 +24,6 @@ New = Callable[..., Recording]
 
 def look(recording: Recording) -> Status:
     return status(config.load(recording.config_path))
-
-
-def ballast(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ballast.cli", *arguments], capture_output=True, text=True, timeout=60)
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

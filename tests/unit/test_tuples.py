@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ballast.errors import FormatError
 from ballast.postgres import pgoutput
 from ballast.postgres.bytecolumn import Ints, byte_column
-from ballast.postgres.compiled import compiled
+from ballast.postgres.compiled import CACHE, compiled
 from ballast.postgres.copytext import encode_row, split_row
 from ballast.postgres.pgoutput import UNCHANGED, Delete, Insert, Update, Value
 from ballast.postgres.tuples import (
@@ -411,32 +411,66 @@ def test_a_table_without_columns_still_has_rows() -> None:
 # Compiling
 
 
-def test_a_kernel_works_where_nothing_can_be_cached() -> None:
+def test_a_kernel_works_where_nothing_can_be_kept() -> None:
     names: dict[str, Callable[[Ints], int]] = {}
-    exec("def total(values):\n    return values.sum()", names)  # numba finds no file that it could cache beside
+    exec("def total(values):\n    return values.sum()", names)  # nothing can be kept beside a file that is not there
 
-    total = compiled("(int64[::1],)")(names["total"])
+    total = compiled("int64")(names["total"])
 
     assert total(np.arange(5)) == 10
 
 
-def test_a_damaged_cache_is_passed_over(tmp_path: Path) -> None:
+def test_a_kernel_refuses_what_it_was_not_compiled_for() -> None:
+    def fill(values: Ints, number: int, out: Ints) -> int:
+        for i in range(len(out)):
+            out[i] = values[i] + number
+        return len(out)
+
+    kernel = compiled("int64, int, out int64")(fill)
+    values, out = np.arange(4), np.zeros(4, np.int64)
+    assert kernel(values, 3, out) == 4
+    assert out.tolist() == [3, 4, 5, 6]
+
+    fixed = np.zeros(4, np.int64)
+    fixed.setflags(write=False)
+    assert kernel(fixed, 3, out) == 4
+    for wrong in (
+        (values.astype(np.int32), 3, out),
+        (values[::2], 3, out),
+        (values.reshape(2, 2), 3, out),
+        ([0, 1, 2, 3], 3, out),
+        (values, 3, fixed),
+        (values, "3", out),
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            kernel(*wrong)  # type: ignore[arg-type]
+
+
+def test_a_kernel_that_would_need_numba_to_run_is_refused() -> None:
+    def makes_an_array(number: int) -> int:
+        return len(np.zeros(number, np.int64))
+
+    with pytest.raises(Exception, match="zeros"):
+        compiled("int")(makes_an_array)(3)
+
+
+def test_what_is_kept_runs_without_numba_and_is_made_again_if_damaged(tmp_path: Path) -> None:
     code = (
-        "from ballast.postgres.checksum import row_checksums; import numpy as np;"
-        "print(row_checksums(b'abc', np.array([0, 3]))[0])"
+        "import sys, numpy as np; from ballast.postgres.checksum import row_checksums;"
+        "print(row_checksums(b'abc', np.array([0, 3]))[0], 'numba' in sys.modules)"
     )
 
     def run() -> str:
-        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-        return subprocess.run(
-            [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
-        ).stdout
+        environment = {**os.environ, CACHE: str(tmp_path)}
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
-    expected = f"{xxhash.xxh64_intdigest(b'abc')}\n"
-    assert run() == expected
-    for kind in ("nbc", "nbi"):
-        files = list(tmp_path.rglob(f"*.{kind}"))
-        assert files
-        for file in files:
-            file.write_bytes(b"")
-        assert run() == expected
+    expected = xxhash.xxh64_intdigest(b"abc")
+    assert run() == f"{expected} True\n"
+    (kept,) = tmp_path.iterdir()
+    whole = kept.read_bytes()
+    assert run() == f"{expected} False\n"
+    for damaged in (b"", whole[:-1], whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]):
+        kept.write_bytes(damaged)
+        assert run() == f"{expected} True\n"
+        assert kept.read_bytes()[32:] == whole[32:]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from ballast.continuity import holding, incident, tail
 from ballast.continuity.bounded import bounded
 from ballast.continuity.entries import open_entries
+from ballast.continuity.helm import INTAKE
 from ballast.continuity.homecoming import HomeComing, those_back
 from ballast.continuity.incident import Incident
-from ballast.continuity.leaving import Leaving
+from ballast.continuity.intake import Intake
+from ballast.continuity.leaving import LAUNCHING, Leaving
 from ballast.continuity.patience import Busy
 from ballast.continuity.signs import Watched
 from ballast.recovery import Later, Span, open_for
@@ -21,6 +24,9 @@ TOGETHER = 40
 _AGAIN_S = 1.0
 _BRINGING_HOME_S = 10.0
 _SHOWN = 5
+_BRINGING = "bringing shops home"
+
+T = TypeVar("T")
 
 
 class Bringing(Leaving):
@@ -82,7 +88,8 @@ class Bringing(Leaving):
         """Home is made ready for what is brought in, and told is what cannot be."""
         assert self._incident is not None
         if not self._incident.is_opened and self._incident.opened != self._recorded():
-            for failure in open_for(self._home_dsn(), found):
+            dsn, what = self._home_dsn(), f"making {self._recorded()} ready for what came after that moment"
+            for failure in self._at_home_now(what, lambda: open_for(dsn, found), keep=True):
                 self._alarm(f"not brought in again: {failure}")
             self._note(opened=self._recorded())
         if found.transactions:
@@ -107,7 +114,8 @@ class Bringing(Leaving):
     def _bring(self, wanted: list[str], most: int) -> tuple[str, ...]:
         if not wanted:
             return ()
-        back = those_back(self._home_dsn(), wanted, most)
+        dsn = self._home_dsn()
+        back = self._at_home_now("looking who is back", lambda: those_back(dsn, wanted, most))
         return self._bring_these(tuple(back)) if back else ()
 
     def _bring_these(self, tenants: tuple[str, ...]) -> tuple[str, ...]:
@@ -115,7 +123,7 @@ class Bringing(Leaving):
         coming, self._bringing = self._home_coming(), tenants
         is_over = True
         try:
-            came = self._patience("bringing shops home", lambda: coming.bring(tenants), _BRINGING_HOME_S, keep=True)
+            came = self._at_home_now(_BRINGING, lambda: coming.bring(tenants), keep=True)
         except Busy:
             is_over = False
             raise
@@ -143,6 +151,19 @@ class Bringing(Leaving):
             reach("sentinel.came_home")
         return came.home
 
+    def _at_home_now(self, what: str, work: Callable[[], T], *, keep: bool = False) -> T:
+        """Something is done there, and waited for as long as home is not seen lost: a machine that is not there says nothing for
+        long. What `work` raises; Busy."""
+        return self._patience(what, work, _BRINGING_HOME_S, keep=keep, so_long=lambda: not self._watched.lost)
+
+    def _leave_behind(self) -> None:
+        """Home is lost, and those who are on their way do not come to an end there: they are in the lifeboat as before."""
+        assert self._coming is not None
+        self._coming.give_up()
+        former, self._intake_of_bringing = self._intake_of_bringing, Intake(self._folder / INTAKE, reserve_bytes=0)
+        self._patience.give_up(_BRINGING, lambda came: former.close())
+        self._bringing, self._coming = (), None
+
     def _merge_leftovers(self) -> None:
         """Of somebody who was in the lifeboat for a moment longer than it was told."""
         if time.monotonic() < self._leftovers_at:
@@ -167,6 +188,8 @@ class Bringing(Leaving):
         incident.forget(self._folder)  # first: one on disk wins over a course that says home
         self._tell(self._course.all_home())
         reach("sentinel.all_home")
+        boats = self._boats
+        self._patience.give_up(LAUNCHING, lambda made: boats.throw_away(made.boat) if made is not None else None)
         if self._rebuilding is not None:
             self._rebuilding.stop()
         holding.let_go(self._folder)

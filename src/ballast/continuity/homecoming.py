@@ -12,6 +12,7 @@ Interrupted anywhere the same begins anew: an item is applied once (`recovery.me
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -32,6 +33,10 @@ SELECT w.tenant FROM unnest(%s::text[]) WITH ORDINALITY AS w (tenant, place)
  WHERE t.tenant IS NULL OR t.back_at IS NOT NULL ORDER BY w.place LIMIT %s
 """
 _OVER = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
+
+
+class GivenUp(Exception):
+    """Home was lost meanwhile, and nobody waits for this any more: nothing is noted of it."""
 
 
 class Came(msgspec.Struct, frozen=True):
@@ -72,9 +77,16 @@ class HomeComing:
         self._not_again: list[Refusal] = []
         self._ahead: dict[str, int] = {}
         self._merged = self._refused = 0
+        self._noting, self._is_given_up = threading.Lock(), False
+
+    def give_up(self) -> None:
+        """Home is lost: whoever is on the way stays where he is. From now on nothing is noted here of what may still come to its
+        end there; it is done again, which is harmless."""
+        with self._noting:
+            self._is_given_up = True
 
     def bring(self, tenants: Sequence[str]) -> Came:
-        """Bring these home, all of whom are whole there. Those whom something stopped stay where they are."""
+        """Bring these home, all of whom are whole there. Those whom something stopped stay where they are. GivenUp."""
         self._merged = self._refused = 0
         try:
             self.merge_ahead(tenants)
@@ -147,7 +159,10 @@ class HomeComing:
         return sorted(left, key=lambda entry: entry.number)
 
     def _note(self, kind: str, tenants: Collection[str]) -> None:
-        note(self._intake, kind, tenants)
+        with self._noting:
+            if self._is_given_up:
+                raise GivenUp
+            note(self._intake, kind, tenants)
 
 
 def note(intake: Intake, kind: str, tenants: Collection[str]) -> None:

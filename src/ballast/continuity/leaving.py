@@ -25,6 +25,8 @@ from ballast.vault import Resolved
 from ballast.vault.failpoints import reach
 from ballast.vault.moment import show
 
+LAUNCHING = "launching"
+"""What is waited for while a lifeboat is made."""
 _SEALING_S = 3.0
 """The lifeboat does not wait longer for the newest seconds of the record."""
 _AGAIN_S = 1.0
@@ -159,7 +161,7 @@ class Leaving(Watching):
         try:
             resolved = self._boat_moment(under_way) if foretold is None else self._resolve(show(foretold.cut))
             chosen = time.monotonic()
-            made = self._patience("launching", lambda: boats.make(vault, resolved), _LAUNCHING_S, keep=True)
+            made = self._patience(LAUNCHING, lambda: boats.make(vault, resolved), _LAUNCHING_S, keep=True)
             if made.resolved.cut != resolved.cut:  # it took so long that another is wanted now
                 boats.throw_away(made.boat)
                 raise Busy("a lifeboat of another moment is wanted", "It is launched in a moment.")
@@ -342,10 +344,10 @@ class Leaving(Watching):
     def _keep_afloat(self) -> None:
         boat, under_way = self._boats.afloat, self._incident
         if under_way is not None and under_way.relaunch:
-            if self._vault_away:  # it may take long: they see what was when home was lost first, and that is said
-                self._away_again()
-            self._launch()
-            return
+            if not self._vault_away:
+                self._launch()
+                return
+            self._away_again()  # it may take long: they see what was when home was lost first, and that is said
         if boat is not None and boat.is_afloat:
             if boat.is_alone and self._vault is not None and under_way is not None and not self._vault_away:
                 vault, at = self._vault, under_way.boat_at

@@ -15,6 +15,11 @@ from ballast.errors import BallastError
 
 _LOOK_S = 0.1
 
+
+def _ever() -> bool:
+    return True
+
+
 T = TypeVar("T")
 
 
@@ -31,12 +36,21 @@ class Patience:
         self._under_way: dict[str, _Work] = {}
         self._is_waiting = False
 
-    def __call__(self, what: str, work: Callable[[], T], seconds: float, *, keep: bool = False) -> T:
+    def __call__(
+        self,
+        what: str,
+        work: Callable[[], T],
+        seconds: float,
+        *,
+        keep: bool = False,
+        so_long: Callable[[], bool] = _ever,
+    ) -> T:
         """The answer of `work`, or what it raises. Busy: it has not come in time.
 
         Args:
             what: names it, for people and so that it is not begun twice.
             keep: an answer that comes too late is good for the next who asks; else it is passed over.
+            so_long: as this is so it is waited for, for `seconds` at most.
         """
         under_way = self._under_way.pop(what, None)
         if under_way is not None:
@@ -46,20 +60,27 @@ class Patience:
             if keep:
                 return cast(T, under_way.answer())
         started = _Work(what, work)
-        self._wait(started, seconds)
+        self._wait(started, seconds, so_long)
         if not started.is_over:  # asked once: it may be over in the next moment
             self._under_way[what] = started
             raise _busy(what)
         return cast(T, started.answer())
 
-    def _wait(self, work: _Work, seconds: float) -> None:
+    def give_up(self, what: str, then: Callable[[Any], object]) -> None:
+        """Nobody asks for that any more. If it is under way or has come too late, `then` gets its answer (None: it raised) when
+        that is there, at once or in its thread."""
+        under_way = self._under_way.pop(what, None)
+        if under_way is not None:
+            under_way.leave(then)
+
+    def _wait(self, work: _Work, seconds: float, so_long: Callable[[], bool]) -> None:
         if self._is_waiting:  # what is done meanwhile has work of its own
             work.over.wait(seconds)
             return
         self._is_waiting = True
         try:
             until = time.monotonic() + seconds
-            while not work.over.wait(_LOOK_S) and time.monotonic() < until:
+            while not work.over.wait(_LOOK_S) and time.monotonic() < until and so_long():
                 self._meanwhile()
         finally:
             self._is_waiting = False
@@ -71,6 +92,8 @@ class _Work:
         self._work = work
         self._value: Any = None
         self._error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._then: Callable[[Any], object] | None = None
         threading.Thread(target=self._run, name=what, daemon=True).start()
 
     @property
@@ -83,12 +106,23 @@ class _Work:
             raise self._error
         return self._value
 
+    def leave(self, then: Callable[[Any], object]) -> None:
+        """See `Patience.give_up`."""
+        with self._lock:
+            if not self.is_over:
+                self._then = then
+                return
+        then(self._value)
+
     def _run(self) -> None:
         try:
             self._value = self._work()
         except BaseException as error:
             self._error = error
-        self.over.set()
+        with self._lock:
+            self.over.set()
+        if self._then is not None:
+            self._then(self._value)
 
 
 def _busy(what: str) -> Busy:

@@ -12,7 +12,7 @@ import msgspec
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from ballast.continuity import writable
+from ballast.continuity import silence, writable
 from ballast.continuity.helm import sign_of_error
 from ballast.continuity.signs import Sign
 
@@ -83,6 +83,10 @@ class Prober:
         self._leave()
 
     def _look(self) -> Seen:
+        if self._conn is None and (machine := silence.silent(self._dsn)):
+            return Seen(
+                Sign.REFUSED, self._identifier, what=f"{machine} does not answer, as a machine that is not there"
+            )
         try:
             if self._conn is None:
                 self._conn = psycopg.connect(self._dsn, autocommit=True)

@@ -11,6 +11,7 @@ from ballast.continuity.course import address
 from ballast.continuity.entries import open_entries
 from ballast.continuity.home import Data
 from ballast.continuity.incident import Incident
+from ballast.continuity.patience import Busy
 from ballast.continuity.remaking import Remaking
 from ballast.continuity.room import ENOUGH_BYTES
 from ballast.continuity.signs import Sign, Watched
@@ -48,6 +49,8 @@ class Returning(Remaking):
         if under_way.is_taken_back(self._well, self._is_begun()):
             under_way = self._note(data_lost=False, why_lost="", ordered=not self._options.asks)
             self._decide("home is well again, and nothing of it was touched: its data is not lost")
+        if not under_way.data_lost and self._is_on_its_way(under_way):
+            return
         if not under_way.data_lost:
             why = self._why_lost_for_good()
             if not why:
@@ -153,16 +156,26 @@ class Returning(Remaking):
         at = self._patience("whether home is whole", lambda: recovery_begun(vault, dsn), _ASKING_S)
         return "" if at is None else vault.index.timelines[self._resolve(at).cut.timeline].system_identifier
 
-    def _go_on_recovering(self, under_way: Incident, lost: str) -> None:
+    def _is_on_its_way(self, under_way: Incident) -> bool:
+        """Whether nobody of the application is there because home was lost before the first of them was back: then its rows are
+        not gone, and the recovery goes on."""
+        seen = self._seen
+        if seen is None or self._vault is None or self._sign_of(seen) is not Sign.EMPTY:
+            return False
+        lost = self._interrupted()
+        return bool(lost) and self._go_on_recovering(under_way, lost)
+
+    def _go_on_recovering(self, under_way: Incident, lost: str) -> bool:
         if lost == self._recorded() or (self._home is None and not under_way.ordered):
             self._alarm(
                 "the recovery of home, which a person had begun, was interrupted when it was lost: go on with it, by the same"
                 " ballast recover"
             )
-            return
+            return False
         why = "it was lost while it was being recovered"
         self._note(lost=lost, data_lost=True, why_lost=why, ordered=True)
         self._decide("home is back with what was recovered of it: the recovery goes on")
+        return True
 
     def _needs_no_lifeboat(self) -> bool:
         """Whether home is well, and nothing says that any of its data went, while there is no lifeboat yet, for want of the vault
@@ -243,7 +256,12 @@ class Returning(Remaking):
 
     def _bring_home(self) -> None:
         if self._bringing:  # nothing else is decided before it is known who came
-            self._bring_these(self._bringing)
+            try:
+                self._bring_these(self._bringing)
+            except Busy:
+                if not self._watched.lost or self._is_restarted():
+                    raise
+                self._leave_behind()
         if self._watched.lost:
             if not self._is_restarted():
                 self._doubted_at = 0.0

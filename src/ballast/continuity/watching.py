@@ -14,7 +14,7 @@ from ballast.continuity.signs import REFUSALS, Sign, Watched
 from ballast.errors import BallastError
 from ballast.vault.moment import show
 
-_TICK_S = 0.1
+_TICK_S, _PAUSE_S = 0.1, 0.05
 _LOOK_AGAIN_S = 30.0
 """Into the record, of a tenant whose rows went in a way that it does not show."""
 _DOUBT_S = 1.0
@@ -48,6 +48,9 @@ class Watching(Reading):
         heard, self._postponed = self._postponed, []
         for text in heard:
             self._rung(text)
+        if self._course.mode == "afloat":
+            # Each page that is shown is heard of, and what must be done now is not told by one of them.
+            self._stopping.wait(_PAUSE_S)
         with contextlib.suppress(queue.Empty):
             event = self._events.get(timeout=_TICK_S)
             while True:

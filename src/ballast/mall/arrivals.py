@@ -48,6 +48,10 @@ class Arrivals:
         """The server says that it is not back: it may be another one by now."""
         self._there.discard(shop_id)
 
+    def begin_anew(self) -> None:
+        """Nobody is known to be back there."""
+        self._there.clear()
+
     async def _ask(self, shop_id: UUID, urgent: bool) -> None:
         async with nullcontext() if urgent else self._turn():
             if shop_id not in self._there:  # who buys there may have brought it in meanwhile

@@ -28,7 +28,8 @@ SELECT EXISTS (
     SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
     WHERE p.proname = 'ensure_tenant' AND n.nspname = 'ballast') AS it_is,
 """
-    + f"    {share.NODES} AS nodes"
+    + f"    {share.NODES} AS nodes, pg_catalog.pg_postmaster_start_time()::text AS started,"
+    " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) AS made"
 )
 _CLOSING_S = 0.2
 LOCK_S = 5
@@ -42,6 +43,11 @@ There is no limit for statements: a COMMIT that waits for the recorder is one, a
 unrecorded."""
 _SET = f"""
 SET random_page_cost = 1.1; SET lock_timeout = '{LOCK_S}s'; SET idle_in_transaction_session_timeout = '{IDLE_S}s'"""
+
+
+_KEEP_PLANS = "SET plan_cache_mode = auto"
+"""While shops come back the database plans each statement anew, so that nobody reads one that is not back by a plan that was made
+for another. Whoever goes there has asked for the shop first (`arrivals`), and planning is most of what a page costs there."""
 
 
 class _NewestFirst(deque[ShopConnection]):
@@ -73,7 +79,8 @@ class Doors:
         self.nodes = 1
         """Machines that have a lifeboat each, where this is one."""
         self.closed = False
-        self.app = self._door(at_home(settings.app_dsn), settings.pool_size, settings.max_waiting)
+        self._found: tuple[str, int] | None = None
+        self.app = self._door(at_home(settings.app_dsn), settings.pool_size, settings.max_waiting, of_shops=True)
         self.identity = self._door(at_home(settings.identity_dsn), 2, settings.max_waiting)
         self.platform = self._door(at_home(settings.platform_dsn), 2, settings.max_waiting)
         self._asking = self._door(at_home(settings.app_dsn), _ASKING, _MOST_ASKING, least=0, patience_s=_ASKING_S)
@@ -93,7 +100,9 @@ class Doors:
     def _all(self) -> tuple[Door, ...]:
         return self.app, self.identity, self.platform, self._asking
 
-    def _door(self, dsn: str, size: int, most_waiting: int, *, least: int = 1, patience_s: float = 2.0) -> Door:
+    def _door(
+        self, dsn: str, size: int, most_waiting: int, *, least: int = 1, patience_s: float = 2.0, of_shops: bool = False
+    ) -> Door:
         if self.lifeboat:
             known = conninfo_to_dict(dsn)
             dsn = make_conninfo(self.lifeboat, user=known.get("user"), password=known.get("password"))
@@ -109,7 +118,7 @@ class Doors:
             check=self._check_if_told,
             kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "ballast-mall"},
             connection_class=ShopConnection,
-            configure=self._configure,
+            configure=self._configure_for_shops if of_shops else self._configure,
         )
         pool._pool = _NewestFirst()  # psycopg has no setting for it
         return Door(pool, most_waiting, self._broken)
@@ -123,6 +132,15 @@ class Doors:
         row = await (await connection.execute(_IS_RECOVERING, prepare=False)).fetchone()
         assert row is not None
         self.recovering, self.nodes = row["it_is"], row["nodes"]
+        found = row["started"], row["made"]
+        if self._found not in (None, found):
+            self.arrivals.begin_anew()  # another server may stand there, or another database
+        self._found = found
+
+    async def _configure_for_shops(self, connection: ShopConnection) -> None:
+        """Of one over which no other tables of shops are read than of one that was asked for."""
+        await self._configure(connection)
+        await connection.execute(_KEEP_PLANS, prepare=False)
 
     async def _check_if_told(self, connection: ShopConnection) -> None:
         """Raises for a connection that broke while it was idle, so that the pool gives another: after a loss of the server each

@@ -30,14 +30,18 @@ for _ in range(8):  # zlib's polynomial, a bit at a time
 
 def row_checksums(data: Bytes | bytes | memoryview, offsets: Ints) -> NDArray[np.uint64]:
     """XXH64 of each data[offsets[i]:offsets[i + 1]]. ValueError for offsets that leave `data` or go back."""
-    return _xxh64_each(*_checked(data, offsets))
+    data, offsets = _checked(data, offsets)
+    out = np.empty(max(0, len(offsets) - 1), np.uint64)
+    _xxh64_each(data, offsets, out)
+    return out
 
 
 def copy_data_checksums(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
     """Of a server's messages in data[start:end]: where the CopyData messages that are whole end, how many these are, and
     the sum modulo 2^64 of the checksums of what they hold."""
-    at, rows, total = _copy_data(data, start, end)
-    return int(at), int(rows), int(total)
+    found = np.zeros(2, np.uint64)
+    at = _copy_data(data, start, end, found)
+    return at, int(found[0]), int(found[1])
 
 
 def checksum_sum(checksums: NDArray[np.uint64]) -> int:
@@ -47,7 +51,10 @@ def checksum_sum(checksums: NDArray[np.uint64]) -> int:
 
 def crc32_each(strings: ByteColumn) -> NDArray[np.uint32]:
     """CRC-32 as zlib computes it, of each string; 0 for null (and for the empty string)."""
-    return _crc32_each(*_checked(strings.data, strings.offsets))
+    data, offsets = _checked(strings.data, strings.offsets)
+    out = np.empty(max(0, len(offsets) - 1), np.uint32)
+    _crc32_each(data, offsets, out)
+    return out
 
 
 def _checked(data: Bytes | bytes | memoryview, offsets: Ints) -> tuple[Bytes, Ints]:
@@ -118,17 +125,16 @@ def _xxh64(data: Array, at: int, end: int) -> Any:
     return h ^ (h >> np.uint64(32))
 
 
-@compiled("(Array(uint8, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True))")
-def _xxh64_each(data: Array, offsets: Array) -> Array:
-    count = max(0, offsets.size - 1)
-    out = np.empty(count, np.uint64)
-    for n in range(count):
+@compiled("uint8, int64, out uint64")
+def _xxh64_each(data: Array, offsets: Array, out: Array) -> int:
+    for n in range(out.size):
         out[n] = _xxh64(data, offsets[n], offsets[n + 1])
-    return out
+    return out.size
 
 
-@compiled("(Array(uint8, 1, 'C', readonly=True), int64, int64)")
-def _copy_data(data: Array, at: int, end: int) -> tuple[Any, ...]:
+@compiled("uint8, int, int, out uint64")
+def _copy_data(data: Array, at: int, end: int, found: Array) -> int:
+    """Where it ends; `found`: how many messages, and the sum."""
     rows, total = 0, np.uint64(0)
     while end - at >= 5 and data[at] == _COPY_DATA:
         size = (
@@ -142,16 +148,15 @@ def _copy_data(data: Array, at: int, end: int) -> tuple[Any, ...]:
         total += _xxh64(data, at + 5, at + 1 + size)
         rows += 1
         at += 1 + size
-    return at, rows, total
+    found[0], found[1] = rows, total
+    return at
 
 
-@compiled("(Array(uint8, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True))")
-def _crc32_each(data: Array, offsets: Array) -> Array:
-    count = max(0, offsets.size - 1)
-    out = np.empty(count, np.uint32)
-    for n in range(count):
+@compiled("uint8, int64, out uint32")
+def _crc32_each(data: Array, offsets: Array, out: Array) -> int:
+    for n in range(out.size):
         crc = np.uint32(0xFFFFFFFF)
         for i in range(offsets[n], offsets[n + 1]):
             crc = _CRC[(crc ^ np.uint32(data[i])) & np.uint32(0xFF)] ^ (crc >> np.uint32(8))
         out[n] = crc ^ np.uint32(0xFFFFFFFF)
-    return out
+    return out.size

@@ -14,7 +14,7 @@ import numpy as np
 
 from ballast.errors import FormatError
 from ballast.postgres.bytecolumn import ByteColumn, Bytes
-from ballast.postgres.compiled import compiled, inner
+from ballast.postgres.compiled import compiled
 
 Array = np.ndarray[Any, Any]
 
@@ -62,10 +62,20 @@ def scan_copy_lines(
     # A table without columns prints empty lines: its line has no field, where one empty field looks the same.
     if any(not 0 <= c < ncols for c in key) or not -1 <= partition_column < ncols or ncols < skip_first_column:
         raise ValueError(f"no such columns among {ncols}: {list(key_columns)}, {partition_column}")
-    error, line, consumed, row, row_ends, keys, key_ends, part, part_ends, valid = _scan(
-        data, max(ncols, 1), key, partition_column, skip_first_column
-    )
+    found = np.zeros(4, np.int64)
+    lines = _count(data, found)
+    consumed = int(found[0])
+    row = np.empty(consumed if skip_first_column else 0, np.uint8)
+    # As much as they can come to, a column being named more than once perhaps. What is not written to takes no memory.
+    keys = np.empty(consumed * max([key_columns.count(c) for c in key_columns] or [1]), np.uint8)
+    part = np.empty(consumed if partition_column >= 0 else 0, np.uint8)
+    row_ends, key_ends, part_ends = (np.zeros(lines + 1, np.int64) for _ in range(3))
+    valid = np.zeros(lines, np.bool_)
+    bounds = np.zeros(max(ncols, 1) + 1, np.int64)
+    columns = (bounds, row, row_ends, keys, key_ends, part, part_ends, valid)
+    error = _scan(data, max(ncols, 1), key, partition_column, skip_first_column, *columns, found)
     if error != _OK:
+        line = int(found[0])
         what = f"has not {ncols} fields" if error == _OTHER_COLUMNS else "holds an escape that the server never writes"
         raise FormatError(
             f"Line {line + 1} of a COPY output {what}.",
@@ -73,34 +83,47 @@ def scan_copy_lines(
         )
     return CopyLines(
         row=ByteColumn(row if skip_first_column else data[:consumed], row_ends),
-        key=ByteColumn(keys, key_ends),
-        partition=ByteColumn(part, part_ends, valid),
-        consumed=int(consumed),
+        key=ByteColumn(keys[: key_ends[-1]], key_ends),
+        partition=ByteColumn(part[: part_ends[-1]], part_ends, valid),
+        consumed=consumed,
     )
 
 
-@inner
-def _with_room(out: Array, used: int, more: int) -> Array:
-    if used + more <= out.size:
-        return out
-    larger = np.empty(max(2 * out.size, used + more), out.dtype)
-    larger[:used] = out[:used]
-    return larger
-
-
-@compiled("(Array(uint8, 1, 'C', readonly=True), int64, Array(int64, 1, 'C', readonly=True), int64, boolean)")
-def _scan(data: Array, columns: int, key: Array, partition: int, skip: bool) -> tuple[Any, ...]:
+@compiled("uint8, out int64")
+def _count(data: Array, found: Array) -> int:
+    """How many whole lines there are; `found`: their bytes."""
     lines = 0
     size = 0
     for i in range(data.size):
         if data[i] == _NEWLINE:
             lines += 1
             size = i + 1
-    row = np.empty(size if skip else 0, np.uint8)
-    keys, part = np.empty(size // 8 + 64, np.uint8), np.empty(size // 8 + 64, np.uint8)
-    row_ends, key_ends = np.zeros(lines + 1, np.int64), np.zeros(lines + 1, np.int64)
-    part_ends, valid = np.zeros(lines + 1, np.int64), np.zeros(lines, np.bool_)
-    bounds = np.zeros(columns + 1, np.int64)  # field c: bounds[c] to bounds[c + 1] - 1, where its tab or newline is
+    found[0] = size
+    return lines
+
+
+@compiled(
+    "uint8, int, int64, int, int, out int64,"
+    "out uint8, out int64, out uint8, out int64, out uint8, out int64, out bool, out int64"
+)
+def _scan(
+    data: Array,
+    columns: int,
+    key: Array,
+    partition: int,
+    skip: int,
+    bounds: Array,
+    row: Array,
+    row_ends: Array,
+    keys: Array,
+    key_ends: Array,
+    part: Array,
+    part_ends: Array,
+    valid: Array,
+    found: Array,
+) -> int:
+    """An error, and in `found` the line that it is in. Field c: bounds[c] to bounds[c + 1] - 1, where its tab or newline is."""
+    lines = valid.size
     first = 1 if skip else 0
 
     error, line, at = _OK, 0, 0
@@ -130,13 +153,11 @@ def _scan(data: Array, columns: int, key: Array, partition: int, skip: bool) -> 
         else:
             row_ends[line + 1] = end
 
-        keys = _with_room(keys, key_at, end - bounds[0] + key.size + 1)
         if key.size == 0:
             for i in range(start, end - 1):
                 keys[key_at] = data[i]
                 key_at += 1
         for k in range(key.size):
-            keys = _with_room(keys, key_at, end - bounds[0] + 1)  # a column may be named twice
             if k > 0:
                 keys[key_at] = _TAB
                 key_at += 1
@@ -149,7 +170,6 @@ def _scan(data: Array, columns: int, key: Array, partition: int, skip: bool) -> 
             i, stop = bounds[partition], bounds[partition + 1] - 1
             if not (stop - i == 2 and data[i] == _BACKSLASH and data[i + 1] == _CAPITAL_N):
                 valid[line] = True
-                part = _with_room(part, part_at, stop - i)
                 while i < stop:
                     c = data[i]
                     if c == _BACKSLASH:
@@ -165,4 +185,5 @@ def _scan(data: Array, columns: int, key: Array, partition: int, skip: bool) -> 
                 break
         part_ends[line + 1] = part_at
         line += 1
-    return error, line, size, row[:row_at], row_ends, keys[:key_at], key_ends, part[:part_at], part_ends, valid
+    found[0] = line
+    return error

@@ -33,6 +33,8 @@ UNKNOWN_RELATION: Final = -7
 NO_OLD_ROW: Final = -8
 NO_KEY: Final = -9
 NOT_SENT: Final = -10
+_NO_ROOM: Final = -11
+"""Not a message's fault: the kernel is to be called again with larger arrays, and goes on where it was."""
 
 NULL: Final = 0
 TEXT: Final = 1
@@ -88,15 +90,6 @@ def _parse(data: Array, at: int, end: int, columns: int, kinds: Array, starts: A
         sizes[column] = size
         at += size
     return at
-
-
-@inner
-def _with_room(out: Array, used: int, more: int) -> Array:
-    if used + more <= out.size:
-        return out
-    larger = np.empty(max(2 * out.size, used + more), out.dtype)
-    larger[:used] = out[:used]
-    return larger
 
 
 @inner
@@ -198,11 +191,6 @@ def _find(oids: Array, oid: int) -> int:
     return -1
 
 
-_BYTES = "Array(uint8, 1, 'C', readonly=True)"
-_INT64S = "Array(int64, 1, 'C', readonly=True)"
-
-
-@compiled(f"({_BYTES}, {_INT64S}, {_INT64S}, {_INT64S}, {_INT64S}, {_INT64S}, {_INT64S}, {_INT64S})")
 def decode(
     data: Array,
     message_starts: Array,
@@ -217,38 +205,106 @@ def decode(
 
     Returns (error, message in error, number of rows, then the arrays in the order that `tuples` names).
     """
-    messages = message_starts.size
-    most = 1
-    for i in range(column_counts.size):
-        most = max(most, column_counts[i])
-    kinds, starts, sizes = np.zeros(most, np.uint8), np.zeros(most, np.int64), np.zeros(most, np.int64)
-    old_kinds, old_starts, old_sizes = np.zeros(most, np.uint8), np.zeros(most, np.int64), np.zeros(most, np.int64)
-
-    total = 0
-    for m in range(messages):
-        total += min(max(0, message_ends[m] - message_starts[m]), data.size)
-    total = min(total, data.size)
-    row, key, part = np.empty(total + 64, np.uint8), np.empty(total // 4 + 64, np.uint8), np.empty(64, np.uint8)
-    before_key, before_part = np.empty(0, np.uint8), np.empty(0, np.uint8)
+    messages = len(message_starts)
+    most = max(1, int(column_counts.max(initial=1)))
+    sizes = np.minimum(np.maximum(message_ends[:messages] - message_starts, 0), len(data))
+    total = min(int(sizes.sum()), len(data))
+    rows = 2 * messages
+    flags = [np.zeros(rows, np.uint8) for _ in range(4)]
+    ends = [np.zeros(rows + 1, np.int64) for _ in range(6)]
+    source, layout_of = np.empty(rows, np.int64), np.empty(rows, np.int32)
+    room = [np.empty(size, np.uint8) for size in (total + 64, total // 4 + 64, 64, 0, 0)]
     missing = np.empty(0, np.int16)
+    state, needed = np.zeros(8, np.int64), np.zeros(6, np.int64)
+    given = (data, message_starts, message_ends, oids, column_counts, key_bounds, key_columns, partition_columns)
+    found = (np.zeros(2 * most, np.uint8), np.zeros(4 * most, np.int64))
+    while True:
+        arrays: list[Array] = [*given, *found, *flags, source, layout_of, *ends, *room, missing, state, needed]
+        error = _decode(*arrays)
+        if error != _NO_ROOM:
+            break
+        room = [_with_room(array, int(size)) for array, size in zip(room, needed[:5], strict=True)]
+        missing = _with_room(missing, int(needed[5]))
+    op, part_state, before_state, has_before = flags
+    row, key, part, before_key, before_part = room
+    row_ends, key_ends, part_ends, missing_ends, before_key_ends, before_part_ends = ends
+    columns = (row, row_ends, key, key_ends, part, part_ends, part_state, missing, missing_ends)
+    before = (before_key, before_key_ends, before_part, before_part_ends, before_state, has_before)
+    return error, int(state[0]), int(state[1]), op, source, layout_of, *columns, *before
 
-    most_rows = 2 * messages
-    op, part_state = np.empty(most_rows, np.uint8), np.empty(most_rows, np.uint8)
-    before_state, has_before = np.empty(most_rows, np.uint8), np.zeros(most_rows, np.uint8)
-    source, layout_of = np.empty(most_rows, np.int64), np.empty(most_rows, np.int32)
-    row_ends, key_ends, part_ends = (
-        np.zeros(most_rows + 1, np.int64),
-        np.zeros(most_rows + 1, np.int64),
-        np.zeros(most_rows + 1, np.int64),
-    )
-    missing_ends, before_key_ends, before_part_ends = (
-        np.zeros(most_rows + 1, np.int64),
-        np.zeros(most_rows + 1, np.int64),
-        np.zeros(most_rows + 1, np.int64),
-    )
 
-    rows = row_at = key_at = part_at = missing_at = before_key_at = before_part_at = 0
-    error, m, layout, last_oid = OK, 0, -1, -1
+def split(data: Array, extra: int) -> tuple[int, int, Array, Array, Array]:
+    """Finds messages that stand one after another as u32 length, `extra` bytes, message.
+
+    Returns (error, where, starts, ends, first bytes): the first byte is pgoutput's kind, 0 for an empty message.
+    """
+    room = max(16, len(data) // 64)
+    starts, ends, kinds = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint8)
+    state = np.zeros(2, np.int64)
+    while True:
+        error = _split(data, extra, starts, ends, kinds, state)
+        at, count = (int(number) for number in state)
+        if error != _NO_ROOM:
+            return error, at, starts[:count], ends[:count], kinds[:count]
+        starts, ends, kinds = (_with_room(array, count + 1) for array in (starts, ends, kinds))
+
+
+def _with_room(array: Array, needed: int) -> Array:
+    if needed <= len(array):
+        return array
+    larger = np.empty(max(2 * len(array), needed), array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+@compiled(
+    "uint8, int64, int64, int64, int64, int64, int64, int64, out uint8, out int64,"  # what there is, and a row's values
+    "out uint8, out uint8, out uint8, out uint8, out int64, out int32,"  # of each row
+    "out int64, out int64, out int64, out int64, out int64, out int64,"  # where its strings end
+    "out uint8, out uint8, out uint8, out uint8, out uint8, out int16,"  # the strings
+    "out int64, out int64"
+)
+def _decode(
+    data: Array,
+    message_starts: Array,
+    message_ends: Array,
+    oids: Array,
+    column_counts: Array,
+    key_bounds: Array,
+    key_columns: Array,
+    partition_columns: Array,
+    both_kinds: Array,
+    places: Array,
+    op: Array,
+    part_state: Array,
+    before_state: Array,
+    has_before: Array,
+    source: Array,
+    layout_of: Array,
+    row_ends: Array,
+    key_ends: Array,
+    part_ends: Array,
+    missing_ends: Array,
+    before_key_ends: Array,
+    before_part_ends: Array,
+    row: Array,
+    key: Array,
+    part: Array,
+    before_key: Array,
+    before_part: Array,
+    missing: Array,
+    state: Array,
+    needed: Array,
+) -> int:
+    """Goes on where `state` says (message, rows, then how far the strings are filled); `needed`: how large they must be."""
+    messages = message_starts.size
+    most = both_kinds.size // 2
+    kinds, old_kinds = both_kinds[:most], both_kinds[most:]
+    starts, sizes = places[:most], places[most : 2 * most]
+    old_starts, old_sizes = places[2 * most : 3 * most], places[3 * most :]
+    m, rows, row_at, key_at, part_at = state[0], state[1], state[2], state[3], state[4]
+    before_key_at, before_part_at, missing_at = state[5], state[6], state[7]
+    error, layout, last_oid = OK, -1, -1
     while m < messages:
         at, end = message_starts[m], message_ends[m]
         if at < 0 or end > data.size or end - at < 6:
@@ -350,18 +406,29 @@ def decode(
 
         # A value of n bytes becomes at most 2 n and a separator; null and unchanged take 3.
         most_bytes = 2 * size + 3 * columns + 1
-        row = _with_room(row, row_at, most_bytes)
-        key = _with_room(key, key_at, 2 * most_bytes)
-        part = _with_room(part, part_at, 2 * size)
+        needed[0], needed[1], needed[2] = row_at + most_bytes, key_at + 2 * most_bytes, part_at + 2 * size
+        needed[3], needed[4], needed[5] = before_key_at, before_part_at, missing_at + lacking
+        if lacking > 0 and moved:
+            needed[3], needed[4] = before_key_at + most_bytes, before_part_at + size
+        if (
+            needed[0] > row.size
+            or needed[1] > key.size
+            or needed[2] > part.size
+            or needed[3] > before_key.size
+            or needed[4] > before_part.size
+            or needed[5] > missing.size
+        ):
+            error = _NO_ROOM
+            break
 
         if tag == DELETE or moved:
             key_at = _put_key(key, key_at, data, columns, key_of, old_kinds, old_starts, old_sizes)
-            state = NULL
+            known = NULL
             if partition >= 0:
-                state = _known(old_kinds[partition]) if partition_was_sent else UNKNOWN
-                if state == TEXT:
+                known = _known(old_kinds[partition]) if partition_was_sent else UNKNOWN
+                if known == TEXT:
                     part_at = _put_raw(part, part_at, data, old_starts[partition], old_sizes[partition])
-            op[rows], part_state[rows], source[rows], layout_of[rows] = DELETE, state, m, layout
+            op[rows], part_state[rows], source[rows], layout_of[rows] = DELETE, known, m, layout
             rows += 1
             row_ends[rows], key_ends[rows], part_ends[rows] = row_at, key_at, part_at
             missing_ends[rows], before_key_ends[rows], before_part_ends[rows] = (
@@ -378,21 +445,19 @@ def decode(
                 key_at = _put_key(key, key_at, data, columns, key_of, kinds, starts, sizes)
             row[row_at] = _NEWLINE
             row_at += 1
-            state = NULL
+            known = NULL
             if partition >= 0:
-                state = _known(kinds[partition])
-                if state == TEXT:
+                known = _known(kinds[partition])
+                if known == TEXT:
                     part_at = _put_raw(part, part_at, data, starts[partition], sizes[partition])
             kind = UPDATE
             if lacking > 0:
                 kind = PATCH
-                missing = _with_room(missing, missing_at, lacking)
                 for column in range(columns):
                     if kinds[column] == _UNCHANGED:
                         missing[missing_at] = column
                         missing_at += 1
                 if moved:
-                    before_key = _with_room(before_key, before_key_at, most_bytes)
                     before_key_at = _put_key(
                         before_key, before_key_at, data, columns, key_of, old_kinds, old_starts, old_sizes
                     )
@@ -402,11 +467,10 @@ def decode(
                         c = partition
                         before_state[rows] = _known(old_kinds[c]) if partition_was_sent else UNKNOWN
                         if before_state[rows] == TEXT:
-                            before_part = _with_room(before_part, before_part_at, size)
                             before_part_at = _put_raw(before_part, before_part_at, data, old_starts[c], old_sizes[c])
             elif tag == INSERT or moved:
                 kind = INSERT
-            op[rows], part_state[rows], source[rows], layout_of[rows] = kind, state, m, layout
+            op[rows], part_state[rows], source[rows], layout_of[rows] = kind, known, m, layout
             rows += 1
             row_ends[rows], key_ends[rows], part_ends[rows] = row_at, key_at, part_at
             missing_ends[rows], before_key_ends[rows], before_part_ends[rows] = (
@@ -415,40 +479,15 @@ def decode(
                 before_part_at,
             )
         m += 1
-    return (
-        error,
-        m,
-        rows,
-        op,
-        source,
-        layout_of,
-        row,
-        row_ends,
-        key,
-        key_ends,
-        part,
-        part_ends,
-        part_state,
-        missing,
-        missing_ends,
-        before_key,
-        before_key_ends,
-        before_part,
-        before_part_ends,
-        before_state,
-        has_before,
-    )
+    state[0], state[1], state[2], state[3], state[4] = m, rows, row_at, key_at, part_at
+    state[5], state[6], state[7] = before_key_at, before_part_at, missing_at
+    return error
 
 
-@compiled(f"({_BYTES}, int64)")
-def split(data: Array, extra: int) -> tuple[Any, ...]:
-    """Finds messages that stand one after another as u32 length, `extra` bytes, message.
-
-    Returns (error, where, starts, ends, first bytes): the first byte is pgoutput's kind, 0 for an empty message.
-    """
-    room = max(16, data.size // 64)
-    starts, ends, kinds = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint8)
-    count = at = 0
+@compiled("uint8, int, out int64, out int64, out uint8, out int64")
+def _split(data: Array, extra: int, starts: Array, ends: Array, kinds: Array, state: Array) -> int:
+    """Goes on where `state` says: at which byte, after how many messages."""
+    at, count = state[0], state[1]
     error = OK
     while at < data.size:
         if data.size - at < 4 + extra:
@@ -460,10 +499,11 @@ def split(data: Array, extra: int) -> tuple[Any, ...]:
             error = CUT_SHORT
             break
         if count == starts.size:
-            starts, ends = _with_room(starts, count, 1), _with_room(ends, count, 1)
-            kinds = _with_room(kinds, count, 1)
+            error = _NO_ROOM
+            break
         starts[count], ends[count] = start, start + size
         kinds[count] = data[start] if size > 0 else 0
         count += 1
         at = start + size
-    return error, at, starts[:count], ends[:count], kinds[:count]
+    state[0], state[1] = at, count
+    return error

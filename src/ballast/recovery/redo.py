@@ -49,6 +49,13 @@ SELECT k.conname, k.conrelid, cn.nspname, c.relname, k.confrelid, pn.nspname, p.
 _IS_PROTECTED = "SELECT to_regclass('ballast.setting') IS NOT NULL"
 _ONCE = "INSERT INTO ballast.setting (name, value) VALUES ('brought in ' || %s, 'true') ON CONFLICT DO NOTHING"
 """Of this server alone: it is not recorded."""
+_OF_OUR_OWN = """
+SET LOCAL client_min_messages = warning;
+CREATE SCHEMA IF NOT EXISTS ballast;
+CREATE TABLE IF NOT EXISTS ballast.brought_in (position text PRIMARY KEY)
+"""
+_ONCE_IN_OUR_OWN = "INSERT INTO ballast.brought_in (position) VALUES (%s) ON CONFLICT DO NOTHING"
+"""The same where nothing is protected: in a lifeboat."""
 _INTEGERS = ("smallint", "integer", "bigint")
 
 Connection = psycopg.Connection[Any]
@@ -94,17 +101,21 @@ def take_in(conn: Connection, item: MergeItem) -> None:
 
 
 def open_for(dsn: str, later: Later) -> tuple[str, ...]:
-    """Before any item is merged: rows that all share are done again, and sequences are set past all that is to come. On a server
-    that is protected each is done once, however often it is called; another it is called for once.
+    """Before any item is merged: rows that all share are done again, each once, however often it is called; and sequences are set
+    past all that is to come.
 
     What could not be done, each with its reason. psycopg.Error."""
     failures = []
     with connect(dsn) as conn:
-        is_protected = conn.execute(_IS_PROTECTED).fetchone() == (True,)
+        once = _ONCE
+        if later.shared and conn.execute(_IS_PROTECTED).fetchone() != (True,):
+            once = _ONCE_IN_OUR_OWN
+            with conn.transaction():
+                conn.execute(_OF_OUR_OWN)
         for item in later.shared:
             try:
                 with conn.transaction():
-                    if is_protected and not conn.execute(_ONCE, (item.payload["position"],)).rowcount:
+                    if not conn.execute(once, (item.payload["position"],)).rowcount:
                         continue
                     take_in(conn, item)
             except (CannotApply, psycopg.IntegrityError, psycopg.DataError) as error:

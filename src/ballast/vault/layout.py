@@ -15,14 +15,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ballast.postgres.compiled import compiled
+from ballast.postgres.compiled import compiled, inner
 from ballast.postgres.copytext import NULL, escape
 from ballast.vault.order import Bytes, Ints
 from ballast.vault.records import Relation
 
-_U8 = "Array(uint8, 1, 'C', readonly=True)"
-_I64 = "Array(int64, 1, 'C', readonly=True)"
-_BOOL = "Array(boolean, 1, 'C', readonly=True)"
+_MOST_FIELDS = 1700
+"""PostgreSQL has no table of more columns than 1,600."""
 
 
 class Mapping(msgspec.Struct, frozen=True):
@@ -110,7 +109,8 @@ class Gather:
             data = np.empty(size, np.uint8)
             _copy(*rows, *extra, picks, offsets, data)
         else:
-            tables = (self._copies, self._starts, self._entries, *self._constants)
+            fields = np.empty(_MOST_FIELDS, np.int64)
+            tables = (self._copies, self._starts, self._entries, *self._constants, fields)
             nothing = np.empty(0, np.uint8)
             size = _arrange(*rows, *extra, picks, by, *tables, offsets, nothing)
             data = np.empty(size, np.uint8)
@@ -132,7 +132,15 @@ def packed(values: Sequence[bytes]) -> Bytes:
     return np.frombuffer(b"".join(values) or b"\0", np.uint8), offsets
 
 
-@compiled(f"({_I64}, {_I64}, {_I64}, int64[::1])")
+@inner
+def _put(target: Any, at: int, source: Any, start: int, size: int) -> None:
+    # Slices indexed from 0 need no look at negative indexes, so that this becomes vector code.
+    to, what = target[at : at + size], source[start : start + size]
+    for i in range(size):
+        to[i] = what[i]
+
+
+@compiled("int64, int64, int64, out int64")
 def _measure(offsets: Any, extra_offsets: Any, picks: Any, out: Any) -> int:
     rows = len(offsets) - 1
     size = 0
@@ -147,8 +155,8 @@ def _measure(offsets: Any, extra_offsets: Any, picks: Any, out: Any) -> int:
     return size
 
 
-@compiled(f"({_U8}, {_I64}, {_U8}, {_I64}, {_I64}, {_I64}, uint8[::1])")
-def _copy(data: Any, offsets: Any, extra: Any, extra_offsets: Any, picks: Any, out: Any, target: Any) -> None:
+@compiled("uint8, int64, uint8, int64, int64, int64, out uint8")
+def _copy(data: Any, offsets: Any, extra: Any, extra_offsets: Any, picks: Any, out: Any, target: Any) -> int:
     rows = len(offsets) - 1
     count = len(picks)
     i = 0
@@ -159,17 +167,14 @@ def _copy(data: Any, offsets: Any, extra: Any, extra_offsets: Any, picks: Any, o
         if p < rows:
             while last + 1 < count and picks[last + 1] == picks[last] + 1 and picks[last + 1] < rows:
                 last += 1
-            start = offsets[p]
-            target[out[i] : out[last + 1]] = data[start : start + out[last + 1] - out[i]]
+            _put(target, out[i], data, offsets[p], out[last + 1] - out[i])
         else:
-            start = extra_offsets[p - rows]
-            target[out[i] : out[i + 1]] = extra[start : start + out[i + 1] - out[i]]
+            _put(target, out[i], extra, extra_offsets[p - rows], out[i + 1] - out[i])
         i = last + 1
+    return count
 
 
-@compiled(
-    f"({_U8}, {_I64}, {_U8}, {_I64}, {_I64}, {_I64}, {_BOOL}, {_I64}, {_I64}, {_U8}, {_I64}, int64[::1], uint8[::1])"
-)
+@compiled("uint8, int64, uint8, int64, int64, int64, bool, int64, int64, uint8, int64, out int64, out int64, out uint8")
 def _arrange(
     data: Any,
     offsets: Any,
@@ -182,13 +187,13 @@ def _arrange(
     entries: Any,
     constants: Any,
     constant_offsets: Any,
+    fields: Any,
     out: Any,
     target: Any,
 ) -> int:
     """Put the lines together in `target`; with an empty target only `out` is filled and the size returned."""
     rows = len(offsets) - 1
     write = len(target) > 0
-    fields = np.empty(1700, np.int64)
     size = 0
     for i in range(len(picks)):
         out[i] = size
@@ -200,7 +205,7 @@ def _arrange(
         m = by[i]
         if copies[m]:
             if write:
-                target[size : size + end - start] = source[start:end]
+                _put(target, size, source, start, end - start)
             size += end - start
             continue
         # fields[f] is where field f begins, and one past it the newline or tab that ends it.
@@ -220,12 +225,12 @@ def _arrange(
             if f >= 0:
                 a, b = fields[f], fields[f + 1] - 1
                 if write:
-                    target[size : size + b - a] = source[a:b]
+                    _put(target, size, source, a, b - a)
                 size += b - a
             else:
                 a, b = constant_offsets[-f - 1], constant_offsets[-f]
                 if write:
-                    target[size : size + b - a] = constants[a:b]
+                    _put(target, size, constants, a, b - a)
                 size += b - a
         if write:
             target[size] = 10

@@ -25,10 +25,6 @@ DELETE, INSERT, PATCH, UPDATE = (np.uint8(code) for code in range(4))
 _NO_BYTES = np.zeros(0, np.uint8)
 _NONE = np.zeros(0, np.int64)
 
-_U8 = "Array(uint8, 1, 'C', readonly=True)"
-_I64 = "Array(int64, 1, 'C', readonly=True)"
-_BOOL = "Array(boolean, 1, 'C', readonly=True)"
-
 
 def bytes_of(column: pa.Array | pa.ChunkedArray) -> Bytes:
     """Views of a binary column's buffers (nulls show as empty); copied only if it has several chunks."""
@@ -91,10 +87,9 @@ def sort_order(rows: pa.Table) -> Ints | None:
 
 
 @inner
-def _prefixes(data: Any, offsets: Any) -> Any:
+def _prefixes(data: Any, offsets: Any, prefixes: Any) -> None:
     """The first eight bytes of each key as a number that sorts as they do."""
     count = len(offsets) - 1
-    prefixes = np.empty(count, np.uint64)
     for i in range(count):
         start, end = offsets[i], offsets[i + 1]
         value = np.uint64(0)
@@ -103,7 +98,6 @@ def _prefixes(data: Any, offsets: Any) -> Any:
             if start + j < end:
                 value |= np.uint64(data[start + j])
         prefixes[i] = value
-    return prefixes
 
 
 @inner
@@ -134,14 +128,39 @@ def merge_sorted(
     return _NONE if np.array_equal(indices, np.arange(len(indices))) else indices
 
 
-@compiled(f"({_I64}, {_I64}, {_U8}, {_I64}, {_U8}, {_BOOL})")
-def last_versions(order: Any, groups: Any, data: Any, offsets: Any, ops: Any, keyless: Any) -> tuple[Any, Any, int]:
+def last_versions(
+    order: Ints,
+    groups: Ints,
+    data: NDArray[np.uint8],
+    offsets: Ints,
+    ops: NDArray[np.uint8],
+    keyless: NDArray[np.bool_],
+) -> tuple[Ints, Ints, int]:
     """The rows that stay, in order; for each where in `order` its key's versions begin; and -1, or the row that
     is deleted more often than it is there. `keyless` says of each row whether its key is to be counted."""
+    picks, firsts = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
+    prefixes = np.empty(max(0, len(offsets) - 1), np.uint64)
+    kept = _last_versions(order, groups, data, offsets, ops, keyless, prefixes, picks, firsts)
+    if kept < 0:
+        return picks[:0], firsts[:0], -1 - kept
+    return picks[:kept], firsts[:kept], -1
+
+
+@compiled("int64, int64, uint8, int64, uint8, bool, out uint64, out int64, out int64")
+def _last_versions(
+    order: Any,
+    groups: Any,
+    data: Any,
+    offsets: Any,
+    ops: Any,
+    keyless: Any,
+    prefixes: Any,
+    picks: Any,
+    firsts: Any,
+) -> int:
+    """How many stay; or -1 - the row that is deleted too often."""
     count = len(order)
-    prefixes = _prefixes(data, offsets)
-    picks = np.empty(count, np.int64)
-    firsts = np.empty(count, np.int64)
+    _prefixes(data, offsets, prefixes)
     kept = 0
     first = 0
     while first < count:
@@ -162,7 +181,7 @@ def last_versions(order: Any, groups: Any, data: Any, offsets: Any, ops: Any, ke
                     copies += 1
                     example = order[at]
             if copies < 0:
-                return picks[:0], firsts[:0], row
+                return int(-1 - row)
             # Never more than the versions at hand, so `picks` is long enough.
             for _ in range(copies):
                 picks[kept] = example
@@ -175,7 +194,7 @@ def last_versions(order: Any, groups: Any, data: Any, offsets: Any, ops: Any, ke
                 firsts[kept] = first
                 kept += 1
         first = end
-    return picks[:kept], firsts[:kept], -1
+    return kept
 
 
 def _one(column: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -134,7 +134,7 @@ class Sea:
         while not condition():
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited {timeout_s:g} s for {what}; {self.course}; {self.health}\n{self.said()}")
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     # Looking
 
@@ -276,7 +276,7 @@ class Shoppers:
                     self.longest_s, self._last = max(self.longest_s, now - self._last), now
                     break
                 time.sleep(0.02)
-            time.sleep(0.04)
+            time.sleep(0.08)  # orders enough, and each is a connection of its own
         intake.close()
 
     def _order(self, intake: Intake, shop: str, key: str) -> str:

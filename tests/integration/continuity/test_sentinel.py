@@ -226,14 +226,25 @@ def test_whoever_is_killed_on_the_way_the_end_is_the_same(sea: Sea) -> None:
     nothing_is_lost(sea, shoppers)
 
 
-def test_home_is_lost_a_second_time_while_everybody_comes_home(sea: Sea) -> None:
+def test_home_is_lost_a_second_time_while_everybody_comes_home_and_the_vault_and_the_lifeboat_are(sea: Sea) -> None:
     sea.ensure()
-    number = sea.course.number
+    number, vault = sea.course.number, sea.folder / "vault"
     with Shoppers(sea) as shoppers:
         sea.lose_files()
         sea.until(lambda: shoppers.taken("lifeboat") > 10, "orders in the lifeboat")
+        holders: list[psycopg.Connection[Any]] = []
+        sea.until(lambda: gate_held(sea, holders), "the new server")
         sea.until(lambda: sea.course.mode == "returning" and sea.course.back, "somebody to be home")
-        sea.lose_files()
+        vault.rename(sea.folder / "unmounted")
+        try:
+            sea.lose_files()
+            holders[0].close()
+            sea.until(lambda: sea.course.mode == "afloat" and sea.course.vault_away, "the second loss to be noticed")
+            sea.kill_lifeboats()
+            here = shoppers.taken("lifeboat")
+            sea.until(lambda: shoppers.taken("lifeboat") > here + 5, "orders in the lifeboat that was raised")
+        finally:
+            (sea.folder / "unmounted").rename(vault)
         sea.came_home(number)
     nothing_is_lost(sea, shoppers)
 

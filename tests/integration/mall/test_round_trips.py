@@ -125,15 +125,21 @@ def test_what_fails_at_the_commit_itself_is_not_kept_and_is_told(open_shop: Open
             FOR EACH ROW WHEN (NEW.key = 'late') EXECUTE FUNCTION mall.refused()"""
     )
 
+    async def on_one_way(db: Database) -> None:
+        """Its end is the commit."""
+        async with db.shop(shop.shop_id) as connection:
+            ending(connection)
+            await connection.execute(_NOTE, {"key": "late"})
+
+    async def by_a_commit(db: Database) -> None:
+        async with db.shop(shop.shop_id) as connection:
+            assert await _count(connection) == 0
+            await later(connection, _NOTE, {"key": "late"})
+
     async def story(db: Database) -> None:
-        with pytest.raises(psycopg.errors.RaiseException):  # on one way, whose end is the commit
-            async with db.shop(shop.shop_id) as connection:
-                ending(connection)
-                await connection.execute(_NOTE, {"key": "late"})
-        with pytest.raises(psycopg.errors.RaiseException):  # by a COMMIT
-            async with db.shop(shop.shop_id) as connection:
-                assert await _count(connection) == 0
-                await later(connection, _NOTE, {"key": "late"})
+        for refused in (on_one_way, by_a_commit):
+            with pytest.raises(psycopg.errors.RaiseException):
+                await refused(db)
         async with db.shop(shop.shop_id) as connection:
             await later(connection, _NOTE, {"key": "a"})
         async with db.shop(shop.shop_id) as connection:

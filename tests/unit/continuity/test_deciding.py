@@ -16,10 +16,13 @@ from psycopg.conninfo import conninfo_to_dict
 from ballast.continuity import holding, incident
 from ballast.continuity.asking import Asking
 from ballast.continuity.board import Board
+from ballast.continuity.boats import Made
 from ballast.continuity.entries import HOME, MERGED, Offered
 from ballast.continuity.helm import BOARD
 from ballast.continuity.homecoming import Came, HomeComing
 from ballast.continuity.incident import WELL_LOOKS, Incident
+from ballast.continuity.leaving import LAUNCHING
+from ballast.continuity.lifeboat import Lifeboat
 from ballast.continuity.options import Options
 from ballast.continuity.patience import Busy
 from ballast.continuity.probe import Seen
@@ -321,6 +324,28 @@ def test_home_that_is_lost_again_has_another_lifeboat_launched_until_there_is_on
     assert left is not None
     assert left.relaunch
     sentinel._vault_away = "its disk is gone"
-    with pytest.raises(Busy):
-        sentinel._keep_afloat()
+    raised: list[Incident] = []
+    monkeypatch.setattr(sentinel, "_raise", lambda under_way: not raised.append(under_way))
+    sentinel._keep_afloat()
     assert sentinel._intake.closed() == frozenset(), "what they see is old, and is said to be"
+    assert (raised, len(tried)) == ([left], 3), "the one that is there is seen to, and home, before the vault is back"
+
+
+def test_a_lifeboat_that_is_still_being_made_when_everybody_is_home_is_thrown_away(
+    sentinel: Sentinel, tmp_path: Path
+) -> None:
+    """Else it takes room until the next loss, which would have to throw it away before it gets its own."""
+    may_end, boat = threading.Event(), Lifeboat(tmp_path / "boat")
+
+    def make() -> Made:
+        may_end.wait(30)
+        return Made(1, boat, moment(5))
+
+    with pytest.raises(Busy):
+        sentinel._patience(LAUNCHING, make, 0.1, keep=True)
+    sentinel._course, sentinel._incident = sentinel._course.lost(Sign.GONE, NOON), Incident(NOON, Sign.GONE)
+    sentinel._stay_home()
+    may_end.set()
+    assert boat._wish.asked_only is not None
+    assert boat._wish.asked_only.wait(30)
+    assert sentinel._patience(LAUNCHING, lambda: "another", 30) == "another"

@@ -41,3 +41,30 @@ def test_what_takes_too_long_is_begun_once_and_whoever_waits_sees_what_goes_on_m
         break
     assert begun == [1]
     assert patience("reading", work, 30, keep=True) == 2
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_what_nobody_asks_for_any_more_is_handed_over_when_it_has_come(is_late: bool) -> None:
+    may_end, handed, answers = threading.Event(), threading.Event(), list[int | None]()
+    patience = Patience()
+
+    def work() -> int:
+        may_end.wait(30)
+        return 7
+
+    def over(answer: int | None) -> None:
+        answers.append(answer)
+        handed.set()
+
+    with pytest.raises(Busy):
+        patience("launching", work, 30, so_long=lambda: False)
+    if not is_late:
+        may_end.set()
+        next(one for one in threading.enumerate() if one.name == "launching").join(30)
+    patience.give_up("launching", over)
+    may_end.set()
+    assert handed.wait(30)
+    assert answers == [7]
+    assert patience("launching", lambda: 8, 30) == 8, "and is begun anew"
+    patience.give_up("launching", over)
+    assert answers == [7]
