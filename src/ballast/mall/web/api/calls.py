@@ -30,7 +30,7 @@ from ballast.mall.owner import Owner
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.standing import Standing
 from ballast.mall.settings import Settings
-from ballast.mall.web.api.limits import limits_of
+from ballast.mall.web.api.limits import header_of, limits_of
 from ballast.mall.web.guard import address_of
 from ballast.mall.web.store.visit import NotOpen, entry_of
 
@@ -212,5 +212,5 @@ def return_url(settings: Settings, slug: str, order_id: UUID) -> str:
 
 
 def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    scheme, _, token = (header_of(connection, b"authorization") or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
