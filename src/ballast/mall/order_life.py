@@ -81,22 +81,16 @@ async def lock(connection: Connection, order_id: UUID, owner: Owner | None = Non
     Raises:
         Unknown: it is not there, or somebody else's.
     """
-    row = await (await connection.execute(*locking(order_id=order_id))).fetchone()
+    row = await (await connection.execute(queries.load("orders").lock, {"order_id": order_id})).fetchone()
     if row is None or (owner is not None and row["owner_id"] != owner.id):
         raise Unknown(order_id)
     return msgspec.convert(row, Locked)
 
 
-def locking(
-    *,
-    order_id: UUID | None = None,
-    payment_id: UUID | None = None,
-    refund_id: UUID | None = None,
-    provider: str | None = None,
-) -> tuple[str, dict[str, Any]]:
-    """The statement that locks an order, or the one of a payment or refund at a provider; it gives a `Locked`."""
-    given = {"order_id": order_id, "payment_id": payment_id, "refund_id": refund_id, "provider": provider}
-    return queries.load("orders").lock, given
+def locking(reference: UUID, provider: str, *, of_refund: bool) -> tuple[str, dict[str, Any]]:
+    """The statement that locks the order of a payment, or of a refund, at a provider; it gives a `Locked`."""
+    given = {"reference": reference, "provider": provider, "of_refund": of_refund}
+    return queries.load("orders").lock_of_provider, given
 
 
 async def step(

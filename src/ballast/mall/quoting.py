@@ -1,4 +1,4 @@
-"""What an order would cost now: goods and promises are read in one statement, `rules.pricing` decides.
+"""What an order would cost now: goods and promises are read on one way, `rules.pricing` decides.
 
 `checkout` has the face; this is the reading.
 """
@@ -15,6 +15,7 @@ import msgspec
 from ballast.mall import queries, terms
 from ballast.mall.db import Connection
 from ballast.mall.owner import Owner
+from ballast.mall.round_trips import gather
 from ballast.mall.rules import coupons, pricing
 from ballast.mall.rules.breakdown import Breakdown
 from ballast.mall.rules.discounts import Line
@@ -147,38 +148,31 @@ async def read(
 
     Args:
         room: where it is to be placed, and there is a limit.
-        claim: the order is to be placed, with this key: it is taken by the same statement, and orders of this shopper that could
+        numbers: that an order can have, where one is to be placed.
+        claim: … with this key: it is taken before anything is read, and orders of this shopper that could
             use up a limit for each customer wait for each other.
 
     Raises:
         Used: the key is not new. Refused: as `checkout.quote`.
     """
     pieces = _merged(wanted)
-    cursor = await connection.execute(
-        queries.load("checkout").offer,
-        {
-            "skus": list(pieces),
-            "customer_id": owner.customer_id,
-            "claim_id": claim_id,
-            "numbers": list(numbers),
-            "now": now,
-            "scope": claim.scope if claim else None,
-            "key": claim.key if claim else None,
-            "request_hash": claim.request_hash if claim else None,
-            "answer": claim.answer if claim else None,
-            "owner_id": owner.id if room else None,
-            "most_of_owner": room.of_owner if room else 0,
-            "placed_from": room.placed_from if room else None,
-            "most_from_there": room.from_there if room else 0,
-        },
-    )
-    offer = await cursor.fetchone()
-    if claim and offer and not offer["claimed"]:
+    text = queries.load("checkout")
+    asked: list[tuple[str, dict[str, Any]]] = [
+        (text.offer, {"skus": list(pieces), "customer_id": owner.customer_id, "now": now})
+    ]
+    if numbers:
+        asked.insert(0, (text.begin, _begun(owner, now, numbers, claim, room)))
+    if claim_id:
+        asked.append((text.coupon, {"claim_id": claim_id}))
+    found = [await one.fetchone() for one in await gather(connection, *asked)]
+    there = found.pop(0) if numbers else None
+    if claim and there and not there["claimed"]:
         raise Used
+    offer = found[0]
     if offer is None or offer["shop_status"] != "open":
         raise Refused("shop.not_open", "The shop takes no orders now.", "Come back later.")
-    if room:
-        _refuse_many(room, offer["unpaid_of_owner"], offer["unpaid_from_there"])
+    if room and there:
+        _refuse_many(room, there["unpaid_of_owner"], there["unpaid_from_there"])
     goods = {one.sku_id: one for one in _list(offer["goods"], Goods)}
     if gone := [sku for sku in pieces if sku not in goods or not goods[sku].on_sale]:
         raise Refused(
@@ -189,7 +183,8 @@ async def read(
         )
     limited = _list(offer["limited"], terms.StoredLimited)
     bought = await _bought(connection, owner, limited, claim is not None)
-    coupon, reason = _coupon(offer["coupon"], claim_id, owner, now)
+    held = found[1] if claim_id else None
+    coupon, reason = _coupon(held["coupon"] if held else None, claim_id, owner, now)
     breakdown = pricing.quote(
         [_line(goods[sku], quantity) for sku, quantity in pieces.items()],
         limited=terms.limited_prices(limited, bought),
@@ -200,7 +195,24 @@ async def read(
         now=now,
     )
     lines = tuple(_quoted(goods[sku], quantity) for sku, quantity in pieces.items())
-    return Read(Quote(lines, breakdown, reason), offer["pay_within_s"], offer["taken"])
+    return Read(Quote(lines, breakdown, reason), offer["pay_within_s"], there["taken"] if there else [])
+
+
+def _begun(
+    owner: Owner, now: datetime, numbers: Sequence[str], claim: Claim | None, room: Room | None
+) -> dict[str, Any]:
+    return {
+        "scope": claim.scope if claim else None,
+        "key": claim.key if claim else None,
+        "request_hash": claim.request_hash if claim else None,
+        "answer": claim.answer if claim else None,
+        "now": now,
+        "numbers": list(numbers),
+        "owner_id": owner.id if room else None,
+        "most_of_owner": room.of_owner if room else 0,
+        "placed_from": room.placed_from if room else None,
+        "most_from_there": room.from_there if room else 0,
+    }
 
 
 def _refuse_many(room: Room, of_owner: int, from_there: int) -> None:

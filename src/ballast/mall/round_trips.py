@@ -21,6 +21,7 @@ from psycopg.rows import DictRow
 from psycopg.waiting import Ready, Wait
 
 from ballast.mall.deeds import Journal
+from ballast.mall.listed import Lists
 from ballast.mall.listening import Ear
 
 _MOST_PREPARED = 500
@@ -75,6 +76,7 @@ class ShopConnection(psycopg.AsyncConnection[DictRow]):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self.adapters.register_dumper(list, Lists)
         self._put_off: list[tuple[_Statement, Check | None]] = []
         self._idle = False
         self._ending = self._ended = self._writing = False

@@ -102,7 +102,9 @@ async def whose(
             if not rows:
                 raise over()
 
-        await later(connection, queries.load("visitors").find, {"token_hash": key[1], "now": now}, check)
+        text = queries.load("visitors")
+        asked = text.find if known[0].customer_id else text.good
+        await later(connection, asked, {"token_hash": key[1], "now": now}, check)
         return known[0]
     found = await find(connection, token, now)
     if found is None:

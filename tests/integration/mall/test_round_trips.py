@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -151,6 +152,25 @@ def test_what_fails_at_the_commit_itself_is_not_kept_and_is_told(open_shop: Open
         shop.database.run("DROP TRIGGER refused ON mall.idempotency")
         shop.database.run("DROP FUNCTION mall.refused")
     assert _notes(shop) == 1
+
+
+def test_lists_arrive_as_they_are(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    ids = [UUID(int=n << 100) for n in range(3)]
+    query = "SELECT %(ids)s::uuid[] AS ids, %(texts)s::text[] AS texts, %(numbers)s::bigint[] AS numbers"
+
+    async def story(db: Database) -> None:
+        async with db.shop(shop.shop_id) as connection:
+            for given in (
+                {"ids": ids, "texts": ["a,b", '"{}', ""], "numbers": [1, 1 << 40]},
+                {"ids": [], "texts": [], "numbers": [None]},
+                {"ids": [ids[1], None], "texts": [None, "null"], "numbers": [-1]},
+            ):
+                assert await (await connection.execute(query, given)).fetchone() == given
+                # … and by psycopg's own way.
+                assert await (await connection.execute(query, given, prepare=False)).fetchone() == given
+
+    _with(shop, story)
 
 
 def test_who_is_cancelled_while_he_waits_leaves_a_good_connection(open_shop: OpenShop) -> None:

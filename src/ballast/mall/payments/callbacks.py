@@ -56,23 +56,22 @@ async def take(
 async def hear(connection: Connection, notice: Notice, provider: str, body: str, now: datetime) -> str:
     """What was verified, in a transaction of the shop. Returns and raises as `take`."""
     text = queries.load("payments")
-    of = "payment_id" if notice.kind.startswith("payment.") else "refund_id"
     this = {"provider": provider, "callback_id": notice.callback_id}
-    # All callbacks of an order wait for each other here: what was seen is seen. (A refund's id locks no payment.)
-    held, seen, payment = await gather(
+    # All callbacks of an order wait for each other here: what was heard is seen then. (A refund's id is that of no payment.)
+    held, told = await gather(
         connection,
-        locking(**{of: notice.reference}, provider=provider),
-        (text.seen, this),
-        (text.lock, {"payment_id": notice.reference}),
+        locking(notice.reference, provider, of_refund=notice.kind.startswith("refund.")),
+        (text.heard, {**this, "reference": notice.reference}),
     )
-    row = await held.fetchone()
+    row, there = await held.fetchone(), await told.fetchone()
     if row is None:
         return await _kept_apart(connection, notice, provider, body, now)
+    assert there is not None  # it is one row at any rate
     order = msgspec.convert(row, Locked)
-    if await seen.fetchone():
+    if there["outcome"] is not None:
         deeds.of_no_weight(connection)
         return "repeated"
-    outcome = await _apply(connection, order, await payment.fetchone(), notice, provider, now)
+    outcome = await _apply(connection, order, there if there["payment_id"] else None, notice, provider, now)
     await later(
         connection,
         text.note_callback,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from functools import lru_cache
 from uuid import UUID
 
 HEADER = "signature"
@@ -16,6 +17,7 @@ TOLERANCE_S = 300
 _SHAPE = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})")
 
 
+@lru_cache(10_000)
 def key_of(secret: str, shop_id: UUID) -> bytes:
     """The key that a shop and the sandbox provider share."""
     return hmac.digest(secret.encode(), b"sandbox-provider:" + shop_id.bytes, hashlib.sha256)

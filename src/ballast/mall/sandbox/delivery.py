@@ -109,6 +109,7 @@ class Delivery:
             heard = False
         if heard and (waiting := self._waited_for.get(one["callback_id"])):
             waiting.set()
+            await asyncio.sleep(0)  # whoever waits is answered before this is noted
         wait = min(self.behaviour.retry_s * 2 ** one["attempts"], _LONGEST_WAIT_S)
         self._ledger.run(
             "UPDATE delivery SET heard = :heard, attempts = attempts + 1, due_at = :due WHERE number = :number",

@@ -63,13 +63,15 @@ class Ledger:
 
     def open_payment(self, asked: dict[str, object]) -> dict[str, Any]:
         """A payment; the one that is there where the merchant has asked by this reference before."""
-        self.run(
+        made = self.one(
             "INSERT INTO payment (code, merchant, reference, amount_fen, title, expires_at, return_url, callback_url)"
             " VALUES (:code, :merchant, :reference, :amount_fen, :title, :expires_at, :return_url, :callback_url)"
-            " ON CONFLICT DO NOTHING",
+            " ON CONFLICT DO NOTHING RETURNING *",
             code=secrets.token_urlsafe(12),
             **asked,
         )
+        if made is not None:
+            return made
         found = self.one(
             "SELECT * FROM payment WHERE merchant = :merchant AND reference = :reference",
             merchant=asked["merchant"],

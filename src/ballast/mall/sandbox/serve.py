@@ -5,6 +5,7 @@ It reads the mall's settings; its file is `Settings.sandbox_file`. One process o
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -24,4 +25,8 @@ def application() -> ASGIApp:
         copies=found.sandbox_copies,
         redirect_wait_s=found.sandbox_redirect_wait_s,
     )
-    return create_sandbox(found.secret, found.sandbox_url, found.sandbox_file, behaviour)
+    app = create_sandbox(found.secret, found.sandbox_url, found.sandbox_file, behaviour)
+    gc.collect()  # see `web.serve`
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    return app

@@ -2,16 +2,24 @@
 -- What was answered when the key was used.
 SELECT request_hash, answer::text AS answer FROM mall.idempotency WHERE scope = :scope AND key = :key;
 
--- name: offer
--- What is asked for, as it is offered now (a row of `goods` for each SKU that the shop has), and what the shop promises, to whom.
--- With a `key` it is the first statement of a write, too: `claimed` says whether the key is ours, or was used before.
--- `taken`: which of the order numbers are somebody's already. `unpaid_…`: orders that wait for payment, counted up to the limits.
+-- name: begin
+-- The first statement of a write: `claimed` says whether the key is ours, or was used before. `taken`: which of the order numbers
+-- are somebody's already. `unpaid_…`: orders that wait for payment, counted up to the limits.
 WITH claimed AS (
     INSERT INTO mall.idempotency (shop_id, scope, key, request_hash, answer, created_at)
     SELECT mall.current_shop(), :scope ::text, :key ::text, :request_hash ::bytea, :answer ::jsonb, :now ::timestamptz WHERE :key ::text IS NOT NULL
     ON CONFLICT DO NOTHING RETURNING key
 )
-SELECT EXISTS (SELECT FROM claimed) AS claimed, h.pay_within_s, h.points_per_yuan, h.levels::text AS levels,
+SELECT EXISTS (SELECT FROM claimed) AS claimed,
+    ARRAY(SELECT o.number FROM mall.orders o WHERE o.number = ANY(:numbers ::text[])) AS taken,
+    (SELECT count(*) FROM (SELECT FROM mall.orders o WHERE o.owner_id = :owner_id ::uuid AND o.status = 'pending_payment'
+        LIMIT :most_of_owner ::integer) AS unpaid) AS unpaid_of_owner,
+    (SELECT count(*) FROM (SELECT FROM mall.orders o WHERE o.placed_from = :placed_from ::bytea AND o.status = 'pending_payment'
+        LIMIT :most_from_there ::integer) AS unpaid) AS unpaid_from_there;
+
+-- name: offer
+-- What is asked for, as it is offered now (a row of `goods` for each SKU that the shop has), and what the shop promises, to whom.
+SELECT h.pay_within_s, h.points_per_yuan, h.levels::text AS levels,
     (SELECT d.status FROM mall.directory d WHERE d.shop_id = h.shop_id) AS shop_status,
     (SELECT json_agg(json_build_object('sku_id', k.sku_id, 'product_id', k.product_id, 'price_fen', k.price_fen, 'weight_g', k.weight_g,
         'options', k.options, 'on_sale', k.active AND p.status = 'on_sale', 'title', p.title, 'title_en', p.title_en, 'picture', p.pictures[1],
@@ -31,18 +39,15 @@ SELECT EXISTS (SELECT FROM claimed) AS claimed, h.pay_within_s, h.points_per_yua
     (SELECT json_agg(json_build_object('promotion_id', r.promotion_id, 'name', r.name, 'tiers', r.tiers, 'scope', r.scope,
         'starts_at', r.starts_at, 'ends_at', r.ends_at))
      FROM mall.full_reduction r
-     WHERE r.shop_id = h.shop_id AND r.stopped_at IS NULL AND :now ::timestamptz >= r.starts_at AND :now ::timestamptz < r.ends_at)::text AS reductions,
-    (SELECT json_build_object('claim_id', m.claim_id, 'owner_id', m.owner_id, 'order_id', m.order_id, 'coupon_id', c.coupon_id, 'name', c.name,
-        'amount_fen', c.amount_fen, 'percent_bp', c.percent_bp, 'cap_fen', c.cap_fen, 'threshold_fen', c.threshold_fen, 'scope', c.scope,
-        'starts_at', c.starts_at, 'ends_at', c.ends_at)
-     FROM mall.coupon_claim m JOIN mall.coupon c USING (shop_id, coupon_id)
-     WHERE m.shop_id = h.shop_id AND m.claim_id = :claim_id ::uuid)::text AS coupon,
-    ARRAY(SELECT o.number FROM mall.orders o WHERE o.shop_id = h.shop_id AND o.number = ANY(:numbers ::text[])) AS taken,
-    (SELECT count(*) FROM (SELECT FROM mall.orders o WHERE o.shop_id = h.shop_id AND o.owner_id = :owner_id ::uuid AND o.status = 'pending_payment'
-        LIMIT :most_of_owner ::integer) AS unpaid) AS unpaid_of_owner,
-    (SELECT count(*) FROM (SELECT FROM mall.orders o WHERE o.shop_id = h.shop_id AND o.placed_from = :placed_from ::bytea AND o.status = 'pending_payment'
-        LIMIT :most_from_there ::integer) AS unpaid) AS unpaid_from_there
+     WHERE r.shop_id = h.shop_id AND r.stopped_at IS NULL AND :now ::timestamptz >= r.starts_at AND :now ::timestamptz < r.ends_at)::text AS reductions
 FROM mall.shop h;
+
+-- name: coupon
+-- A coupon that somebody took.
+SELECT json_build_object('claim_id', m.claim_id, 'owner_id', m.owner_id, 'order_id', m.order_id, 'coupon_id', c.coupon_id, 'name', c.name,
+    'amount_fen', c.amount_fen, 'percent_bp', c.percent_bp, 'cap_fen', c.cap_fen, 'threshold_fen', c.threshold_fen, 'scope', c.scope,
+    'starts_at', c.starts_at, 'ends_at', c.ends_at)::text AS coupon
+FROM mall.coupon_claim m JOIN mall.coupon c USING (shop_id, coupon_id) WHERE m.claim_id = :claim_id ::uuid;
 
 -- name: one_at_a_time
 -- Orders of one shopper with prices that are limited for each customer wait for each other.

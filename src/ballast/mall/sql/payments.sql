@@ -25,10 +25,6 @@ UPDATE mall.payment SET provider_code = :code, pay_url = :pay_url WHERE payment_
 INSERT INTO mall.payment (shop_id, payment_id, order_id, provider, amount_fen, status, created_at, succeeded_at)
 VALUES (mall.current_shop(), :payment_id, :order_id, 'none', 0, 'succeeded', :now, :now);
 
--- name: lock
--- A payment; its order is locked already.
-SELECT payment_id, order_id, provider, provider_code, amount_fen, status, undue FROM mall.payment WHERE payment_id = :payment_id FOR UPDATE;
-
 -- name: succeeded!
 -- The money is with the provider.
 UPDATE mall.payment SET status = 'succeeded', succeeded_at = :now, undue = :undue, provider_code = COALESCE(provider_code, :code) WHERE payment_id = :payment_id;
@@ -41,9 +37,11 @@ UPDATE mall.payment SET status = 'failed' WHERE payment_id = :payment_id AND sta
 -- Payments of an order, for its page.
 SELECT payment_id, provider, provider_code, amount_fen, status, undue, created_at, succeeded_at FROM mall.payment WHERE order_id = :order_id ORDER BY created_at;
 
--- name: seen
--- Whether the provider told us this before.
-SELECT outcome FROM mall.payment_callback WHERE provider = :provider AND callback_id = :callback_id;
+-- name: heard
+-- What the provider told us by this callback before, and the payment that it names, if it names one. Its order is locked already.
+SELECT (SELECT c.outcome FROM mall.payment_callback c WHERE c.provider = :provider AND c.callback_id = :callback_id) AS outcome,
+       p.payment_id, p.order_id, p.provider, p.amount_fen, p.status
+FROM (VALUES (:reference ::uuid)) AS named (payment_id) LEFT JOIN mall.payment p USING (payment_id);
 
 -- name: note_callback!
 -- What the provider told us, and what we made of it.

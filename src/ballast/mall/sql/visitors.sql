@@ -11,6 +11,10 @@ SELECT v.visitor_id, v.customer_id, v.seen_at, v.expires_at, COALESCE(c.name, ''
 FROM mall.visitor v LEFT JOIN mall.customer c USING (shop_id, customer_id)
 WHERE v.token_hash = :token_hash AND v.expires_at > :now AND c.disabled_at IS NULL;
 
+-- name: good
+-- Whether a guest's token still is. (Whose it is never changes: one who registers or logs in has another one.)
+SELECT FROM mall.visitor WHERE token_hash = :token_hash AND expires_at > :now AND customer_id IS NULL;
+
 -- name: seen!
 -- He came again: his time begins anew.
 UPDATE mall.visitor SET seen_at = :now, expires_at = :expires_at WHERE visitor_id = :visitor_id;

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -30,7 +30,7 @@ from ballast.mall.owner import Owner
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.standing import Standing
 from ballast.mall.settings import Settings
-from ballast.mall.web.api.limits import limits_of
+from ballast.mall.web.api.limits import header_of, limits_of
 from ballast.mall.web.guard import address_of
 from ballast.mall.web.store.visit import NotOpen, entry_of
 
@@ -84,8 +84,9 @@ class ShopCall:
         return opened.visitor.owner, opened.token
 
 
-@asynccontextmanager
-async def shopper(request: Request[Any, Any, Any], slug: str, *, only_whose: bool = False) -> AsyncIterator[ShopCall]:
+def shopper(
+    request: Request[Any, Any, Any], slug: str, *, only_whose: bool = False
+) -> AbstractAsyncContextManager[ShopCall]:
     """A shopper's call.
 
     Args:
@@ -94,23 +95,45 @@ async def shopper(request: Request[Any, Any, Any], slug: str, *, only_whose: boo
     Raises:
         NotFoundException: no such shop. NotOpen. NotAuthorizedException: a token came that is not good (any more).
     """
-    # What a handler asks for by its name costs each request more than what it takes from here.
-    db: Database = request.app.state.db
-    entry = await entry_of(db, slug)
-    limits_of(request).shop(request, entry.shop_id)
-    if entry.status in ("suspended", "closed"):
-        raise NotOpen(entry)
-    now = datetime.now(UTC)
-    async with db.shop(entry.shop_id) as connection:
-        token = _bearer(request)
-        if token and only_whose:
+    return _Calling(request, slug, only_whose)
+
+
+class _Calling(AbstractAsyncContextManager[ShopCall]):
+    __slots__ = ("_only_whose", "_request", "_slug", "_transaction")
+
+    def __init__(self, request: Request[Any, Any, Any], slug: str, only_whose: bool) -> None:
+        self._request, self._slug, self._only_whose = request, slug, only_whose
+
+    async def __aenter__(self) -> ShopCall:
+        request = self._request
+        # What a handler asks for by its name costs each request more than what it takes from here.
+        db: Database = request.app.state.db
+        entry = await entry_of(db, self._slug)
+        limits_of(request).shop(request, entry.shop_id)
+        if entry.status in ("suspended", "closed"):
+            raise NotOpen(entry)
+        self._transaction = db.shop(entry.shop_id)
+        connection = await self._transaction.__aenter__()
+        try:
+            return await self._called(entry, connection, datetime.now(UTC))
+        except BaseException as error:
+            await self._transaction.__aexit__(type(error), error, error.__traceback__)
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._transaction.__aexit__(kind, error, trace)
+
+    async def _called(self, entry: Entry, connection: Connection, now: datetime) -> ShopCall:
+        token = _bearer(self._request)
+        if token and self._only_whose:
             owner = await visitors.whose(connection, entry.shop_id, token, now, NotAuthorizedException)
-            yield ShopCall(entry, connection, now, None, owner)
-            return
+            return ShopCall(entry, connection, now, None, owner)
         visitor = await visitors.find(connection, token, now) if token else None
         if token and visitor is None:
             raise NotAuthorizedException
-        yield ShopCall(entry, connection, now, visitor)
+        return ShopCall(entry, connection, now, visitor)
 
 
 @dataclass(frozen=True)
@@ -189,5 +212,5 @@ def return_url(settings: Settings, slug: str, order_id: UUID) -> str:
 
 
 def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    scheme, _, token = (header_of(connection, b"authorization") or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""

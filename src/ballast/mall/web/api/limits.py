@@ -91,7 +91,7 @@ class Limits:
     def caller(self, connection: _Connection) -> None:
         """The address, and the caller where it names itself. Raises TooManyRequestsException."""
         self._take(connection, self._addresses, network(address_of(connection)))
-        if said := connection.headers.get("authorization"):
+        if said := header_of(connection, b"authorization"):
             self._take(connection, self._callers, token_hash(said))
 
     def shop(self, connection: _Connection, shop: object) -> None:
@@ -122,6 +122,15 @@ def rate_of(scope: Any) -> Rate | None:
     return found
 
 
+def header_of(connection: _Connection, name: bytes) -> str | None:
+    """The first header of this name (in lower case). To have all of them as `connection.headers` costs a request twenty times as
+    much."""
+    for there, value in connection.scope["headers"]:
+        if there == name:
+            return value.decode("latin-1")
+    return None
+
+
 async def asked(request: Request[Any, Any, Any]) -> None:
     """`admitted` and `readable` before each request, where there is no other guard: cheaper by two copies of the handler."""
     await admitted(request, request.route_handler)
@@ -133,7 +142,7 @@ async def admitted(connection: _Connection, handler: BaseRouteHandler) -> None:
 
     Who lacks it is told that, before what else is wrong; whether it is good shows when it is looked up."""
     limits_of(connection).caller(connection)
-    if "authorization" not in connection.headers and isinstance(handler, HTTPRouteHandler):
+    if header_of(connection, b"authorization") is None and isinstance(handler, HTTPRouteHandler):
         open_too: dict[str, list[str]] = {}
         if handler.security and open_too not in handler.security:
             raise NotAuthorizedException
@@ -142,8 +151,9 @@ async def admitted(connection: _Connection, handler: BaseRouteHandler) -> None:
 async def readable(connection: _Connection, handler: BaseRouteHandler) -> None:
     """Guard of every route that takes a body: if there is one, it is JSON, or what the handler says (``opt={"takes": …}``)."""
     if connection.scope.get("method") in _BODIES:
-        has_body = connection.headers.get("content-length", "0") != "0" or "transfer-encoding" in connection.headers
-        media_type = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
+        length = header_of(connection, b"content-length")
+        has_body = length not in (None, "0") or header_of(connection, b"transfer-encoding") is not None
+        media_type = (header_of(connection, b"content-type") or "").partition(";")[0].strip().lower()
         taken = handler.opt.get("takes", _JSON)
         if has_body and media_type not in taken:
             raise HTTPException(f"the body must be {' or '.join(taken)}", status_code=415)
