@@ -8,7 +8,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv with the locked packages (done once; every other target does it too)
-	@sh scripts/setup.sh
+	@bash scripts/setup.sh
 
 assets: ## bring the scripts and styles of the pages (done once; needs npm)
 	@sh scripts/assets.sh

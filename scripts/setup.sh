@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Makes .venv with exactly what requirements.lock names. Done once for each lock: the stamp remembers which.
 set -eu
 cd "$(dirname "$0")/.."
@@ -7,7 +7,7 @@ stamp=".venv/.ready-$(cat requirements.lock pyproject.toml | sha256sum | cut -c1
 
 die() { echo "setup: $1" >&2; exit 1; }
 
-# Microseconds of a little work, the best of some tries; nothing where it is older than 3.11.
+# Microseconds of processor time of a little work, the best of some tries; fails where it is older than 3.11.
 speed_of() {
     "$1" -c '
 import sys, time
@@ -16,21 +16,32 @@ def work(found={}):
     for n in range(20_000):
         found[n & 255] = "%d-%s" % (n, len(found)), n
 def tried():
-    began = time.perf_counter()
+    began = time.process_time()
     work()
-    return time.perf_counter() - began
+    return time.process_time() - began
 print(int(min(tried() for _ in range(9)) * 1e6))' 2>/dev/null
 }
 
 # A Python that was compiled without its own profile (as pyenv does it) takes half as long again as one of a distribution. So the
-# first that is there makes room for another that takes less than 5/6 of its time.
-python="" took=0
+# first that is there makes room for another that takes less than 5/6 of its time. They take turns: others may be at work here.
+candidates=()
 for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 /usr/bin/python3 /usr/bin/python3.11; do
-    [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 && takes="$(speed_of "$candidate")" || continue
-    if [ -z "$python" ] || [ "$((takes * 6))" -lt "$((took * 5))" ]; then
-        python="$candidate" took="$takes"
+    if [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 && speed_of "$candidate" >/dev/null; then
+        candidates+=("$candidate")
+        if [ "$candidate" = "${PYTHON:-}" ]; then break; fi # it was named
     fi
-    [ "$candidate" = "${PYTHON:-}" ] && break # it was named
+done
+declare -A took=()
+for _ in 1 2 3 4 5; do
+    for candidate in "${candidates[@]}"; do
+        if [ "${#candidates[@]}" = 1 ]; then break; fi
+        takes="$(speed_of "$candidate")"
+        if [ "$takes" -lt "${took[$candidate]:-99999999}" ]; then took[$candidate]="$takes"; fi
+    done
+done
+python="${candidates[0]:-}"
+for candidate in "${candidates[@]}"; do
+    if [ "$((${took[$candidate]:-0} * 6))" -lt "$((${took[$python]:-0} * 5))" ]; then python="$candidate"; fi
 done
 [ -n "$python" ] || die "no Python of version 3.11 or newer found. Install one (Debian: apt-get install python3) or name it: PYTHON=/path make …"
 
