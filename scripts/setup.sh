@@ -35,7 +35,7 @@ declare -A took=()
 for _ in 1 2 3 4 5; do
     for candidate in "${candidates[@]}"; do
         if [ "${#candidates[@]}" = 1 ]; then break; fi
-        takes="$(speed_of "$candidate")"
+        takes="$(speed_of "$candidate")" || continue
         if [ "$takes" -lt "${took[$candidate]:-99999999}" ]; then took[$candidate]="$takes"; fi
     done
 done

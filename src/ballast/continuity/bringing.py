@@ -159,8 +159,9 @@ class Bringing(Leaving):
     def _leave_behind(self) -> None:
         """Home is lost, and those who are on their way do not come to an end there: they are in the lifeboat as before."""
         assert self._coming is not None
+        fresh = Intake(self._folder / INTAKE, reserve_bytes=0)
         self._coming.give_up()
-        former, self._intake_of_bringing = self._intake_of_bringing, Intake(self._folder / INTAKE, reserve_bytes=0)
+        former, self._intake_of_bringing = self._intake_of_bringing, fresh
         self._patience.give_up(_BRINGING, lambda came: former.close())
         self._bringing, self._coming = (), None
 

@@ -121,6 +121,7 @@ class HomeComing:
 
     def _bring_in(self, tenants: Sequence[str]) -> None:
         """First of all: what was accepted meanwhile came later."""
+        self._see_whether_given_up()
         items = [item for tenant in tenants if tenant not in self._brought for item in self._later.of.get(tenant, ())]
         if items:
             self._not_again += merge(self._dsn, items, take_in, jobs=2).refused
@@ -138,7 +139,13 @@ class HomeComing:
         closed = self._intake.closed()
         self._note(AWAY, [tenant for tenant in tenants if tenant in closed])
 
+    def _see_whether_given_up(self) -> None:
+        """Another server may answer there by now, which is to be empty."""
+        if self._is_given_up:
+            raise GivenUp
+
     def _merge(self, tenants: Sequence[str]) -> None:
+        self._see_whether_given_up()
         left = self._left(tenants)
         if not left:
             return

@@ -38,6 +38,8 @@ _SETTINGS = {
 _ENDS_S = 30.0
 _READ_TO_BE_KEPT = 2
 """What was read so often the vault keeps in memory (`vault.hot`)."""
+_MOST_AHEAD_BYTES = 16 << 20
+"""More than this is read when it is wanted: it would push out what shops are read from."""
 _BARE, _AHEAD, _PASSED = "postgres", "ahead", "passed"
 """Databases: the one that is launched; the copy that is taken as it is; that one when it is not wanted any more."""
 _SETTINGS_OF = f"""
@@ -243,8 +245,10 @@ def read_ahead(vault: Vault, is_wanted: Callable[[], bool]) -> None:
     newest = vault.resolve(None)
     tenants(vault, newest)
     for _ in range(_READ_TO_BE_KEPT):
-        for _ in read_rows(vault, newest, tenant=None):
-            if is_wanted():
+        size = 0
+        for chunk in read_rows(vault, newest, tenant=None):
+            size += len(chunk.buffer)
+            if is_wanted() or size > _MOST_AHEAD_BYTES:
                 return
 
 

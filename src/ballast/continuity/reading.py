@@ -25,6 +25,8 @@ from ballast.vault.store import open_store
 _READ_EVERY_S, _STEP_S = 2.0, 0.2
 """So often the vault is read on; and so often it is seen whether the sealer of this machine has sealed something."""
 _AGAIN_S = 1.0
+_AHEAD_EVERY_S, _AHEAD_SHARE = 8.0, 0.02
+"""What a launch reads first is read ahead so often at most, and for so small a part of the time."""
 _FORGET_EVERY_S = 3600.0
 _READING_S, _OPENING_S, _CHOOSING_S, _FORETELLING_S = 2.0, 10.0, 15.0, 1.5
 """So long the main thread waits for the vault."""
@@ -95,6 +97,7 @@ class Reading(Telling):
         """So that little is left to be read when it matters."""
         unsealed.make_ready()
         read_at, sealed, is_settled = 0.0, 0, False
+        ahead_of, ahead_at = -1, 0.0
         while not self._stopping.wait(_STEP_S):
             if self._vault is None or self._wipes is None or time.monotonic() < self._quiet_until:
                 continue
@@ -114,8 +117,10 @@ class Reading(Telling):
                 except Exception as error:  # whatever it is, the next time it may be well
                     self._log.warning("cannot_read", reason=str(error) or type(error).__name__)
                     continue
-            if self._incident is None:
+            if self._incident is None and reached != ahead_of and now >= ahead_at:
                 self._read_ahead(self._vault)
+                took, ahead_of = time.monotonic() - now, reached
+                ahead_at = now + max(_AHEAD_EVERY_S, took / _AHEAD_SHARE)
             if not is_settled:
                 # All modules are loaded: to look through them for garbage holds everything up for 0.1 s, at a loss perhaps.
                 is_settled = True

@@ -15,8 +15,9 @@ from ballast.continuity.patience import Busy
 from ballast.continuity.remaking import Remaking
 from ballast.continuity.room import ENOUGH_BYTES
 from ballast.continuity.signs import Sign, Watched
-from ballast.errors import BallastError
+from ballast.errors import BallastError, RestoreError
 from ballast.recovery import recovery_begun
+from ballast.recovery.copying import ServerRefused
 from ballast.vault import config
 from ballast.vault.failpoints import reach
 
@@ -153,7 +154,13 @@ class Returning(Remaking):
         itself, where the recovery notes its end: until then foreign keys are unchecked, and the gate stands. ServerRefused."""
         assert self._vault is not None
         vault, dsn = self._vault, self._home_dsn()
-        at = self._patience("whether home is whole", lambda: recovery_begun(vault, dsn), _ASKING_S)
+        try:
+            at = self._patience("whether home is whole", lambda: recovery_begun(vault, dsn), _ASKING_S)
+        except ServerRefused:
+            raise
+        except RestoreError as error:  # what is noted there is somebody else's, and none of a recovery of ours
+            self._alarm(f"whether home was being recovered cannot be told: {error.what}")
+            return ""
         return "" if at is None else vault.index.timelines[self._resolve(at).cut.timeline].system_identifier
 
     def _is_on_its_way(self, under_way: Incident) -> bool:
@@ -188,7 +195,10 @@ class Returning(Remaking):
             return False
         if self._is_begun() or open_entries(self._intake.entries()) or not tail.is_recording(self._settings):
             return False
-        return self._vault is None or not self._interrupted()
+        try:
+            return self._vault is None or not self._interrupted()
+        except BallastError:
+            return False
 
     def _is_home_well(self) -> bool:
         return self._well >= incident.WELL_LOOKS and not (self._left_for_room and self._is_full(_ROOM_BYTES))

@@ -10,12 +10,13 @@ import socket
 
 from psycopg.conninfo import conninfo_to_dict
 
-_PATIENCE_S = 1.0
+_PATIENCE_S = 1.8
+"""More than a second: after that a packet that was lost is sent again."""
 _PORT = "5432"
 
 
 def silent(dsn: str) -> str:
-    """The machines of `dsn`, if none of them answers to a connection within a second; "": one does, if only with a refusal, or
+    """The machines of `dsn`, if none of them answers to a connection within two seconds; "": one does, if only with a refusal, or
     it is this machine, or nothing of it can be told so."""
     said = conninfo_to_dict(dsn)
     hosts = str(said.get("hostaddr") or said.get("host") or os.environ.get("PGHOST") or "").split(",")

@@ -131,10 +131,10 @@ class Doors:
         await connection.execute(_SET.encode(), prepare=False)
         row = await (await connection.execute(_IS_RECOVERING, prepare=False)).fetchone()
         assert row is not None
-        self.recovering, self.nodes = row["it_is"], row["nodes"]
         found = row["started"], row["made"]
-        if self._found not in (None, found):
-            self.arrivals.begin_anew()  # another server may stand there, or another database
+        if self._found not in (None, found) or (row["it_is"] and not self.recovering):
+            self.arrivals.begin_anew()  # another server may stand there, or another database, or it is recovered once more
+        self.recovering, self.nodes = row["it_is"], row["nodes"]
         self._found = found
 
     async def _configure_for_shops(self, connection: ShopConnection) -> None:

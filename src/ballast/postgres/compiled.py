@@ -16,9 +16,9 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import inspect
 import operator
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -58,6 +58,8 @@ def compiled(signature: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
 
     def decorate(function: Callable[P, int]) -> Callable[P, int]:
         machine_code: Callable[..., int] | None = None
+        _read(__file__)
+        _read(function.__code__.co_filename)  # now: it may be another by the first call
 
         def ready() -> Callable[..., int]:
             nonlocal machine_code
@@ -96,7 +98,7 @@ def _load(function: Callable[..., int], parameters: Sequence[str]) -> tuple[obje
     name = f"{function.__module__}.{function.__qualname__}-{_key(function, parameters, llvm)}.o".replace("<locals>", "")
     for folder in folders:
         with contextlib.suppress(OSError, ValueError):
-            return _in_memory(*_unpacked((folder / name).read_bytes()), llvm)
+            return _in_memory(*_unpacked(_trusted(folder / name, function)), llvm)
     symbol, code = _compile(function, parameters)
     for folder in folders:
         with contextlib.suppress(OSError):
@@ -188,10 +190,16 @@ def _key(function: Callable[..., int], parameters: Sequence[str], llvm: Any) -> 
     told: list[object] = [llvmlite.__version__, sys.version, llvm.get_process_triple()]
     told += [llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), parameters]
     digest = hashlib.sha256(repr(told).encode())
-    for source in (__file__, inspect.getsourcefile(function)):
-        with contextlib.suppress(OSError, TypeError):
-            digest.update(Path(cast("str", source)).read_bytes())
+    for source in (__file__, function.__code__.co_filename):
+        digest.update(_read(source))
     return digest.hexdigest()[:24]
+
+
+@functools.cache
+def _read(source: str) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(source).read_bytes()
+    return b""
 
 
 def _folders(function: Callable[..., int]) -> list[Path]:
@@ -205,6 +213,17 @@ def _folders(function: Callable[..., int]) -> list[Path]:
     with contextlib.suppress(RuntimeError):
         folders.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ballast")
     return folders
+
+
+def _trusted(path: Path, function: Callable[..., int]) -> bytes:
+    """What a file holds that only those can have written who could do anything here in any case: this process's account, root,
+    and whoever owns the kernel's source. ValueError: others could."""
+    owners = {0, os.geteuid(), os.stat(function.__code__.co_filename).st_uid}
+    with path.open("rb") as file:
+        for there in (os.fstat(file.fileno()), path.parent.stat()):
+            if there.st_uid not in owners or there.st_mode & stat.S_IWOTH:
+                raise ValueError(f"{path} may be written by others")
+        return file.read()
 
 
 def _packed(symbol: str, code: bytes) -> bytes:
@@ -222,10 +241,11 @@ def _unpacked(kept: bytes) -> tuple[str, bytes]:
 
 def _write(path: Path, data: bytes) -> None:
     """Whole or not at all, also where two processes write it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=path.parent, prefix=".kernel-", delete=False) as file:
         try:
             file.write(data)
+            os.fchmod(file.fileno(), 0o644)  # whichever account runs it next finds it
             file.close()
             os.replace(file.name, path)
         except OSError:

@@ -230,6 +230,7 @@ class Run:
                 "Update Ballast.",
             )
         self.facts = msgspec.json.decode(self._metadata.metadata[_FACTS_KEY.encode()], type=RunFacts)
+        self._tenants: list[str | None] | None = None
         self._bounds = [_bounds(self._metadata.row_group(i)) for i in range(self._metadata.num_row_groups)]
 
     @property
@@ -238,7 +239,12 @@ class Run:
         return int(self._metadata.num_rows)
 
     def tenants(self) -> list[str | None]:
-        """Every tenant in the run, once, in order."""
+        """Every tenant in the run, once, in order. Read once."""
+        if self._tenants is None:
+            self._tenants = self._read_tenants()
+        return self._tenants
+
+    def _read_tenants(self) -> list[str | None]:
         found: dict[str | None, None] = {}
         for index in range(len(self._bounds)):
             low, high, shared = self._bounds[index].tenants
