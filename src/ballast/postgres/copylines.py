@@ -82,7 +82,7 @@ def scan_copy_lines(
             "It was not written by PostgreSQL in text format, or it was damaged on the way.",
         )
     return CopyLines(
-        row=ByteColumn(row if skip_first_column else data[:consumed], row_ends),
+        row=ByteColumn(row[: row_ends[-1]] if skip_first_column else data[:consumed], row_ends),
         key=ByteColumn(keys[: key_ends[-1]], key_ends),
         partition=ByteColumn(part[: part_ends[-1]], part_ends, valid),
         consumed=consumed,
