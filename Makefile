@@ -24,7 +24,7 @@ run: setup assets ## run the whole platform with some shops to look at; Ctrl-C s
 	@$(PY) -m ballast.cli up --seed-shops 20 --seed-orders 400 $(ARGS)
 
 # Four run side by side, since they wait much; long files first. What a busy machine has made fail must pass alone.
-PYTEST := $(PY) -m pytest -q
+PYTEST := $(PY) -m pytest -q --durations=25 --durations-min=20
 SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 test: setup assets ## run the tests (real servers, real kills; about half an hour)
 	@$(PYTEST) $(SIDE_BY_SIDE) || { echo "once more, alone, what failed:"; $(PYTEST) --last-failed --last-failed-no-failures none; }

@@ -28,7 +28,9 @@ candidates=()
 for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 /usr/bin/python3 /usr/bin/python3.11; do
     if [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 && speed_of "$candidate" >/dev/null; then
         candidates+=("$candidate")
-        if [ "$candidate" = "${PYTHON:-}" ]; then break; fi # it was named
+        if [ "$candidate" = "${PYTHON:-}" ]; then break; fi
+    elif [ -n "$candidate" ] && [ "$candidate" = "${PYTHON:-}" ]; then
+        die "PYTHON=$PYTHON does not run, or is older than 3.11. Name another one, or none"
     fi
 done
 declare -A took=()
