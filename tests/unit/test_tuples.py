@@ -1,6 +1,7 @@
 """The compiled readers of rows and COPY lines against plain ones, and against malformed input."""
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -454,7 +455,7 @@ def test_a_kernel_that_would_need_numba_to_run_is_refused() -> None:
         compiled("int")(makes_an_array)(3)
 
 
-def test_what_is_kept_runs_without_numba_and_is_made_again_if_damaged(tmp_path: Path) -> None:
+def test_what_is_kept_runs_without_numba_and_is_made_again_if_damaged_or_open_to_others(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np; from ballast.postgres.checksum import row_checksums;"
         "print(row_checksums(b'abc', np.array([0, 3]))[0], 'numba' in sys.modules)"
@@ -474,3 +475,9 @@ def test_what_is_kept_runs_without_numba_and_is_made_again_if_damaged(tmp_path: 
         kept.write_bytes(damaged)
         assert run() == f"{expected} True\n"
         assert kept.read_bytes()[32:] == whole[32:]
+    kept.chmod(0o646)  # anybody may have written it
+    assert run() == f"{expected} True\n"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o644  # whichever account runs it next finds it
+    assert run() == f"{expected} False\n"
+    tmp_path.chmod(0o707)
+    assert run() == f"{expected} True\n"
