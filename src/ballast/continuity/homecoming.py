@@ -167,8 +167,7 @@ class HomeComing:
 
     def _note(self, kind: str, tenants: Collection[str]) -> None:
         with self._noting:
-            if self._is_given_up:
-                raise GivenUp
+            self._see_whether_given_up()
             note(self._intake, kind, tenants)
 
 

@@ -50,9 +50,9 @@ class Returning(Remaking):
         if under_way.is_taken_back(self._well, self._is_begun()):
             under_way = self._note(data_lost=False, why_lost="", ordered=not self._options.asks)
             self._decide("home is well again, and nothing of it was touched: its data is not lost")
-        if not under_way.data_lost and self._is_on_its_way(under_way):
-            return
         if not under_way.data_lost:
+            if self._is_on_its_way(under_way):
+                return
             why = self._why_lost_for_good()
             if not why:
                 self._return_to_the_same()

@@ -228,9 +228,8 @@ class Wipes:
         counted = -1
         for (lsn, relation), whose in sorted(hit.items(), key=lambda one: one[0]):
             if len(whose) >= _NEAR * self._known and counted != lsn:
-                self._count_tenants(
-                    Cut(segment.timeline, lsn)
-                )  # there may be more or fewer than when they were counted
+                # There may be more or fewer than when they were counted.
+                self._count_tenants(Cut(segment.timeline, lsn))
                 counted = lsn
             if len(whose) >= _SHARE * self._known:
                 found.setdefault(lsn, set()).add(relation)

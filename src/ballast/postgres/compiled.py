@@ -29,7 +29,6 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 import numpy as np
 
 P = ParamSpec("P")
-R = TypeVar("R")
 Function = TypeVar("Function", bound=Callable[..., object])
 
 CACHE: Final = "BALLAST_KERNELS"
