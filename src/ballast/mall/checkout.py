@@ -120,8 +120,9 @@ async def place(
             another order at this moment: quote again),
             `idempotency.differs` (the key was used for something else).
     """
-    # Of the key: where the end of the first try was not heard of, the second makes the same order, wherever it is made.
-    made = order_id or derived(_day_of(now), owner.id, key, "order")
+    # Of the key: where the end of the first try was not heard of, the second makes the same order, wherever it is made. And of
+    # the visitor, before the customer: the lifeboat may not know yet that he has logged in.
+    made = order_id or derived(_day_of(now), owner.visitor_id or owner.id, key, "order")
     _check(address, delivery)
     asked = _hash(owner, lines, address, delivery, claim_id, note, order_id)
     numbers = order_record.numbers_of(made, now)

@@ -2,13 +2,16 @@
 
 What is stored of a token is its hash. Logging in gives a new token (one that somebody else may know is worth nothing
 then), and takes what the guest had in this browser over to the member: cart, orders, coupons.
+
+A visitor's id is derived from his token, so that he is the same wherever he is opened: the lifeboat may not know yet who came in
+the last moments before the loss, and what he sends again there must be what he had sent before.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -16,7 +19,7 @@ import msgspec
 from ballast.mall import cart, deeds, exceptions, passwords, queries
 from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import LoggedIn, LoggedOut, LoggedOutElsewhere, Registered, VisitorOpened
-from ballast.mall.ids import new_id, new_token, token_hash
+from ballast.mall.ids import derived, new_id, new_token, token_hash
 from ballast.mall.owner import Owner
 from ballast.mall.round_trips import later
 from ballast.mall.rules.refused import Refused
@@ -28,6 +31,8 @@ _MOST_KNOWN = 20_000
 _seen: dict[tuple[UUID, bytes], tuple[Owner, datetime]] = {}
 """Whose tokens this process has met, and when they were seen: whose a token is never changes, only whether it is still good."""
 _PHONE = re.compile(r"1[3-9][0-9]{9}|\+[1-9][0-9]{6,14}")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+_ALWAYS = datetime.fromtimestamp(0, UTC)
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(?:\.[^@\s.]+)+")
 
 
@@ -56,11 +61,25 @@ class Login(msgspec.Struct, frozen=True):
     token: str
 
 
-async def open_guest(connection: Connection, now: datetime) -> Login:
-    """A browser without a (good) token: a new guest."""
-    token, visitor_id = new_token(), new_id()
-    await open_made(connection, VisitorOpened(visitor_id, token_hash(token), now))
+async def open_guest(connection: Connection, now: datetime, unmet: str = "") -> Login:
+    """A browser without a (good) token: a new guest.
+
+    Args:
+        unmet: the token that it came with, where that may be good and not be known here (`is_unmet`): it stays his.
+    """
+    token = unmet or new_token()
+    hashed = token_hash(token)
+    visitor_id = _id_of(hashed)
+    await open_made(connection, VisitorOpened(visitor_id, hashed, now))
     return Login(Visitor(visitor_id), token)
+
+
+async def is_unmet(connection: Connection, token: str) -> bool:
+    """Whether this may be a token of ours and was never seen in this database: not one that is over."""
+    if not _TOKEN.fullmatch(token):
+        return False
+    cursor = await connection.execute(queries.load("visitors").met, {"token_hash": token_hash(token)})
+    return await cursor.fetchone() is None
 
 
 async def open_made(connection: Connection, deed: VisitorOpened) -> None:
@@ -120,6 +139,15 @@ def remember(shop_id: UUID, token: str, owner: Owner, now: datetime) -> None:
     _seen[shop_id, token_hash(token)] = owner, now
 
 
+async def known_as(connection: Connection, owner: Owner) -> Owner:
+    """The member whose token this guest's is: in the lifeboat he was a guest where it did not know yet that he had logged in."""
+    if owner.customer_id or not owner.visitor_id:
+        return owner
+    cursor = await connection.execute(queries.load("visitors").member, {"visitor_id": owner.visitor_id})
+    row = await cursor.fetchone()
+    return Owner(owner.visitor_id, row["customer_id"]) if row else owner
+
+
 class Secret(msgspec.Struct, frozen=True):
     """Whose login it is, and what is stored of the password."""
 
@@ -152,6 +180,7 @@ async def register(
     """
     phone, email = read_login(login)
     token = new_token()
+    hashed = token_hash(token)
     deed = Registered(
         visitor.visitor_id,
         new_id(),
@@ -159,8 +188,8 @@ async def register(
         email,
         name.strip()[:60],
         password_hash,
-        new_id(),
-        token_hash(token),
+        _id_of(hashed),
+        hashed,
         now,
     )
     await register_made(connection, deed, was_guest=visitor.customer_id is None)
@@ -210,8 +239,9 @@ async def proven(secret: Secret | None, password: str) -> UUID:
 async def login(connection: Connection, visitor: Visitor, customer_id: UUID, now: datetime) -> Login:
     """Log in who was `proven`; the guest's cart comes into the member's. Refused: `login.disabled`."""
     token = new_token()
+    hashed = token_hash(token)
     was_guest = visitor.customer_id is None
-    deed = LoggedIn(visitor.visitor_id, was_guest, customer_id, new_id(), token_hash(token), now)
+    deed = LoggedIn(visitor.visitor_id, was_guest, customer_id, _id_of(hashed), hashed, now)
     await login_made(connection, deed)
     return await _entered(connection, token, now)
 
@@ -225,7 +255,8 @@ async def login_made(connection: Connection, deed: LoggedIn) -> None:
 async def logout(connection: Connection, visitor: Visitor, now: datetime) -> Login:
     """The member's token is good for nothing any more; he is a new guest."""
     token = new_token()
-    deed = LoggedOut(visitor.visitor_id, new_id(), token_hash(token), now)
+    hashed = token_hash(token)
+    deed = LoggedOut(visitor.visitor_id, _id_of(hashed), hashed, now)
     await logout_made(connection, deed)
     return Login(Visitor(deed.visitor_id), token)
 
@@ -261,6 +292,10 @@ def read_login(typed: str) -> tuple[str | None, str | None]:
     if len(plain) <= 254 and _EMAIL.fullmatch(plain):
         return None, plain.lower()
     raise Refused("login.unreadable", "This is neither a phone number nor an e-mail address.", "Correct it.")
+
+
+def _id_of(hashed: bytes) -> UUID:
+    return derived(_ALWAYS, hashed.hex(), "visitor")
 
 
 async def _become(connection: Connection, deed: Registered | LoggedIn, *, was_guest: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from ballast.continuity.intake import Intake
 from ballast.continuity.signs import Sign
 from ballast.mall import deeds, jobs, links, outbox, webhooks
 from ballast.mall.db import Busy, Connection, Database, Turned
+from ballast.mall.deeds import Deed
 from ballast.mall.ids import new_id
 from ballast.mall.payments.callbacks import send_refund
 from ballast.mall.rules.refused import Refused
@@ -40,6 +42,8 @@ from ballast.mall.web.app import create_app
 from ballast.mall.webhooks import signature
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.fix_people import Visitor
+from tests.integration.mall.calling import Caller, shopper_of
+from tests.integration.mall.journals import come_home
 from tests.integration.mall.ordering import buy, guest, in_shop
 from tests.integration.mall.shopping import Shopper, checkout_form
 from tests.small_disk import Hog, small_disk
@@ -100,9 +104,12 @@ class Sea:
         return ended
 
     def entries(self) -> list[tuple[str, Any]]:
+        return [(deed.kind, deed.payload) for deed in self.deeds()]
+
+    def deeds(self) -> list[Deed]:
         intake = Intake(self.folder / INTAKE, reserve_bytes=0)
         try:
-            return [(entry.kind, entry.payload) for entry in intake.entries()]
+            return [Deed(entry.kind, entry.key, entry.payload) for entry in intake.entries()]
         finally:
             intake.close()
 
@@ -278,6 +285,67 @@ def test_an_order_that_was_accepted_and_not_done_is_done_when_it_is_sent_again(s
     in_lifeboat = here.lifeboat.run("SELECT order_id::text FROM mall.orders WHERE shop_id = %s", shop.shop_id)
     assert in_lifeboat == [(accepted[0],)]
     assert here.home.run("SELECT 1 FROM mall.orders WHERE shop_id = %s", shop.shop_id) == []
+
+
+def ordered(location: str) -> str:
+    """Which order."""
+    return re.findall(r"/orders/([0-9a-f-]{36})", location)[0]
+
+
+def test_an_order_whose_end_was_not_heard_of_is_the_same_order_in_a_lifeboat_that_does_not_know_its_shopper_yet(
+    sea: tuple[Sea, Shop],
+) -> None:
+    """Guests in a browser and by the API, and a member, all of the last moments before the loss."""
+    here, shop = sea
+    sku = shop.goods[0].sku_ids[0]
+    client, other = (TestClient[Litestar](create_app(here.settings)) for _ in range(2))
+    with client, other:
+        browser, program, member = Shopper(client, shop), shopper_of(client, shop), Shopper(other, shop)
+        member.send("/register", login="13900001111", password="long enough 1", name="Lin")
+        forms = []
+        for shopper in (browser, member):
+            shopper.send("/cart/add", sku=str(sku), quantity="1")
+            forms.append(checkout_form(shopper.see("/checkout")))
+        at_home = [
+            shopper.send("/checkout", **form).headers["location"]
+            for shopper, form in zip((browser, member), forms, strict=True)
+        ]
+        placed = program.order(sku, key="once")
+        here.launch()
+        cookies = dict(client.cookies), dict(other.cookies)
+        again = [
+            shopper.send("/checkout", **form).headers["location"]
+            for shopper, form in zip((browser, member), forms, strict=True)
+        ]
+        assert again == at_home
+        assert program.order(sku, key="once")["order_id"] == placed["order_id"]
+        later = ordered(member.order(shop).headers["location"])
+        assert (client.cookies["visitor"], other.cookies["visitor"]) == (cookies[0]["visitor"], cookies[1]["visitor"])
+    assert [kind for kind, _ in here.entries()].count("visitor_opened") == 3
+    report = come_home(here.home, [(shop.shop_id, deed) for deed in here.deeds()])
+    assert report.refused == ()
+    placed_by = "SELECT order_id::text, customer_id IS NOT NULL FROM mall.orders WHERE shop_id = %s"
+    ours, theirs = map(ordered, at_home)
+    assert set(here.home.run(placed_by, shop.shop_id)) == {
+        (ours, False),
+        (placed["order_id"], False),
+        (theirs, True),
+        (later, True),
+    }
+
+
+def test_who_has_logged_out_stays_so_in_a_lifeboat(sea: tuple[Sea, Shop]) -> None:
+    here, shop = sea
+    with TestClient[Litestar](create_app(here.settings)) as client:
+        here.launch()
+        shopper = Shopper(client, shop)
+        shopper.send("/register", login="13900001112", password="long enough 1", name="Lin")
+        token = client.cookies["visitor"]
+        shopper.send("/logout")
+        caller = Caller(client, f"/api/v1/shops/{shop.slug}", token)
+        assert caller.ask("GET", "/cart", status=401)
+        for caller.token in ("x", "x" * 44, "x" * 42 + "!"):  # never ours
+            assert caller.ask("GET", "/cart", status=401)
 
 
 def test_pieces_that_were_accepted_and_not_done_are_in_the_cart_once(sea: tuple[Sea, Shop]) -> None:

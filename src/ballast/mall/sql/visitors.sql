@@ -1,8 +1,12 @@
 -- name: open!
--- A browser that comes for the first time, or anew after logging in or out.
+-- A browser that comes for the first time, or anew after logging in or out. Who is there already stays as he is.
 INSERT INTO mall.visitor (shop_id, visitor_id, token_hash, customer_id, created_at, seen_at, expires_at)
 VALUES (mall.current_shop(), :visitor_id, :token_hash, :customer_id, :now, :now, :expires_at)
-ON CONFLICT (shop_id, visitor_id) DO NOTHING;
+ON CONFLICT DO NOTHING;
+
+-- name: met
+-- Whether a token was ever known here, good or over.
+SELECT expires_at FROM mall.visitor WHERE token_hash = :token_hash;
 
 -- name: find
 -- Who has this token: a guest, or the member who logged in with it.
@@ -10,6 +14,10 @@ SELECT v.visitor_id, v.customer_id, v.seen_at, v.expires_at, COALESCE(c.name, ''
        COALESCE(c.points, 0) AS points, c.phone, c.email
 FROM mall.visitor v LEFT JOIN mall.customer c USING (shop_id, customer_id)
 WHERE v.token_hash = :token_hash AND v.expires_at > :now AND c.disabled_at IS NULL;
+
+-- name: member
+-- The customer whom a visitor logged in as.
+SELECT customer_id FROM mall.visitor WHERE visitor_id = :visitor_id AND customer_id IS NOT NULL;
 
 -- name: good
 -- Whether a guest's token still is. (Whose it is never changes: one who registers or logs in has another one.)

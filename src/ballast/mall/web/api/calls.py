@@ -77,8 +77,8 @@ class ShopCall:
 
     async def owner_or_new(self) -> tuple[Owner, str | None]:
         """Whose cart it is about. Who came without a token is a new guest, whose token is given as well."""
-        if self._owner is not None:
-            return self._owner, None
+        if self._owner is not None or self.visitor is not None:
+            return self.owner, None
         opened = await visitors.open_guest(self.connection, self.now)
         visitors.remember(self.entry.shop_id, opened.token, opened.visitor.owner, self.now)
         return opened.visitor.owner, opened.token
@@ -127,12 +127,18 @@ class _Calling(AbstractAsyncContextManager[ShopCall]):
 
     async def _called(self, entry: Entry, connection: Connection, now: datetime) -> ShopCall:
         token = _bearer(self._request)
-        if token and self._only_whose:
+        if not token:
+            return ShopCall(entry, connection, now, None)
+        afloat = self._request.app.state.db.afloat(entry.shop_id)
+        if self._only_whose and not afloat:
             owner = await visitors.whose(connection, entry.shop_id, token, now, NotAuthorizedException)
             return ShopCall(entry, connection, now, None, owner)
-        visitor = await visitors.find(connection, token, now) if token else None
-        if token and visitor is None:
-            raise NotAuthorizedException
+        visitor = await visitors.find(connection, token, now)
+        if visitor is None:
+            # In the lifeboat he may be somebody of the last moments before the loss, and is who he was.
+            if not afloat or not await visitors.is_unmet(connection, token):
+                raise NotAuthorizedException
+            visitor = (await visitors.open_guest(connection, now, token)).visitor
         return ShopCall(entry, connection, now, visitor)
 
 
