@@ -63,11 +63,6 @@ async def do(connection: Connection, deed: msgspec.Struct) -> None:
     await _DOING[type(deed)](connection, deed)
 
 
-async def _checkout(connection: Connection, deed: Checkout) -> None:
-    owner = await visitors.known_as(connection, deed.owner)
-    await checkout.place_accepted(connection, msgspec.structs.replace(deed, owner=owner))
-
-
 async def _coupon_taken(connection: Connection, deed: CouponTaken) -> None:
     if not await coupons.is_taken(connection, deed.claim_id):  # it may be a member's meanwhile, who was a guest
         await coupons.take(connection, deed.owner, deed.claim_id, deed.at, coupon_id=deed.coupon_id, code=deed.code)
@@ -128,7 +123,7 @@ _DOING: dict[type[msgspec.Struct], Callable[[Connection, Any], Awaitable[None]]]
     CartSet: cart.set_again,
     CartRemoved: cart.remove_from,
     CouponTaken: _coupon_taken,
-    Checkout: _checkout,
+    Checkout: checkout.place_accepted,
     PaymentBegun: begin_again,
     PaymentOpened: open_made,
     Callback: _callback,

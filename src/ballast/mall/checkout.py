@@ -120,11 +120,11 @@ async def place(
             another order at this moment: quote again),
             `idempotency.differs` (the key was used for something else).
     """
-    # Of the key: where the end of the first try was not heard of, the second makes the same order, wherever it is made. And of
-    # the visitor, before the customer: the lifeboat may not know yet that he has logged in.
-    made = order_id or derived(_day_of(now), owner.visitor_id or owner.id, key, "order")
     _check(address, delivery)
-    asked = _hash(owner, lines, address, delivery, claim_id, note, order_id)
+    asked = _hash(lines, address, delivery, claim_id, note, order_id)
+    # Where the end of the first try was not heard of, the second makes the same order, wherever it is made. It is named by the
+    # visitor, before the customer: the lifeboat may not know yet that he has logged in.
+    made = order_id or derived(_day_of(now), owner.visitor_id or owner.id, key, asked.hex(), "order")
     numbers = order_record.numbers_of(made, now)
     claim = order_record.claim(owner.id, key, asked, made)
     try:

@@ -42,6 +42,11 @@ def note(connection: Any, kind: str, payload: Any, *, key: str = "", urgent: boo
         journal.deeds.append(Deed(kind, f"{kind}:{key or new_id()}", payload, urgent))
 
 
+def are_heard(connection: Any) -> bool:
+    """Whether somebody listens: the shop is served without its own database."""
+    return _journal(connection) is not None
+
+
 def of_no_weight(connection: Any) -> None:
     """What this transaction changes need not be kept, such as when somebody was seen last."""
     journal = _journal(connection)

@@ -15,9 +15,9 @@ import psycopg
 from psycopg.rows import dict_row
 
 from ballast.continuity.merging import AsyncFace, CannotApply, MergeItem, run_through
-from ballast.mall import again, exceptions, remedies, share
+from ballast.mall import again, exceptions, remedies, share, visitors
 from ballast.mall.db import Connection
-from ballast.mall.deed_kinds import Cancelled
+from ballast.mall.deed_kinds import Cancelled, Checkout
 from ballast.mall.rules.refused import Refused
 
 # The last is heard by a database that is still being recovered: it lets nobody read who does not say for whom.
@@ -49,6 +49,8 @@ def take_in(conn: psycopg.Connection[Any], item: MergeItem) -> None:
                 run_through(again.do(connection, deed))
         except (Refused, psycopg.IntegrityError) as error:
             run_through(exceptions.keep(connection, item.key, item.kind, deed, _refusal(error), now))
+        if isinstance(deed, Checkout) and deed.owner.visitor_id and not deed.owner.customer_id:
+            run_through(visitors.adopt(connection, deed.owner.visitor_id))
 
 
 def _refusal(error: Refused | psycopg.IntegrityError) -> Refused:

@@ -26,6 +26,12 @@ def derived(at: datetime, *names: object) -> UUID:
     return UUID(int=milliseconds << 80 | mixed | 0x8 << 76 | 0x2 << 62)
 
 
+def derived_of(digest: bytes) -> UUID:
+    """The id that goes with a digest of 16 bytes or more: a UUIDv8 (RFC 9562) of 122 of its bits, for what nobody may find a
+    second one for."""
+    return UUID(int=int.from_bytes(digest[:16], "big") & ~(0xF << 76 | 0x3 << 62) | 0x8 << 76 | 0x2 << 62)
+
+
 def part_of(whole: UUID, number: int) -> UUID:
     """The id of the `number`-th thing (1 to 65,535) that belongs to something with a derived id, whose last 16 bits are free
     for it: of one moment, later numbers sort after earlier ones."""

@@ -30,7 +30,11 @@ _ATTEMPTS = 2
 
 def claim(owner_id: UUID, key: str, request_hash: bytes, order_id: UUID) -> Claim:
     """The idempotency key of an order: the same request sent again leads to it."""
-    return Claim(f"order:{owner_id}", key, request_hash, f'{{"order_id":"{order_id}"}}')
+    return Claim(_scope(owner_id), key, request_hash, f'{{"order_id":"{order_id}"}}')
+
+
+def _scope(owner_id: UUID) -> str:
+    return f"order:{owner_id}"
 
 
 def claim_of(order: Checkout) -> Claim:
@@ -42,6 +46,12 @@ def numbers_of(order_id: UUID, now: datetime) -> list[str]:
     """Numbers that it can have; the first that is free is its own."""
     day = now.astimezone(_CHINA).date()
     return [order_number(order_id, day, attempt) for attempt in range(_ATTEMPTS)]
+
+
+async def adopt_claims(connection: Connection, guest: UUID, member: UUID) -> None:
+    """The keys that the guest used are the member's: what he sends again is what he had sent."""
+    given = {"guest": _scope(guest), "member": _scope(member)}
+    await connection.execute(queries.load("idempotency").adopt, given)
 
 
 async def use_promises(connection: Connection, order: Checkout) -> None:

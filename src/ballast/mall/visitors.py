@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
 
-from ballast.mall import cart, deeds, exceptions, passwords, queries
+from ballast.mall import cart, deeds, exceptions, order_record, passwords, queries
 from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import LoggedIn, LoggedOut, LoggedOutElsewhere, Registered, VisitorOpened
-from ballast.mall.ids import derived, new_id, new_token, token_hash
+from ballast.mall.ids import derived_of, new_id, new_token, token_hash
 from ballast.mall.owner import Owner
 from ballast.mall.round_trips import later
 from ballast.mall.rules.refused import Refused
@@ -32,7 +32,6 @@ _seen: dict[tuple[UUID, bytes], tuple[Owner, datetime]] = {}
 """Whose tokens this process has met, and when they were seen: whose a token is never changes, only whether it is still good."""
 _PHONE = re.compile(r"1[3-9][0-9]{9}|\+[1-9][0-9]{6,14}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
-_ALWAYS = datetime.fromtimestamp(0, UTC)
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(?:\.[^@\s.]+)+")
 
 
@@ -61,31 +60,42 @@ class Login(msgspec.Struct, frozen=True):
     token: str
 
 
-async def open_guest(connection: Connection, now: datetime, unmet: str = "") -> Login:
-    """A browser without a (good) token: a new guest.
-
-    Args:
-        unmet: the token that it came with, where that may be good and not be known here (`is_unmet`): it stays his.
-    """
-    token = unmet or new_token()
+async def open_guest(connection: Connection, now: datetime) -> Login:
+    """A browser without a (good) token: a new guest."""
+    token = new_token()
     hashed = token_hash(token)
-    visitor_id = _id_of(hashed)
-    await open_made(connection, VisitorOpened(visitor_id, hashed, now))
-    return Login(Visitor(visitor_id), token)
-
-
-async def is_unmet(connection: Connection, token: str) -> bool:
-    """Whether this may be a token of ours and was never seen in this database: not one that is over."""
-    if not _TOKEN.fullmatch(token):
-        return False
-    cursor = await connection.execute(queries.load("visitors").met, {"token_hash": token_hash(token)})
-    return await cursor.fetchone() is None
+    made = VisitorOpened(derived_of(hashed), hashed, now)
+    await open_made(connection, made)
+    return Login(Visitor(made.visitor_id), token)
 
 
 async def open_made(connection: Connection, deed: VisitorOpened) -> None:
     """The same, with an id and a token that were made before."""
     await _open(connection, deed, None)
     deeds.note(connection, "visitor_opened", deed, key=str(deed.visitor_id))
+
+
+def unmet(token: str) -> Visitor:
+    """Who has a token that `is_unmet`, before he is opened."""
+    return Visitor(derived_of(token_hash(token)))
+
+
+async def open_unmet(connection: Connection, token: str, now: datetime) -> Login:
+    """Who has a token that `is_unmet` is a guest here, and keeps it."""
+    hashed = token_hash(token)
+    deed = VisitorOpened(derived_of(hashed), hashed, now)
+    await _open(connection, deed, None)
+    deeds.note(connection, "visitor_opened", deed)  # without a key: another lifeboat may not know him either
+    return Login(Visitor(deed.visitor_id), token)
+
+
+async def is_unmet(connection: Connection, token: str) -> bool:
+    """Whether this is the lifeboat, and the token may be one of the last moments before the loss, of which it does not know: it
+    was never seen there. One that is over was."""
+    if not deeds.are_heard(connection) or not _TOKEN.fullmatch(token):
+        return False
+    cursor = await connection.execute(queries.load("visitors").met, {"token_hash": token_hash(token)})
+    return await cursor.fetchone() is None
 
 
 async def find(connection: Connection, token: str, now: datetime) -> Visitor | None:
@@ -139,13 +149,13 @@ def remember(shop_id: UUID, token: str, owner: Owner, now: datetime) -> None:
     _seen[shop_id, token_hash(token)] = owner, now
 
 
-async def known_as(connection: Connection, owner: Owner) -> Owner:
-    """The member whose token this guest's is: in the lifeboat he was a guest where it did not know yet that he had logged in."""
-    if owner.customer_id or not owner.visitor_id:
-        return owner
-    cursor = await connection.execute(queries.load("visitors").member, {"visitor_id": owner.visitor_id})
+async def adopt(connection: Connection, visitor_id: UUID) -> None:
+    """What he did as a guest is the member's where this is a member's token: the lifeboat did not know yet that he had logged
+    in."""
+    cursor = await connection.execute(queries.load("visitors").member, {"visitor_id": visitor_id})
     row = await cursor.fetchone()
-    return Owner(owner.visitor_id, row["customer_id"]) if row else owner
+    if row is not None:
+        await _take_over(connection, visitor_id, row["customer_id"])
 
 
 class Secret(msgspec.Struct, frozen=True):
@@ -188,7 +198,7 @@ async def register(
         email,
         name.strip()[:60],
         password_hash,
-        _id_of(hashed),
+        derived_of(hashed),
         hashed,
         now,
     )
@@ -241,7 +251,7 @@ async def login(connection: Connection, visitor: Visitor, customer_id: UUID, now
     token = new_token()
     hashed = token_hash(token)
     was_guest = visitor.customer_id is None
-    deed = LoggedIn(visitor.visitor_id, was_guest, customer_id, _id_of(hashed), hashed, now)
+    deed = LoggedIn(visitor.visitor_id, was_guest, customer_id, derived_of(hashed), hashed, now)
     await login_made(connection, deed)
     return await _entered(connection, token, now)
 
@@ -256,7 +266,7 @@ async def logout(connection: Connection, visitor: Visitor, now: datetime) -> Log
     """The member's token is good for nothing any more; he is a new guest."""
     token = new_token()
     hashed = token_hash(token)
-    deed = LoggedOut(visitor.visitor_id, _id_of(hashed), hashed, now)
+    deed = LoggedOut(visitor.visitor_id, derived_of(hashed), hashed, now)
     await logout_made(connection, deed)
     return Login(Visitor(deed.visitor_id), token)
 
@@ -294,19 +304,20 @@ def read_login(typed: str) -> tuple[str | None, str | None]:
     raise Refused("login.unreadable", "This is neither a phone number nor an e-mail address.", "Correct it.")
 
 
-def _id_of(hashed: bytes) -> UUID:
-    return derived(_ALWAYS, hashed.hex(), "visitor")
-
-
 async def _become(connection: Connection, deed: Registered | LoggedIn, *, was_guest: bool) -> None:
     if was_guest:
-        moved = {"guest": deed.before, "member": deed.customer_id}
-        await cart.merge(connection, deed.before, deed.customer_id)
-        await connection.execute(queries.load("visitors").adopt_orders, moved)
-        await connection.execute(queries.load("visitors").adopt_coupons, moved)
-        await exceptions.adopt(connection, deed.before, deed.customer_id)
+        await _take_over(connection, deed.before, deed.customer_id)
     await connection.execute(queries.load("visitors").end, {"visitor_id": deed.before, "now": deed.at})
     await _open(connection, deed, deed.customer_id)
+
+
+async def _take_over(connection: Connection, guest: UUID, member: UUID) -> None:
+    moved = {"guest": guest, "member": member}
+    await cart.merge(connection, guest, member)
+    await connection.execute(queries.load("visitors").adopt_orders, moved)
+    await connection.execute(queries.load("visitors").adopt_coupons, moved)
+    await order_record.adopt_claims(connection, guest, member)
+    await exceptions.adopt(connection, guest, member)
 
 
 async def _open(

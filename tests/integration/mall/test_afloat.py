@@ -34,12 +34,13 @@ from ballast.continuity.signs import Sign
 from ballast.mall import deeds, jobs, links, outbox, webhooks
 from ballast.mall.db import Busy, Connection, Database, Turned
 from ballast.mall.deeds import Deed
-from ballast.mall.ids import new_id
+from ballast.mall.ids import new_id, token_hash
 from ballast.mall.payments.callbacks import send_refund
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.app import create_app
 from ballast.mall.webhooks import signature
+from ballast.recovery import MergeReport
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.fix_people import Visitor
 from tests.integration.mall.calling import Caller, shopper_of
@@ -287,65 +288,138 @@ def test_an_order_that_was_accepted_and_not_done_is_done_when_it_is_sent_again(s
     assert here.home.run("SELECT 1 FROM mall.orders WHERE shop_id = %s", shop.shop_id) == []
 
 
+LEVELS = '[{"name":"金","name_en":"Gold","from_fen":0,"discount_bp":1000}]'
+
+
+@dataclass
+class LastMoments:
+    """Guests in a browser and by the API, and a member who has just logged in, of whom the lifeboat does not know."""
+
+    here: Sea
+    shop: Shop
+    browser: Shopper
+    program: Caller
+    member: Shopper
+
+    def come_home(self) -> MergeReport:
+        report = come_home(self.here.home, [(self.shop.shop_id, deed) for deed in self.here.deeds()])
+        assert report.refused == ()
+        return report
+
+    def orders(self) -> set[tuple[str, bool]]:
+        """At home, and whether each is a member's."""
+        text = "SELECT order_id::text, customer_id IS NOT NULL FROM mall.orders WHERE shop_id = %s"
+        return set(self.here.home.run(text, self.shop.shop_id))
+
+
+@pytest.fixture
+def last(sea: tuple[Sea, Shop]) -> Iterator[LastMoments]:
+    here, shop = sea
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(TestClient[Litestar](create_app(here.settings))) for _ in range(2)]
+        member = Shopper(clients[1], shop)
+        member.send("/register", login="13900001111", password="long enough 1", name="Lin")
+        yield LastMoments(here, shop, Shopper(clients[0], shop), shopper_of(clients[0], shop), member)
+
+
 def ordered(location: str) -> str:
     """Which order."""
     return re.findall(r"/orders/([0-9a-f-]{36})", location)[0]
 
 
 def test_an_order_whose_end_was_not_heard_of_is_the_same_order_in_a_lifeboat_that_does_not_know_its_shopper_yet(
+    last: LastMoments,
+) -> None:
+    here, sku = last.here, last.shop.goods[0].sku_ids[0]
+    forms = []
+    for shopper in (last.browser, last.member):
+        shopper.send("/cart/add", sku=str(sku), quantity="1")
+        forms.append(checkout_form(shopper.see("/checkout")))
+
+    def send() -> list[str]:
+        both = zip((last.browser, last.member), forms, strict=True)
+        return [ordered(shopper.send("/checkout", **form).headers["location"]) for shopper, form in both] + [
+            last.program.order(sku, key="once")["order_id"]
+        ]
+
+    at_home = send()
+    kept = [one.client.cookies["visitor"] for one in (last.browser, last.member)]
+    here.launch()
+    assert send() == at_home
+    assert [one.client.cookies["visitor"] for one in (last.browser, last.member)] == kept
+    assert [kind for kind, _ in here.entries()].count("visitor_opened") == 3
+    last.come_home()
+    assert last.orders() == set(zip(at_home, (False, True, False), strict=True))
+
+
+def test_what_a_member_whom_the_lifeboat_does_not_know_yet_orders_there_is_his_at_home_at_the_price_he_saw(
+    last: LastMoments,
+) -> None:
+    here, shop = last.here, last.shop
+    for database in (here.home, here.lifeboat):
+        database.run("UPDATE mall.shop SET levels = %s WHERE shop_id = %s", LEVELS, shop.shop_id)
+    here.home.run("UPDATE mall.customer SET level = 1 WHERE shop_id = %s", shop.shop_id)
+    here.launch()
+    last.member.send("/cart/add", sku=str(shop.goods[0].sku_ids[0]), quantity="1")
+    form = checkout_form(last.member.see("/checkout"))
+    placed = ordered(last.member.send("/checkout", **form).headers["location"])
+    last.come_home()
+    assert last.orders() == {(placed, True)}
+    total = "SELECT total_fen FROM mall.orders WHERE order_id = %s"
+    assert here.home.run(total, placed) == [(int(form["shown_fen"]),)]
+    # Sent again there it is the same; another one has a member's price.
+    here.told.tell(Course())
+    app: Any = last.member.client.app
+    with last.member.client.portal() as portal:
+        portal.call(lambda: asyncio.wait_for(until_turned(app.state.db, shop, afloat=False), 5))
+    assert ordered(last.member.send("/checkout", **form).headers["location"]) == placed
+    assert placed in last.member.see("/orders")
+    another = ordered(last.member.order(shop).headers["location"])
+    assert here.home.run(total, another) != [(int(form["shown_fen"]),)]
+
+
+def test_a_key_that_was_used_at_home_for_other_goods_makes_an_exception_and_pays_for_nothing_else(
+    last: LastMoments,
+) -> None:
+    first, second = (goods.sku_ids[0] for goods in last.shop.goods)
+    at_home = last.program.order(first, 2, key="once")["order_id"]
+    last.here.launch()
+    afloat = last.program.order(second, key="once", pay=True)["order_id"]
+    assert afloat != at_home
+    last.come_home()
+    assert last.orders() == {(at_home, False)}
+    found = "SELECT order_id::text, reason FROM mall.exception WHERE shop_id = %s"
+    assert last.here.home.run(found, last.shop.shop_id) == [(afloat, "idempotency.differs")]
+    assert last.here.home.run("SELECT paid_fen FROM mall.orders WHERE order_id = %s", at_home) == [(0,)]
+
+
+def test_who_logs_out_in_a_lifeboat_that_does_not_know_him_yet_has_logged_out_at_home(last: LastMoments) -> None:
+    token = last.member.client.cookies["visitor"]
+    last.here.launch()
+    last.member.send("/logout")
+    last.come_home()
+    good = "SELECT expires_at > now() FROM mall.visitor WHERE token_hash = %s"
+    assert last.here.home.run(good, token_hash(token)) == [(False,)]
+    assert last.here.home.run(good, token_hash(last.member.client.cookies["visitor"])) == [(True,)]
+
+
+def test_a_token_that_is_over_or_never_was_stays_so_in_a_lifeboat_and_who_only_looks_writes_nothing(
     sea: tuple[Sea, Shop],
 ) -> None:
-    """Guests in a browser and by the API, and a member, all of the last moments before the loss."""
-    here, shop = sea
-    sku = shop.goods[0].sku_ids[0]
-    client, other = (TestClient[Litestar](create_app(here.settings)) for _ in range(2))
-    with client, other:
-        browser, program, member = Shopper(client, shop), shopper_of(client, shop), Shopper(other, shop)
-        member.send("/register", login="13900001111", password="long enough 1", name="Lin")
-        forms = []
-        for shopper in (browser, member):
-            shopper.send("/cart/add", sku=str(sku), quantity="1")
-            forms.append(checkout_form(shopper.see("/checkout")))
-        at_home = [
-            shopper.send("/checkout", **form).headers["location"]
-            for shopper, form in zip((browser, member), forms, strict=True)
-        ]
-        placed = program.order(sku, key="once")
-        here.launch()
-        cookies = dict(client.cookies), dict(other.cookies)
-        again = [
-            shopper.send("/checkout", **form).headers["location"]
-            for shopper, form in zip((browser, member), forms, strict=True)
-        ]
-        assert again == at_home
-        assert program.order(sku, key="once")["order_id"] == placed["order_id"]
-        later = ordered(member.order(shop).headers["location"])
-        assert (client.cookies["visitor"], other.cookies["visitor"]) == (cookies[0]["visitor"], cookies[1]["visitor"])
-    assert [kind for kind, _ in here.entries()].count("visitor_opened") == 3
-    report = come_home(here.home, [(shop.shop_id, deed) for deed in here.deeds()])
-    assert report.refused == ()
-    placed_by = "SELECT order_id::text, customer_id IS NOT NULL FROM mall.orders WHERE shop_id = %s"
-    ours, theirs = map(ordered, at_home)
-    assert set(here.home.run(placed_by, shop.shop_id)) == {
-        (ours, False),
-        (placed["order_id"], False),
-        (theirs, True),
-        (later, True),
-    }
-
-
-def test_who_has_logged_out_stays_so_in_a_lifeboat(sea: tuple[Sea, Shop]) -> None:
     here, shop = sea
     with TestClient[Litestar](create_app(here.settings)) as client:
         here.launch()
         shopper = Shopper(client, shop)
         shopper.send("/register", login="13900001112", password="long enough 1", name="Lin")
-        token = client.cookies["visitor"]
+        caller = Caller(client, f"/api/v1/shops/{shop.slug}", client.cookies["visitor"])
         shopper.send("/logout")
-        caller = Caller(client, f"/api/v1/shops/{shop.slug}", token)
         assert caller.ask("GET", "/cart", status=401)
         for caller.token in ("x", "x" * 44, "x" * 42 + "!"):  # never ours
             assert caller.ask("GET", "/cart", status=401)
+        written = len(here.entries())
+        caller.token = "x" * 43
+        assert caller.call("GET", "/cart")["lines"] == []
+        assert len(here.entries()) == written
 
 
 def test_pieces_that_were_accepted_and_not_done_are_in_the_cart_once(sea: tuple[Sea, Shop]) -> None:

@@ -17,3 +17,8 @@ SELECT request_hash, answer::text AS answer FROM mall.idempotency WHERE scope = 
 INSERT INTO mall.idempotency (shop_id, scope, key, request_hash, answer, created_at)
 VALUES (mall.current_shop(), :scope, :key, :request_hash, :answer ::jsonb, :now)
 ON CONFLICT DO NOTHING;
+
+-- name: adopt!
+-- The keys of one scope are another's; but none that is there already.
+UPDATE mall.idempotency i SET scope = :member
+WHERE scope = :guest AND NOT EXISTS (SELECT FROM mall.idempotency m WHERE m.scope = :member AND m.key = i.key);

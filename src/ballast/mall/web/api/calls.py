@@ -22,7 +22,7 @@ from litestar.exceptions import (
 from litestar.handlers.base import BaseRouteHandler
 from litestar.params import HeaderParameter, QueryParameter
 
-from ballast.mall import audit, keys, visitors
+from ballast.mall import audit, deeds, keys, visitors
 from ballast.mall.catalog import Entry
 from ballast.mall.db import Connection, Database
 from ballast.mall.keys import Holder
@@ -129,16 +129,17 @@ class _Calling(AbstractAsyncContextManager[ShopCall]):
         token = _bearer(self._request)
         if not token:
             return ShopCall(entry, connection, now, None)
-        afloat = self._request.app.state.db.afloat(entry.shop_id)
-        if self._only_whose and not afloat:
+        if self._only_whose and not deeds.are_heard(connection):
             owner = await visitors.whose(connection, entry.shop_id, token, now, NotAuthorizedException)
             return ShopCall(entry, connection, now, None, owner)
         visitor = await visitors.find(connection, token, now)
         if visitor is None:
-            # In the lifeboat he may be somebody of the last moments before the loss, and is who he was.
-            if not afloat or not await visitors.is_unmet(connection, token):
+            if not await visitors.is_unmet(connection, token):
                 raise NotAuthorizedException
-            visitor = (await visitors.open_guest(connection, now, token)).visitor
+            if self._request.method == "GET":  # nothing is written for whoever only looks
+                visitor = visitors.unmet(token)
+            else:
+                visitor = (await visitors.open_unmet(connection, token, now)).visitor
         return ShopCall(entry, connection, now, visitor)
 
 

@@ -97,8 +97,9 @@ async def register(
 async def logout(request: Request[Any, Any, Any], slug: FromPath[str], db: NamedDependency[Database]) -> Response[Any]:
     """The browser is a guest's again."""
     async with visiting(db, request, slug) as visit:
-        if visit.visitor:
-            visit.enter(await visitors.logout(visit.connection, visit.visitor, visit.now))
+        # In the lifeboat he may be a member who is not known there yet.
+        if visit.visitor or await visitors.is_unmet(visit.connection, visit.token):
+            visit.enter(await visitors.logout(visit.connection, await visit.known(), visit.now))
         return go(request, visit, "/me")
 
 

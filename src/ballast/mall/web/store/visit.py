@@ -55,8 +55,8 @@ class Visit:
     now: datetime
     visitor: visitors.Visitor | None
     login: visitors.Login | None = None
-    unmet: str = ""
-    """The browser's token, where the shop's own database may know it and this one does not: see `known`."""
+    token: str = ""
+    """That the browser came with."""
     host: str = ""
     """The shop's own, where the request came by it."""
 
@@ -79,9 +79,10 @@ class Visit:
     async def known(self) -> visitors.Visitor:
         """The visitor; a browser that was none becomes a guest. In the lifeboat one that comes with a token of the last moments
         before the loss keeps it: what it sends again is then what it had sent, and it is at home who it was."""
-        if self.visitor is None:
-            unmet = self.unmet if self.unmet and await visitors.is_unmet(self.connection, self.unmet) else ""
-            self.enter(await visitors.open_guest(self.connection, self.now, unmet))
+        if self.visitor is None and await visitors.is_unmet(self.connection, self.token):
+            self.enter(await visitors.open_unmet(self.connection, self.token, self.now))
+        elif self.visitor is None:
+            self.enter(await visitors.open_guest(self.connection, self.now))
         assert self.visitor is not None
         return self.visitor
 
@@ -124,13 +125,12 @@ async def visiting(db: Database, request: Request[Any, Any, Any], slug: str) -> 
         raise NotOpen(found)
     now = datetime.now(UTC)
     async with db.shop(found.shop_id) as connection:
-        request.scope["ballast.afloat"] = afloat = db.afloat(found.shop_id)  # type: ignore[typeddict-unknown-key]
+        request.scope["ballast.afloat"] = db.afloat(found.shop_id)  # type: ignore[typeddict-unknown-key]
         look = await _look(db, connection, found)
         language = language_of(request, "en" if look.language == "en" else "zh")
-        token = request.cookies.get(COOKIE)
+        token = request.cookies.get(COOKIE, "")
         visitor = await visitors.find(connection, token, now) if token else None
-        unmet = token if token and afloat and visitor is None else ""
-        yield Visit(found, look, connection, language, now, visitor, unmet=unmet, host=host_of(request))
+        yield Visit(found, look, connection, language, now, visitor, token=token, host=host_of(request))
 
 
 def host_of(request: Request[Any, Any, Any]) -> str:
