@@ -75,6 +75,9 @@ class Bringing(Leaving):
         ends = {(part.timeline, part.to_lsn) for part in index.chain(Cut(newest, index.recorded_until(newest)))}
         found = []
         for span in under_way.beyond:
+            if span in under_way.not_put_back:
+                self._tell_not_put_back(span)
+                continue
             cut = self._resolve(span.since).cut
             if span.tenant is not None or (cut.timeline, cut.lsn) in ends:
                 found.append(span)

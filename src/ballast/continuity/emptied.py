@@ -2,8 +2,10 @@
 
 Rows are deleted every day, and many of them at once by a merchant who tidies up: none of that empties a shop. What counts is how
 the rows of each table fell to nothing or nearly so, and stayed so until now. Tables that fell one shortly after another fell by
-one deed, and the tenant goes back to just before the first of them; but only where hardly anything is left of the whole. What
-looks otherwise a person must judge: whoever goes back too far loses what was ordered since.
+one deed. It may have begun with a table that others have filled again since, as that of the orders: whatever took rows shortly
+before counts as its beginning. Of the two mistakes this is the harmless one: what others did after the moment is brought in
+again, and what was taken before it does not come back. But only where hardly anything is left of what there was then, not counting
+what was added since; what looks otherwise a person must judge.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from ballast.continuity.incident import position
 from ballast.continuity.wipes import TOGETHER
 from ballast.errors import BallastError
 from ballast.recovery.changes import Asked, changes
+from ballast.recovery.later import OURS
 from ballast.recovery.ranking import Summary, TableCount
+from ballast.recovery.rewind import put_back_to
 from ballast.vault import Vault, read_rows, tenant_known
 from ballast.vault.tables import MERGE_SCHEMA
 
@@ -69,7 +74,33 @@ def tenant_emptied(vault: Vault, tenant: str) -> Emptied | None:
         if _place(one)[0]
         == newest.cut.timeline  # before that all was recovered, and what came since would not come back
     ]
-    return emptied(transactions, {name: rows for name, rows in left.items() if not name.startswith(own)})
+    return emptied_again(transactions, {name: rows for name, rows in left.items() if not name.startswith(own)}, tenant)
+
+
+def emptied_since(vault: Vault, tenant: str, since: str) -> bool:
+    """Whether all rows of one who was put back just after the position `since` went once more. BallastError."""
+    later = changes(vault, Asked(tenant=tenant, since=since, limit=0)).transactions if since else ()
+    if not any(_gained(one) < 0 for one in later):
+        return False  # as nearly always, and it costs little
+    found = tenant_emptied(vault, tenant)
+    return found is not None and bool(found.at)
+
+
+def emptied_again(transactions: Sequence[Summary], left: Mapping[str, int], tenant: str) -> Emptied | None:
+    """As `emptied`, of a tenant who may have been put back among these transactions: what was before that is over. But for one
+    whom the sentinel put back, and who is hit again while he comes back or shortly after: he goes back to where he was put, since
+    not all that is brought in again was there yet."""
+    moments = [put_back_to(one.actor, tenant) for one in transactions]
+    last = max((place for place, at in enumerate(moments) if at), default=-1)
+    since = transactions[last + 1 :]
+    found = emptied(since, left)
+    ours = [one for one in transactions[max(0, last) :] if one.actor is not None and one.actor.startswith(OURS)]
+    if found is None or not found.at or last < 0 or transactions[last] not in ours:
+        return found
+    first = next(one for one in since if one.position == found.at)
+    if _apart(ours[-1], first) > TOGETHER or position(moments[last])[0] != position(found.at)[0]:
+        return found
+    return msgspec.structs.replace(found, at=moments[last])
 
 
 def emptied(transactions: Sequence[Summary], left: Mapping[str, int]) -> Emptied | None:
@@ -81,11 +112,14 @@ def emptied(transactions: Sequence[Summary], left: Mapping[str, int]) -> Emptied
     total = sum(left.values())
     before = [total] * (len(transactions) + 1)
     for place in range(len(transactions) - 1, -1, -1):
-        before[place] = before[place + 1] - sum(map(_grown, transactions[place].tables))
+        before[place] = before[place + 1] - _gained(transactions[place])
     deed = _deed(transactions, falls)
-    if not deed or not known or total > _NEARLY_NOTHING * before[min(deed)]:
+    if not deed or not known:
         return Emptied("", before[0] if known else None, total)
-    first = min(deed)
+    first = _beginning(transactions, min(deed))
+    added = sum(max(0, _gained(one)) for one in transactions[first:])
+    if total - added > _NEARLY_NOTHING * before[first]:
+        return Emptied("", before[0], total)
     return Emptied(transactions[first].position, before[first], total)
 
 
@@ -105,10 +139,8 @@ def _fall(transactions: Sequence[Summary], steps: Sequence[tuple[int, int]], lef
     for place, grown in reversed(steps):
         rows -= grown
         if grown >= 0:
-            if places and rows <= _NEARLY_NOTHING * top:
-                break  # it was empty before and was put back there: what emptied it then is another deed
             continue
-        if sum(map(_grown, transactions[place].tables)) >= 0:  # an order that empties a cart empties no shop
+        if _gained(transactions[place]) >= 0:  # an order that empties a cart empties no shop
             if not places:
                 return None
             continue
@@ -130,6 +162,20 @@ def _deed(transactions: Sequence[Summary], falls: Sequence[_Fall]) -> set[int]:
     return deed
 
 
+def _beginning(transactions: Sequence[Summary], core: int) -> int:
+    """Place of the first transaction that took rows shortly before that at `core`, or `core`."""
+    near = (
+        place
+        for place, one in enumerate(transactions[:core])
+        if _gained(one) < 0 and _apart(one, transactions[core]) <= TOGETHER
+    )
+    return next(near, core)
+
+
+def _gained(one: Summary) -> int:
+    return sum(map(_grown, one.tables))
+
+
 def _grown(table: TableCount) -> int:
     return table.inserted - table.deleted
 
@@ -141,6 +187,5 @@ def _apart(earlier: Summary, later: Summary) -> timedelta:
     return later.committed_at - started
 
 
-def _place(one: Summary) -> tuple[int, ...]:
-    timeline, high, low = one.position.split("/")
-    return int(timeline), int(high, 16), int(low, 16)
+def _place(one: Summary) -> tuple[int, int, int]:
+    return position(one.position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -59,8 +60,17 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the machine when the lifeboat was launched: its data does not outlive a power cut."""
 
     def going_back(self, at: str, why: str) -> Incident:
-        """With the moment chosen; `why`: what came after it does not come back with it, as of rows that were deleted."""
-        return self.with_(at=at, why_at=why, beyond=(*self.beyond, Span(at)) if why else self.beyond)
+        """With the moment chosen; `why`: what came after it does not come back with it, as of rows that were deleted. Then it is a
+        moment at which nobody was being put back by himself."""
+        if not why:
+            return self.with_(at=at, why_at=why)
+        since, others = before_all(at, self.beyond)
+        return self.with_(at=since, why_at=why, beyond=(*others, Span(since)))
+
+    @property
+    def not_put_back(self) -> tuple[Span, ...]:
+        """Of `beyond`: of tenants who were to be put back when all was lost, and were not."""
+        return tuple(s for s in self.beyond if s.tenant is not None and not s.until and s.tenant not in self.moments)
 
     def is_taken_back(self, well: int, begun: bool) -> bool:
         """Whether its data was taken for lost by mistake: it has answered well `well` times in a row, nothing has been put aside
@@ -70,6 +80,28 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     def with_(self, **changed: object) -> Incident:
         """The same with other fields."""
         return msgspec.structs.replace(self, **changed)
+
+
+def before_all(at: str, spans: Sequence[Span]) -> tuple[str, tuple[Span, ...]]:
+    """The moment `at`, or where that lies between the deletion of a tenant's rows and his return (one of `spans`), the moment
+    before that; and those of the spans that lie before it: what comes after it is everybody's. Pure."""
+    start, left = position(at), list(spans)
+    while within := [s for s in left if _is_cut(s, start)]:
+        start = min([start, *(position(s.since) for s in within)])
+        left = [s for s in left if s not in within]
+    return next((s.since for s in spans if position(s.since) == start), at), tuple(left)
+
+
+def _is_cut(span: Span, start: tuple[int, int, int]) -> bool:
+    """Whether it goes on after `start`, in the same timeline."""
+    on_it = span.tenant is not None and position(span.since)[0] == start[0]
+    return on_it and (not span.until or position(span.until) > start)
+
+
+def position(text: str) -> tuple[int, int, int]:
+    """Of `timeline/X/Y`, to be compared."""
+    timeline, high, low = text.split("/")
+    return int(timeline), int(high, 16), int(low, 16)
 
 
 def read(folder: Path) -> Incident | None:

@@ -119,11 +119,12 @@ class Leaving(Watching):
         """While everybody was on the way home."""
         assert self._incident is not None
         why, now = self._watched.why, datetime.now(UTC)
-        for tenant, at in self._incident.moments.items():
-            if tenant not in self._incident.rewound:
-                self._alarm(
-                    f"{tenant} was not put back yet when home was lost: ballast rewind --tenant {tenant} --at {at}"
-                )
+        beyond = self._incident.beyond
+        if not self._incident.ordered or why not in (Sign.EMPTY, Sign.MISSING):
+            # Else all go back to before that, if rows were taken from them as well.
+            beyond = tuple(s for s in beyond if s.tenant is None or s.until)
+            for span in set(self._incident.beyond).difference(beyond):
+                self._tell_not_put_back(span)
         self._refresh()
         self._decide(f"home is lost again: {why}", bad=True)
         timeline = self._vault.index.newest_timeline if self._vault is not None else self._incident.timeline
@@ -131,7 +132,7 @@ class Leaving(Watching):
             why=why, lost=self._recorded(), timeline=timeline, only=None, data_lost=False, why_lost="", at="", why_at="",
             foretold="", relaunch=True, moments={}, rewound=(),
             ordered=self._incident.ordered if self._home is not None else not self._options.asks,
-            beyond=tuple(s for s in self._incident.beyond if s.tenant is None or s.tenant in self._incident.rewound),
+            beyond=beyond,
         )  # fmt: skip
         if self._rebuilding is not None:
             self._rebuilding.stop()
@@ -139,6 +140,11 @@ class Leaving(Watching):
         self._process_at = self._stuck_since = time.monotonic()
         self._tell(self._course.lost(why, now))
         self._launch()
+
+    def _tell_not_put_back(self, span: Span) -> None:
+        self._alarm(
+            f"{span.tenant} was not put back yet when home was lost: ballast rewind --tenant {span.tenant} --at {span.since}"
+        )
 
     def _launch(self) -> None:
         """The first of this loss, or one in the place of one that was lost."""
@@ -281,8 +287,8 @@ class Leaving(Watching):
         if under_way.at:
             return self._resolve(under_way.at)
         chosen = self._choose()
-        self._note_chosen(under_way, chosen)
-        return chosen.resolved
+        chosen_at = self._note_chosen(under_way, chosen).at
+        return self._resolve(chosen_at) if chosen.why else chosen.resolved
 
     def _note_chosen(self, under_way: Incident, chosen: Chosen) -> Incident:
         """The moment before rows were deleted is written down: when it is recovered, the record may have gone on for hours."""
@@ -320,7 +326,8 @@ class Leaving(Watching):
         assert self._incident is not None
         assert self._vault is not None
         vault, boat, counters = self._vault, self._boats.afloat, self._settings.tenants.counters
-        spans, at = self._incident.beyond, show(resolved.cut)
+        at = show(resolved.cut)
+        spans = [span for span in self._incident.beyond if span not in self._incident.not_put_back]
         if boat is None or not spans:
             return
 

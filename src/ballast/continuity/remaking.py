@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
+from msgspec.structs import replace
 
 from ballast.continuity import holding, tail
 from ballast.continuity.bringing import Bringing
 from ballast.continuity.course import address
+from ballast.continuity.emptied import emptied_since
 from ballast.continuity.incident import Incident
 from ballast.continuity.rebuilding import Rebuilding
 from ballast.continuity.signs import Sign
@@ -14,7 +15,7 @@ from ballast.continuity.some import rewind_some
 from ballast.vault.moment import show
 
 _REWIND_S = 300
-_PUTTING_BACK_S = 5.0
+_PUTTING_BACK_S, _LOOKING_S = 5.0, 20.0
 
 
 class Remaking(Bringing):
@@ -129,7 +130,25 @@ class Remaking(Bringing):
             # Home it must not go as it is: what it accepted meanwhile would be merged into nothing.
             self._waits_for = f"a moment for {', '.join(sorted(still))}: ballast recover --now --at MOMENT"
             return
-        self._go_home()
+        if not self._is_hit_again(under_way):
+            self._go_home()
+
+    def _is_hit_again(self, under_way: Incident) -> bool:
+        """Whether rows of somebody went again since he was put back: then that is done once more, to the same moment."""
+        self._try_to_seal()
+        self._refresh()
+        ended = {span.tenant: span.until for span in under_way.beyond if span.until}
+        again = {t for t in under_way.rewound if t in under_way.moments and self._went_again(t, ended.get(t, ""))}
+        if again:
+            beyond = (replace(s, until="") if s.tenant in again else s for s in under_way.beyond)
+            self._note(rewound=tuple(t for t in under_way.rewound if t not in again), beyond=tuple(beyond))
+            self._decide(f"rows of {', '.join(sorted(again))} went again while they were put back", bad=True)
+        return bool(again)
+
+    def _went_again(self, tenant: str, since: str) -> bool:
+        assert self._vault is not None
+        vault = self._vault
+        return self._patience(f"what became of {tenant}", lambda: emptied_since(vault, tenant, since), _LOOKING_S)
 
     def _put_back(self, under_way: Incident, tenant: str, at: str) -> Incident:
         assert self._vault is not None
@@ -140,10 +159,7 @@ class Remaking(Bringing):
         if not before:  # it had been done, and not noted: what is done at home from now on is none of what came after
             self._seal()
             before = show(self._resolve("newest").cut)
-        ended = (
-            msgspec.structs.replace(s, until=before) if s.tenant == tenant and not s.until else s
-            for s in under_way.beyond
-        )
+        ended = (replace(s, until=before) if s.tenant == tenant and not s.until else s for s in under_way.beyond)
         under_way = self._note(rewound=(*under_way.rewound, tenant), beyond=tuple(ended))
         self._decide(told)
         return under_way

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -125,8 +125,8 @@ class Wipes:
         shown = sorted(names[n].qualified for wipe in deed for n in wipe.relations if n in names and had[n] > have[n])
         shown = list(dict.fromkeys(shown))
         more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
-        empty = {number for number in self._counts.of_tenants(before) if not had[number]}
-        begin = self._begin(before, deed[0].at, empty) if len(deed) > 1 else before
+        there = {number: had[number] for number in self._counts.of_tenants(before)}
+        begin = self._begin(before, deed[0].at, there) if len(deed) > 1 else before
         return Chosen(
             self._vault.resolve(show(begin)),
             f"just before {', '.join(shown[:3])}{more} were emptied: of {had.total():,} rows of all tenants {have.total():,}"
@@ -186,26 +186,21 @@ class Wipes:
     def _count_tenants(self, cut: Cut) -> None:
         self._known, self._known_at = len(tenants(self._vault, cut)), time.monotonic()
 
-    def _begin(self, before: Cut, at: datetime | None, empty: set[int]) -> Cut:
-        """Where a deed of several transactions began that went on at `before`: a table in which few tenants have rows raises no
-        suspicion, and one that is `empty` there may have been the first. What others did since then is brought in again."""
-        begin = before
+    def _begin(self, before: Cut, at: datetime | None, had: Mapping[int, int]) -> Cut:
+        """Where a deed of several transactions began that went on at `before`, when there were so many rows: a table in which few
+        tenants have rows raises no suspicion, nor does one that is emptied tenant by tenant, and others may have filled it again.
+        What they did since then is brought in again."""
+        steps: list[tuple[int, int, int]] = []
         for segment in reversed(self._vault.index.segments_of(before.timeline)):
-            if segment.first_lsn >= before.lsn or not empty:
+            if segment.first_lsn >= before.lsn:
                 continue
             when = _time(segment)
             if when is None or at is None or at - when > TOGETHER:
                 break
-            gained: Counter[int] = Counter()
-            emptied: set[int] = set()
             for run in segment.runs:
                 for rows in warm(self._vault).open(run).slices(None, None, columns=("lsn", "op")):
-                    for relation, lsn, by in grown(rows):
-                        gained[lsn] += by
-                        emptied |= {lsn} if by < 0 and relation in empty else set()
-            found = [lsn for lsn in emptied if gained[lsn] < 0 and lsn < begin.lsn]
-            begin = Cut(before.timeline, min([*found, begin.lsn]))
-        return begin
+                    steps += [step for step in grown(rows) if step[1] < before.lsn]
+        return Cut(before.timeline, min([*took_most(steps, had), before.lsn]))
 
     def _suspects_in(self, segment: Segment) -> list[Wipe]:
         ours = self._counts.of_tenants(Cut(segment.timeline, segment.first_lsn))
@@ -256,6 +251,22 @@ class Wipes:
 def is_wiped(had: int, have: int) -> bool:
     """Whether a platform that had so many rows and has so many now was emptied."""
     return had - have >= max(_FEW_ROWS, _SHARE * had)
+
+
+def took_most(steps: Iterable[tuple[int, int, int]], had: Mapping[int, int]) -> set[int]:
+    """Positions of transactions that took rows from one of the tables that lost half of their rows or more to such ones, whatever
+    was added to them since. `steps`: (relation, position, rows added less rows deleted); `had`: rows of each table after them. Pure."""
+    steps = list(steps)
+    gained: Counter[int] = Counter()
+    grew: Counter[int] = Counter()
+    for relation, lsn, by in steps:
+        gained[lsn] += by
+        grew[relation] += by
+    takes = [(relation, lsn, -by) for relation, lsn, by in steps if by < 0 and gained[lsn] < 0 and relation in had]
+    took: Counter[int] = Counter()
+    for relation, _, rows in takes:
+        took[relation] += rows
+    return {lsn for relation, lsn, _ in takes if took[relation] >= _SHARE * (had[relation] - grew[relation])}
 
 
 def last_deed(suspects: Sequence[Wipe]) -> list[Wipe]:

@@ -271,6 +271,12 @@ def position_on(vault: Vault, lsn: int) -> str:
     return f"{vault.index.newest_timeline}/{format_lsn(lsn)}"
 
 
+def put_back_to(actor: str | None, tenant: str) -> str:
+    """Whether somebody whom the record calls so rewound all tables of this tenant: the position to which, or ""."""
+    _, is_one, rest = (actor or "").partition(f", rewinding tenant {tenant} to ")
+    return rest.partition(":")[0] if is_one else ""
+
+
 def _actor(asked: Rewinding, resolved: Resolved) -> str:
     tables = f" ({', '.join(asked.tables)})" if asked.tables else ""
     said = f"{asked.by or 'ballast'}, rewinding tenant {asked.tenant}{tables} to {show(resolved.cut)}"

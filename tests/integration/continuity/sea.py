@@ -179,15 +179,14 @@ class Sea:
         subprocess.run(["rm", "-rf", str(self.server.pgdata)], check=False)
         subprocess.run(["rm", "-rf", str(self.server.pgdata)], check=True)
 
-    def lose_rows(self, rest_s: float = 0.7) -> None:
+    def lose_rows(self, between: Callable[[], object] = lambda: time.sleep(0.7)) -> None:
         """Everything is deleted, table by table, while others go on; a table that somebody adds to meanwhile once more."""
         with psycopg.connect(self.dsn, autocommit=True) as conn:
             conn.execute("DELETE FROM note")  # of one shop alone
-            time.sleep(rest_s)
+            between()
             conn.execute("DELETE FROM orders")
-            time.sleep(rest_s)
+            between()
             conn.execute("DELETE FROM stock")
-            time.sleep(rest_s)
             for _ in range(100):
                 with contextlib.suppress(psycopg.errors.ForeignKeyViolation):
                     for table in ("orders", "stock", "shop"):
@@ -208,15 +207,31 @@ class Sea:
             for table in ("orders", "stock", "shop"):
                 conn.execute(f"DELETE FROM {table} WHERE tenant = %s".encode(), (shop,))
 
-    def kill(self, module: str) -> bool:
-        """SIGKILL to the process that runs this module; whether there was one."""
-        found = False
+    def lose_shop_by_table(self, shop: str, between: Callable[[], object]) -> None:
+        """The same, each table in a transaction of its own, that of the orders again with the last."""
+        with psycopg.connect(self.dsn, autocommit=True) as conn:
+            conn.execute("DELETE FROM orders WHERE tenant = %s", (shop,))
+            between()
+            conn.execute("DELETE FROM stock WHERE tenant = %s", (shop,))
+            conn.execute("DELETE FROM orders WHERE tenant = %s", (shop,))
+            conn.execute("DELETE FROM shop WHERE tenant = %s", (shop,))
+
+    def processes(self, module: str) -> list[int]:
+        """Those that run this module."""
+        found = []
         for process in left_of(self.folder):
             with contextlib.suppress(psutil.Error):
                 if any(word == module for word in process.cmdline()):
-                    process.kill()
-                    found = True
+                    found.append(process.pid)
         return found
+
+    def kill(self, module: str) -> bool:
+        """SIGKILL to the process that runs this module; whether there was one."""
+        found = self.processes(module)
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return bool(found)
 
     def kill_lifeboats(self) -> None:
         """SIGKILL to their servers."""

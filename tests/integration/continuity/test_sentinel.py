@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,105 @@ def test_one_shop_is_hit_and_the_others_stay_where_they_are(sea: Sea) -> None:
     elsewhere = {shop for (shop, _), where in shoppers.acknowledged.items() if where == "lifeboat"}
     assert elsewhere <= {hit}
     nothing_is_lost(sea, shoppers)
+
+
+def test_one_shop_is_emptied_table_by_table_and_what_it_sold_meanwhile_comes_back_as_well(sea: Sea) -> None:
+    """The sentinel is slow: it looks when all is over. A table that was emptied first was filled again by then, and emptied again."""
+    sea.ensure()
+    before, number, hit = sea.identifier, sea.course.number, SHOPS[2]
+    with Shoppers(sea, shops=(hit,)) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 8, "orders before")
+        with stopped(sea):
+            sea.lose_shop_by_table(hit, lambda: more_at_home(sea, shoppers))
+        sea.until(lambda: shoppers.taken("lifeboat") > 5, "orders in the lifeboat")
+        sea.came_home(number)
+    assert sea.identifier == before
+    nothing_is_lost(sea, shoppers)
+    assert sea.query(f"SELECT count(*) FROM orders WHERE tenant = '{hit}' AND key LIKE 'old%'") == [(50,)]
+
+
+def test_every_shop_is_emptied_table_by_table_and_another_is_opened_so_that_each_is_put_back_by_itself(
+    sea: Sea,
+) -> None:
+    sea.ensure()
+    before, number = sea.identifier, sea.course.number
+    with Shoppers(sea, count=2) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 20, "orders before")
+        with stopped(sea):
+            sea.lose_rows(between=lambda: more_at_home(sea, shoppers))
+            with psycopg.connect(sea.dsn, autocommit=True) as conn:
+                conn.execute("INSERT INTO shop VALUES ('last', 'Last'); INSERT INTO stock VALUES ('last', 100000)")
+        sea.until(
+            lambda: {shop for (shop, _), where in shoppers.acknowledged.items() if where == "lifeboat"} == set(SHOPS),
+            "orders of all in the lifeboat",
+        )
+        sea.came_home(number)
+    assert sea.identifier == before
+    nothing_is_lost(sea, shoppers)
+    with psycopg.connect(sea.dsn, autocommit=True) as conn:
+        conn.execute("DELETE FROM stock WHERE tenant = 'last'; DELETE FROM shop WHERE tenant = 'last'")
+
+
+def test_a_shop_is_emptied_again_while_it_is_put_back_and_another_with_it(sea: Sea) -> None:
+    sea.ensure()
+    before, number, hit = sea.identifier, sea.course.number, SHOPS[2:4]
+    with Shoppers(sea, count=2, shops=hit) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 8, "orders before")
+        with stopped(sea):
+            for shop in hit:
+                sea.lose_shop_by_table(shop, lambda: more_at_home(sea, shoppers) if shop == hit[0] else None)
+            holder = psycopg.connect(sea.dsn)
+            holder.execute("INSERT INTO shop VALUES (%s, 'in the way')", (hit[1],))
+            time.sleep(1)  # in which both are missed
+        there = f"SELECT FROM shop WHERE tenant = '{hit[0]}'"
+        sea.until(lambda: shoppers.taken("lifeboat") > 5 and sea.query(there), "the first to be put back")
+        sea.lose_shop(hit[0])
+        holder.rollback()
+        holder.close()
+        sea.came_home(number)
+        home = shoppers.taken("home")
+        sea.until(lambda: shoppers.taken("home") > home + 5, "orders at home again")
+    assert sea.identifier == before
+    assert f"rows of {hit[0]} went again" in sea.decided
+    nothing_is_lost(sea, shoppers)
+
+
+def test_everything_is_deleted_while_some_shops_are_put_back(sea: Sea) -> None:
+    sea.ensure()
+    before, number, hit = sea.identifier, sea.course.number, SHOPS[2:4]
+    with Shoppers(sea, count=2) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 20, "orders before")
+        with stopped(sea):
+            for shop in hit:
+                sea.lose_shop_by_table(shop, lambda: more_at_home(sea, shoppers) if shop == hit[0] else None)
+            holder = psycopg.connect(sea.dsn)
+            holder.execute("INSERT INTO shop VALUES (%s, 'in the way')", (hit[1],))
+            time.sleep(1)
+        sea.until(lambda: shoppers.taken("lifeboat") > 5, "the first to be put back")
+        more_at_home(sea, shoppers)
+        sea.lose_rows(between=lambda: more_at_home(sea, shoppers))
+        holder.close()
+        sea.came_home(number)
+    assert sea.identifier != before
+    assert "was not put back" not in sea.health.alarm
+    nothing_is_lost(sea, shoppers)
+
+
+def more_at_home(sea: Sea, shoppers: Shoppers) -> None:
+    """Until some more orders were taken there."""
+    before = shoppers.taken("home")
+    sea.until(lambda: shoppers.taken("home") > before + 8, "orders at home")
+
+
+@contextmanager
+def stopped(sea: Sea) -> Iterator[None]:
+    """The sentinel sees nothing meanwhile."""
+    (pid,) = sea.processes("ballast.continuity.sentinel")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_whoever_is_killed_on_the_way_the_end_is_the_same(sea: Sea) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from ballast.continuity.emptied import emptied
+from ballast.continuity.emptied import Emptied, emptied, emptied_again
 from ballast.recovery.ranking import Summary, TableCount
 
 NOON = datetime(2020, 2, 23, 12, tzinfo=UTC)
 
 
-def did(number: int, seconds: float, **tables: int) -> Summary:
+def did(number: int, seconds: float, by: str | None = None, **tables: int) -> Summary:
     """A transaction that added so many rows to each table, or (below 0) took them."""
     counts = tuple(TableCount(name, inserted=max(0, n), deleted=max(0, -n)) for name, n in tables.items())
-    return Summary(f"1/0/{number:X}", number, NOON + timedelta(seconds=seconds), None, None, counts)
+    return Summary(f"1/0/{number:X}", number, NOON + timedelta(seconds=seconds), by, None, counts)
 
 
 def test_housekeeping_a_quarter_of_an_hour_before_is_no_reason_to_take_back_what_was_ordered_since() -> None:
@@ -25,7 +25,7 @@ def test_housekeeping_a_quarter_of_an_hour_before_is_no_reason_to_take_back_what
 
 def test_tables_that_go_one_by_one_all_come_back_and_what_was_ordered_in_between_is_counted() -> None:
     deed = [
-        did(1, -60, cart=-1),
+        did(1, -95, cart=-1),
         did(2, -50, cart=1),
         did(3, 0, address=-3),
         did(4, 1, orders=1),
@@ -58,9 +58,64 @@ def test_a_shop_that_was_put_back_misses_nothing() -> None:
     assert emptied([did(1, 0, orders=-50, shop=-1), did(2, 2, orders=50, shop=1)], {"orders": 50, "shop": 1}) is None
 
 
-def test_a_shop_that_is_emptied_again_soon_after_it_was_put_back_goes_back_to_the_second_time() -> None:
-    first = [did(1, 0, orders=-50, shop=-1, stock=-5), did(2, 2, orders=50, shop=1, stock=5)]
+REWOUND = ", rewinding tenant 7 to 1/0/1: its rows were gone"
+
+
+def emptied_twice(second_s: float, by: str, *between: Summary) -> Emptied | None:
+    first = [did(1, 0, orders=-50, shop=-1, stock=-5), did(2, 2, by, orders=50, shop=1, stock=5)]
     sold = [did(n, n, orders=1, stock=0) for n in range(3, 30)]
-    found = emptied([*first, *sold, did(40, 60, orders=-77, shop=-1, stock=-5)], {})
+    return emptied_again([*first, *sold, *between, did(200, second_s, orders=-77, shop=-1, stock=-5)], {}, "7")
+
+
+def test_a_shop_that_is_emptied_again_after_a_person_put_it_back_goes_back_to_the_second_time() -> None:
+    found = emptied_twice(60, f"Lin{REWOUND}")
     assert found is not None
-    assert (found.at, found.had) == ("1/0/28", 83)
+    assert (found.at, found.had) == ("1/0/C8", 83)
+    found = emptied_twice(60, "Lin, rewinding tenant 7 (orders) to 1/0/1")
+    assert found is not None
+    assert found.at == "1/0/1", "one table was put back, and the others were not"
+
+
+def test_a_shop_that_is_emptied_again_while_the_sentinel_brings_it_back_goes_to_the_same_moment_as_before() -> None:
+    sentinel = f"ballast sentinel{REWOUND}"
+    found = emptied_twice(60, sentinel)
+    assert found is not None
+    assert found.at == "1/0/1", (
+        "what is brought in after its return is not brought in again by what is recorded after it"
+    )
+    found = emptied_twice(200, sentinel)
+    assert found is not None
+    assert found.at == "1/0/C8"
+    found = emptied_twice(
+        200, sentinel, did(199, 199, "ballast sentinel, bringing in again transaction (1/0/1)", orders=0)
+    )
+    assert found is not None
+    assert found.at == "1/0/1"
+    assert emptied_again([did(1, 0, shop=-1), did(2, 2, sentinel, shop=1)], {"shop": 1}, "7") is None
+
+
+def test_orders_that_come_while_tables_go_one_by_one_hide_no_table_that_went_before() -> None:
+    """The table of orders is emptied, filled by others, and emptied once more, since the shop's own row refers to nothing."""
+    sold = [did(n, n / 10, orders=1, stock=0) for n in range(10, 20)]
+    deed = [did(1, 0, orders=-9), *sold, did(30, 3, stock=-1), did(31, 4, orders=-10), did(32, 5, shop=-1)]
+    found = emptied(deed, {})
+    assert found is not None
+    assert (found.at, found.had) == ("1/0/1", 11)
+
+
+def test_a_look_between_two_tables_finds_the_first_of_them_however_many_orders_came_since() -> None:
+    sold = [did(n, n / 10, orders=1) for n in range(10, 20)]
+    found = emptied([did(1, 0, orders=-50), *sold, did(30, 3, stock=-20)], {"orders": 10, "shop": 1})
+    assert found is not None
+    assert (found.at, found.had, found.left) == ("1/0/1", 71, 11)
+
+
+def test_what_took_rows_shortly_before_counts_as_its_beginning_and_what_took_them_long_before_does_not() -> None:
+    one_by_one = [did(n, n / 10, orders=-1) for n in range(1, 10)]
+    sold = [did(n, n / 10, orders=1) for n in range(10, 40)]
+    found = emptied([*one_by_one, *sold, did(50, 60, orders=-30), did(51, 61, stock=-20, shop=-1)], {})
+    assert found is not None
+    assert (found.at, found.had) == ("1/0/1", 30)
+    found = emptied([*one_by_one, *sold, did(50, 160, orders=-30), did(51, 161, stock=-20, shop=-1)], {})
+    assert found is not None
+    assert (found.at, found.had) == ("1/0/32", 51)

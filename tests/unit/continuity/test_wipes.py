@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from ballast.continuity.wipes import Wipe, is_wiped, last_deed
+from ballast.continuity.wipes import Wipe, is_wiped, last_deed, took_most
 from ballast.vault.records import Cut
 
 NOON = datetime(2020, 2, 23, 18, 56, tzinfo=UTC)
@@ -28,3 +28,12 @@ def test_half_of_all_rows_are_a_wipe_and_a_cart_of_a_small_platform_is_none() ->
     assert not is_wiped(10_000, 5_100)
     assert not is_wiped(60, 0)
     assert not is_wiped(0, 0)
+
+
+def test_a_table_that_is_emptied_tenant_by_tenant_and_filled_again_by_others_is_of_the_deed() -> None:
+    orders, cart, item, note = 1, 2, 3, 4
+    deleted = [(orders, lsn, -50) for lsn in range(10, 18)]
+    sold = [step for lsn in range(20, 300, 2) for step in ((orders, lsn, 2), (cart, lsn, -1))]
+    few = [(item, 5, -3), (note, 7, -2), (cart, 9, -1)]
+    assert took_most([*few, *deleted, *sold], {orders: 280, cart: 900, item: 500, note: 0}) == {7, *range(10, 18)}
+    assert took_most(sold, {orders: 280, cart: 900}) == set()
