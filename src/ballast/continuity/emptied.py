@@ -4,8 +4,8 @@ Rows are deleted every day, and many of them at once by a merchant who tidies up
 the rows of each table fell to nothing or nearly so, and stayed so until now. Tables that fell one shortly after another fell by
 one deed. It may have begun with a table that others have filled again since, as that of the orders: whatever took rows shortly
 before counts as its beginning. Of the two mistakes this is the harmless one: what others did after the moment is brought in
-again, and what was taken before it does not come back. But only where hardly anything is left of what there was then, not counting
-what was added since; what looks otherwise a person must judge.
+again, and what was taken before it does not come back. But only where hardly anything is left of what there was then, what was
+added since not counted; what looks otherwise a person must judge.
 """
 
 from __future__ import annotations

@@ -60,12 +60,19 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the machine when the lifeboat was launched: its data does not outlive a power cut."""
 
     def going_back(self, at: str, why: str) -> Incident:
-        """With the moment chosen; `why`: what came after it does not come back with it, as of rows that were deleted. Then it is a
-        moment at which nobody was being put back by himself."""
+        """With the moment chosen; `why`: what came after it does not come back with it, as of rows that were deleted. Then it
+        is a moment at which nobody was being put back by himself."""
         if not why:
             return self.with_(at=at, why_at=why)
         since, others = before_all(at, self.beyond)
         return self.with_(at=since, why_at=why, beyond=(*others, Span(since)))
+
+    @property
+    def is_emptied(self) -> bool:
+        """Whether rows were seen to be gone and the record shows that they were taken from everybody: nothing that is there by now,
+        as a shop that was being put back, makes it whole."""
+        told = any(span.tenant is None and span.since == self.at for span in self.beyond)
+        return told and self.why in (Sign.EMPTY, Sign.MISSING)
 
     @property
     def not_put_back(self) -> tuple[Span, ...]:

@@ -53,7 +53,7 @@ class Returning(Remaking):
         if not under_way.data_lost:
             if self._is_on_its_way(under_way):
                 return
-            why = self._why_lost_for_good()
+            why = "its rows were taken" if under_way.is_emptied else self._why_lost_for_good()
             if not why:
                 self._return_to_the_same()
                 return

@@ -255,7 +255,8 @@ def is_wiped(had: int, have: int) -> bool:
 
 def took_most(steps: Iterable[tuple[int, int, int]], had: Mapping[int, int]) -> set[int]:
     """Positions of transactions that took rows from one of the tables that lost half of their rows or more to such ones, whatever
-    was added to them since. `steps`: (relation, position, rows added less rows deleted); `had`: rows of each table after them. Pure."""
+    was added to them since. `steps`: (relation, position, rows added less rows deleted); `had`: rows of each table after them.
+    Pure."""
     steps = list(steps)
     gained: Counter[int] = Counter()
     grew: Counter[int] = Counter()

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -246,15 +245,14 @@ def test_a_shop_is_emptied_again_while_it_is_put_back_and_another_with_it(sea: S
     with Shoppers(sea, count=2, shops=hit) as shoppers:
         sea.until(lambda: shoppers.taken("home") > 8, "orders before")
         with stopped(sea):
-            for shop in hit:
-                sea.lose_shop_by_table(shop, lambda: more_at_home(sea, shoppers) if shop == hit[0] else None)
-            holder = psycopg.connect(sea.dsn)
-            holder.execute("INSERT INTO shop VALUES (%s, 'in the way')", (hit[1],))
-            time.sleep(1)  # in which both are missed
+            sea.lose_shop_by_table(hit[0], lambda: more_at_home(sea, shoppers))
+            sea.lose_shop(hit[1])
+            holder = in_the_way(sea, hit[1])
+            for shop in hit:  # both are missed at once
+                sea.board.ring(f"empty {shop}")
         there = f"SELECT FROM shop WHERE tenant = '{hit[0]}'"
         sea.until(lambda: shoppers.taken("lifeboat") > 5 and sea.query(there), "the first to be put back")
         sea.lose_shop(hit[0])
-        holder.rollback()
         holder.close()
         sea.came_home(number)
         home = shoppers.taken("home")
@@ -264,25 +262,31 @@ def test_a_shop_is_emptied_again_while_it_is_put_back_and_another_with_it(sea: S
     nothing_is_lost(sea, shoppers)
 
 
-def test_everything_is_deleted_while_some_shops_are_put_back(sea: Sea) -> None:
+def test_everything_is_deleted_while_a_shop_is_put_back(sea: Sea) -> None:
     sea.ensure()
-    before, number, hit = sea.identifier, sea.course.number, SHOPS[2:4]
+    before, number, hit = sea.identifier, sea.course.number, SHOPS[2]
     with Shoppers(sea, count=2) as shoppers:
         sea.until(lambda: shoppers.taken("home") > 20, "orders before")
         with stopped(sea):
-            for shop in hit:
-                sea.lose_shop_by_table(shop, lambda: more_at_home(sea, shoppers) if shop == hit[0] else None)
-            holder = psycopg.connect(sea.dsn)
-            holder.execute("INSERT INTO shop VALUES (%s, 'in the way')", (hit[1],))
-            time.sleep(1)
-        sea.until(lambda: shoppers.taken("lifeboat") > 5, "the first to be put back")
+            sea.lose_shop_by_table(hit, lambda: more_at_home(sea, shoppers))
+            holder = in_the_way(sea, hit)
+        sea.until(lambda: shoppers.taken("lifeboat") > 0, "the shop to be in the lifeboat")
+        assert sea.course.only == {hit}
         more_at_home(sea, shoppers)
-        sea.lose_rows(between=lambda: more_at_home(sea, shoppers))
+        sea.lose_rows()
+        sea.until(lambda: sea.course.only is None, "the second loss to be noticed")
         holder.close()
         sea.came_home(number)
     assert sea.identifier != before
     assert "was not put back" not in sea.health.alarm
     nothing_is_lost(sea, shoppers)
+
+
+def in_the_way(sea: Sea, shop: str) -> psycopg.Connection[Any]:
+    """As long as this is open the shop cannot be put back."""
+    holder = psycopg.connect(sea.dsn)
+    holder.execute("INSERT INTO shop VALUES (%s, 'in the way')", (shop,))
+    return holder
 
 
 def more_at_home(sea: Sea, shoppers: Shoppers) -> None:

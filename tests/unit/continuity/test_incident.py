@@ -35,3 +35,12 @@ def test_where_no_moment_is_told_nobody_is_brought_in_who_was_not_put_back() -> 
     gone_back = everybody.going_back("2/0/F00", "all rows were taken")
     assert (gone_back.at, gone_back.beyond) == ("2/0/500", (Span("2/0/500"),))
     assert gone_back.not_put_back == ()
+
+
+def test_a_shop_that_comes_back_makes_no_emptied_home_whole() -> None:
+    emptied = Incident(NOON, Sign.EMPTY).going_back("2/0/F00", "all rows were taken")
+    assert emptied.is_emptied
+    assert not Incident(NOON, Sign.EMPTY).is_emptied
+    assert not emptied.with_(why=Sign.REFUSED).is_emptied, "it may have been somebody's right to delete them"
+    chosen = Incident(NOON, Sign.EMPTY, at="2/0/F00", why_at="a person has chosen it")
+    assert not chosen.is_emptied
