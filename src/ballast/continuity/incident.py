@@ -69,8 +69,8 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_emptied(self) -> bool:
-        """Whether rows were seen to be gone and the record shows that they were taken from everybody: nothing that is there by now,
-        as a shop that was being put back, makes it whole."""
+        """Whether rows were seen to be gone and the record shows that they were taken from everybody: nothing that is there by
+        now, as a shop that was being put back, makes it whole."""
         told = any(span.tenant is None and span.since == self.at for span in self.beyond)
         return told and self.why in (Sign.EMPTY, Sign.MISSING)
 

@@ -182,12 +182,14 @@ class _Reading:
         ours = self._of_ours(segment) if found else set()
         wanted = []
         for lsn, did in sorted(found.items()):
+            if lsn in ours:
+                continue
             if did.is_of_the_deed:
                 if did.made:
                     self.unclear.append(show(Cut(segment.timeline, lsn)))
                 else:
                     self.deletions += 1
-            elif lsn not in ours:
+            else:
                 wanted.append(lsn)
         self.transactions += len(wanted)
         if wanted:
