@@ -134,3 +134,17 @@ def test_what_was_made_anew_is_added_up_and_what_cannot_be_done_is_kept_with_the
     assert '"n": "1"' in refusals(target.dsn, tenant="5")[0].payload.replace('":"', '": "')
     only = later(vault, (Span(show(since), tenant="2"),))
     assert (set(only.of), only.shared, only.transactions) == ({"2"}, (), 2)
+
+
+def test_what_the_sentinel_put_back_is_neither_done_again_nor_told_as_unclear(
+    pg18: Database, new_protected: Callable[..., Protected]
+) -> None:
+    protected = start(pg18, new_protected)
+    since = protected.look().cut
+    said = "SELECT pg_logical_emit_message(true, 'ballast.actor', 'ballast sentinel, rewinding tenant 1 to 1/0/1: gone')"
+    together(pg18, said, "DELETE FROM car WHERE shop = 1", "UPDATE item SET price = 1 WHERE shop = 1 AND id = 3")
+    together(pg18, "INSERT INTO log VALUES (1, 'honest')")
+    protected.sealed(protected.look().cut)
+
+    found = later(protected.vault(), (Span(show(since), tenant="1"),))
+    assert (found.unclear, found.deletions, found.transactions) == ((), 0, 1)
