@@ -141,7 +141,9 @@ def test_what_the_sentinel_put_back_is_neither_done_again_nor_told_as_unclear(
 ) -> None:
     protected = start(pg18, new_protected)
     since = protected.look().cut
-    said = "SELECT pg_logical_emit_message(true, 'ballast.actor', 'ballast sentinel, rewinding tenant 1 to 1/0/1: gone')"
+    said = (
+        "SELECT pg_logical_emit_message(true, 'ballast.actor', 'ballast sentinel, rewinding tenant 1 to 1/0/1: gone')"
+    )
     together(pg18, said, "DELETE FROM car WHERE shop = 1", "UPDATE item SET price = 1 WHERE shop = 1 AND id = 3")
     together(pg18, "INSERT INTO log VALUES (1, 'honest')")
     protected.sealed(protected.look().cut)

@@ -225,6 +225,8 @@ def test_every_shop_is_emptied_table_by_table_and_another_is_opened_so_that_each
     with Shoppers(sea, count=2) as shoppers:
         sea.until(lambda: shoppers.taken("home") > 20, "orders before")
         with stopped(sea):
+            for shop in SHOPS:
+                sea.board.ring(f"empty {shop}")
             sea.lose_rows(between=lambda: more_at_home(sea, shoppers))
             with psycopg.connect(sea.dsn, autocommit=True) as conn:
                 conn.execute("INSERT INTO shop VALUES ('last', 'Last'); INSERT INTO stock VALUES ('last', 100000)")
@@ -245,11 +247,11 @@ def test_a_shop_is_emptied_again_while_it_is_put_back_and_another_with_it(sea: S
     with Shoppers(sea, count=2, shops=hit) as shoppers:
         sea.until(lambda: shoppers.taken("home") > 8, "orders before")
         with stopped(sea):
+            for shop in hit:  # what is heard when all is over: both are missed at once
+                sea.board.ring(f"empty {shop}")
             sea.lose_shop_by_table(hit[0], lambda: more_at_home(sea, shoppers))
             sea.lose_shop(hit[1])
             holder = in_the_way(sea, hit[1])
-            for shop in hit:  # both are missed at once
-                sea.board.ring(f"empty {shop}")
         there = f"SELECT FROM shop WHERE tenant = '{hit[0]}'"
         sea.until(lambda: shoppers.taken("lifeboat") > 5 and sea.query(there), "the first to be put back")
         sea.lose_shop(hit[0])
