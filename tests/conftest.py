@@ -16,6 +16,8 @@ settings.load_profile("ballast")
 # Tests start hundreds of Python processes; without bytecode on disk each would compile the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# As `ballast` has it for all that it starts; tests start some of that themselves.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 pytest_plugins = (
     "tests.fix_dask",

@@ -25,6 +25,7 @@ from ballast.mall.ids import new_id
 from ballast.mall.migrate import migrate
 from ballast.mall.settings import Settings
 from ballast.postgres.embedded import EmbeddedServer
+from tests.folders import a_folder
 
 _names = count(1)
 
@@ -131,7 +132,7 @@ OpenShop = Callable[..., Shop]
 def mall_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """One server a worker, with a migrated database `mall_template`."""
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(_open_folder())
+        folder = stack.enter_context(a_folder())
         server = stack.enter_context(
             EmbeddedServer(
                 folder / "server", settings={"fsync": "off", "full_page_writes": "off", "max_connections": "300"}
@@ -141,21 +142,6 @@ def mall_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSe
             connection.execute("CREATE DATABASE mall_template")
         migrate(server.dsn("mall_template"))
         yield server
-
-
-@contextlib.contextmanager
-def _open_folder() -> Iterator[Any]:
-    """A short path that the server's account reaches; pytest's own folders are closed to it."""
-    import shutil
-    import tempfile
-    from pathlib import Path
-
-    folder = Path(tempfile.mkdtemp(prefix="ballast-test-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,8 @@ processes, never the machine.
 """
 
 import contextlib
-import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,16 +19,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped,unused-ignore]
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from ballast.postgres.embedded import EmbeddedServer
+from tests.folders import left_behind, new_folder
 
-_FOLDERS = Path("/tmp")  # short, and open to the server's account
-_PREFIX = "ballast-test-"
 _TEST_SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -91,7 +87,7 @@ class Database:
 @pytest.fixture(scope="session")
 def _session_folder() -> Iterator[Path]:
     _sweep_after_killed_runs()
-    folder = _new_folder()
+    folder = new_folder()
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -147,7 +143,7 @@ def pg18(_new_database: Callable[[int], Database]) -> Database:
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """An empty folder that the server's account can enter; a server left in it is killed."""
-    folder = _new_folder()
+    folder = new_folder()
     yield folder
     _remove_with_servers(folder)
 
@@ -243,12 +239,6 @@ def _roll_back_prepared(dsn: str, options: str, admin: Connection, database: str
                 inside.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
 
 
-def _new_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(dir=_FOLDERS, prefix=f"{_PREFIX}{os.getpid()}-"))
-    folder.chmod(0o755)
-    return folder
-
-
 def _remove_with_servers(folder: Path) -> None:
     for lock in list(folder.rglob("lock")):
         EmbeddedServer(lock.parent).discard()
@@ -257,8 +247,5 @@ def _remove_with_servers(folder: Path) -> None:
 
 def _sweep_after_killed_runs() -> None:
     """Servers outlive the process that started them if it is killed; so a killed test run leaves some."""
-    for folder in _FOLDERS.glob(f"{_PREFIX}*"):
-        runner = re.match(rf"{_PREFIX}(\d+)-", folder.name)
-        with contextlib.suppress(FileNotFoundError):  # another run may be sweeping as well
-            if runner and os.geteuid() in (0, folder.stat().st_uid) and not psutil.pid_exists(int(runner[1])):
-                _remove_with_servers(folder)
+    for folder in left_behind():
+        _remove_with_servers(folder)

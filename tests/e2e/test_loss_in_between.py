@@ -7,9 +7,7 @@ He sees no error and waits for nothing that he would notice; afterwards his orde
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, Response, expect
@@ -18,6 +16,7 @@ from ballast.continuity.board import Board
 from ballast.continuity.helm import BOARD
 from tests.deep import mostly_deep
 from tests.fix_mall import Shop, open_a_shop
+from tests.folders import new_folder
 from tests.integration.test_up import Up
 
 Step = Callable[[Page, Up, Shop], None]
@@ -73,8 +72,7 @@ STEPS: tuple[Step, ...] = (_to_home, _to_product, _into_cart, _to_checkout, _pla
 
 @pytest.fixture(scope="module")
 def up() -> Iterator[Up]:
-    folder = Path(tempfile.mkdtemp(prefix="ballast-test-", dir="/tmp"))
-    folder.chmod(0o755)
+    folder = new_folder()
     running = Up(folder / "data")
     running.folder.mkdir(mode=0o755)
     try:

@@ -10,13 +10,11 @@ import contextlib
 import json
 import re
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -40,6 +38,7 @@ from tests.commands import ballast
 from tests.fix_mall import Goods, MallDatabase, Shop
 from tests.fix_people import Visitor, first_operator_link, token_in, with_database
 from tests.fix_protected import Protected
+from tests.folders import new_folder
 from tests.integration.mall.bringing import books_balance, environment, rows, stock_adds_up
 from tests.integration.mall.rogue import ADDRESSES, BALANCES, PRICES, Member, at_once, parcel_leaves
 from tests.integration.mall.shopping import Shopper, checkout_form
@@ -101,8 +100,7 @@ class Platform:
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[Platform]:
-    folder = Path(tempfile.mkdtemp(prefix="ballast-test-", dir="/tmp"))
-    folder.chmod(0o755)
+    folder = new_folder()
     server = EmbeddedServer(folder / "server", settings={"fsync": "off"})
     protected = None
     try:

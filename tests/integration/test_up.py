@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +30,7 @@ from ballast.supervise import Note, PartNote, look
 from ballast.supervise.processes import left_of
 from ballast.up.platform import mall_settings
 from tests.fix_mall import MallDatabase, Shop, open_a_shop
+from tests.folders import new_folder
 from tests.integration.mall.shopping import Shopper
 
 ALL = ["server", "prepare", "recorder", "sentinel", "sandbox", "worker", "web"]
@@ -136,8 +136,7 @@ class Up:
 
 @pytest.fixture(scope="module")
 def up() -> Iterator[Up]:
-    folder = Path(tempfile.mkdtemp(prefix="ballast-test-", dir="/tmp"))
-    folder.chmod(0o755)
+    folder = new_folder()
     running = Up(folder / "data")
     running.folder.mkdir(mode=0o755)
     try:

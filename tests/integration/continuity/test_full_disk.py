@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from ballast.continuity.helm import BOARD
 from ballast.continuity.room import RESERVE_BYTES
 from ballast.continuity.signs import Sign
 from tests.fix_sentinel import idle_sentinel
+from tests.folders import new_folder
 from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
 from tests.small_disk import Hog, small_disk
 
@@ -27,8 +27,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a
 @contextlib.contextmanager
 def on_a_small_disk(megabytes: int, *under: str) -> Iterator[Sea]:
     """A platform of which this folder is on a disk of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="ballast-test-", dir="/tmp"))
-    folder.chmod(0o755)
+    folder = new_folder()
     try:
         with small_disk(folder.joinpath(*under), megabytes):
             folder.joinpath(*under).chmod(0o755)

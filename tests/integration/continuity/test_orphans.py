@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ballast.postgres import EmbeddedServer
+from tests.folders import new_folder
 
 _SENTINEL = """
 import sys, time
@@ -40,8 +40,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="ballast-test-", dir="/tmp"))
-    made.chmod(0o755)
+    made = new_folder()
     try:
         yield made
     finally:

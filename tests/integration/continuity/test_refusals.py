@@ -7,9 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -19,14 +17,14 @@ from ballast.continuity import holding, tail
 from ballast.continuity.helm import sign_of_error
 from ballast.continuity.signs import Sign
 from ballast.vault import config
+from tests.folders import new_folder
 from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
 from tests.small_disk import Hog, small_disk
 
 
 @pytest.fixture(scope="module")
 def sea() -> Iterator[Sea]:
-    folder = Path(tempfile.mkdtemp(prefix="ballast-test-", dir="/tmp"))
-    folder.chmod(0o755)
+    folder = new_folder()
     made = Sea(folder, automatic="", ours=False)
     try:
         yield made

@@ -7,12 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -30,14 +28,14 @@ from ballast.vault.config import load
 from ballast.vault.health import RecorderHealth
 from ballast.vault.store import open_store
 from ballast.vault.verify import verify
+from tests.folders import new_folder
 from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
 from tests.integration.continuity.small_shop import SHOPS
 
 
 @pytest.fixture(scope="module")
 def sea() -> Iterator[Sea]:
-    folder = Path(tempfile.mkdtemp(prefix="ballast-test-", dir="/tmp"))
-    folder.chmod(0o755)
+    folder = new_folder()
     made = Sea(folder)
     try:
         yield made

@@ -7,10 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 import psycopg
@@ -21,6 +19,7 @@ from ballast.continuity.entries import Offered
 from ballast.continuity.helm import INTAKE
 from ballast.continuity.intake import Intake
 from ballast.vault import config
+from tests.folders import new_folder
 from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
 from tests.integration.continuity.small_shop import SHOPS
 from tests.integration.continuity.test_refusals import HOWS, writing
@@ -92,8 +91,7 @@ def _ip(*said: str) -> None:
 
 @pytest.fixture
 def far() -> Iterator[tuple[Sea, Far]]:
-    folder = Path(tempfile.mkdtemp(prefix="ballast-test-", dir="/tmp"))
-    folder.chmod(0o755)
+    folder = new_folder()
     sea = Sea(folder, automatic="", ours=False)
     here = conninfo_to_dict(sea.dsn)
     machine = Far(f"{here['host']}/.s.PGSQL.{here['port']}")

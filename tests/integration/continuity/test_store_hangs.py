@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.fix_vault import Line, bucket_url, s3_environment
+from tests.folders import new_folder
 from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
 
 
@@ -19,8 +18,7 @@ from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
 def sea(line: Line, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sea]:
     for name, value in s3_environment(line.endpoint).items():
         monkeypatch.setenv(name, value)
-    folder = Path(tempfile.mkdtemp(prefix="ballast-test-", dir="/tmp"))
-    folder.chmod(0o755)
+    folder = new_folder()
     made = Sea(folder, automatic='"ask"', vault=bucket_url())
     try:
         yield made
