@@ -84,7 +84,7 @@ def main() -> None:
     """Runs the command line. Exit code 0: done; 1: not done, with a message; 2: a wrong call; 130: interrupted."""
     as_json = "--json" in sys.argv
     keep_private()
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads for linear algebra, of which there is none here
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy has threads for linear algebra, of which there is none
     try:
         commands(sys.argv[1] if len(sys.argv) > 1 else None)()
     except BallastError as error:
