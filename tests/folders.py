@@ -20,7 +20,7 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 _ON_DISK = Path("/tmp")  # short, and open to the server's account
 _IN_MEMORY = Path("/dev/shm")
 _MUCH_BYTES = 8 << 30
-"""Of free memory, and of room in the folder: some times what four workers and their platforms have been seen to hold at once."""
+"""Of free memory, and of room in the folder: four servers with all the WAL that each may keep (2 GB)."""
 _PREFIX = "ballast-test-"
 
 
