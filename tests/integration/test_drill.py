@@ -484,6 +484,25 @@ def test_each_thing_around_the_rows_that_is_otherwise_is_named(protected: Protec
     assert "drill" in looked.verdict.headline
 
 
+@pytest.mark.parametrize(
+    "command",
+    mostly_deep(
+        [
+            "CREATE POLICY of_shop ON item USING (true)", "ALTER TABLE item ENABLE ROW LEVEL SECURITY",
+            "GRANT SELECT ON item TO PUBLIC", "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "CREATE INDEX item_price ON item (price)", "ALTER TABLE shop DROP CONSTRAINT shop_name_check",
+            "CREATE VIEW cheap AS SELECT * FROM item WHERE price < 1",
+        ],
+        "CREATE POLICY of_shop ON item USING (true)", "GRANT SELECT ON item TO PUBLIC",
+    ),
+)  # fmt: skip
+def test_a_change_that_no_row_shows_is_dumped_too(protected: Protected, place: Path, command: str) -> None:
+    protected.wishes_granted()
+    protected.db.run(command)
+    outcome = run(protected, place, tenants=1)
+    assert outcome.drilled.equal, outcome.differences
+
+
 def test_a_policy_that_was_changed_while_nobody_was_told(
     pg18: Database, new_protected: Callable[..., Protected], place: Path
 ) -> None:

@@ -125,7 +125,7 @@ SELECT 'role', 'role ' || rolname, '',
             CASE WHEN rolreplication THEN 'REPLICATION' END) END, ''
   FROM pg_roles WHERE oid IN (SELECT oid FROM concerned) AND rolname !~ '^pg_'
 UNION ALL
-SELECT 'role', format('membership of %s in %s', pg_get_userbyid(member), pg_get_userbyid(roleid)), '',
+SELECT 'membership', format('membership of %s in %s', pg_get_userbyid(member), pg_get_userbyid(roleid)), '',
        CASE WHEN bool_or(admin_option) THEN 'WITH ADMIN OPTION' ELSE '' END, ''
   FROM pg_auth_members WHERE member IN (SELECT oid FROM concerned) AND pg_get_userbyid(member) !~ '^pg_'
  GROUP BY member, roleid
