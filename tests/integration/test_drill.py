@@ -13,8 +13,9 @@ import psycopg
 import pytest
 
 from ballast.errors import BallastError, GapError
-from ballast.postgres import EmbeddedServer
-from ballast.recovery import Difference, DrillOutcome, DrillRequest, drill
+from ballast.postgres import EmbeddedServer, connect
+from ballast.recovery import Difference, DrillOutcome, DrillRequest, Request, Wish, drill, recover, restore
+from ballast.recovery.around import lines, unlike
 from ballast.recovery.drill import COMPARING
 from ballast.vault import config
 from ballast.vault.config import Tenants
@@ -482,6 +483,24 @@ def test_each_thing_around_the_rows_that_is_otherwise_is_named(protected: Protec
     looked = status(protected.config)
     assert not looked.protected
     assert "drill" in looked.verdict.headline
+
+
+@pytest.mark.parametrize("on_demand", [False, True], ids=["restore", "recover"])
+def test_a_restored_platform_has_all_that_stood_around_its_rows(protected: Protected, on_demand: bool) -> None:
+    protected.db.run(*AROUND)
+    protected.wishes_granted()
+    with connect(protected.db.dsn) as conn:
+        before = lines(conn)
+    protected.stop()
+    to, vault = protected.db.another(), protected.vault()
+    resolved = vault.resolve(None)
+    if on_demand:
+        assert recover(vault, resolved, to.dsn, Wish()).proven
+    else:
+        restore(vault, resolved, to.dsn, Request())
+    with connect(to.dsn) as conn:
+        found = unlike(before, lines(conn), sampled=False, same_major=True)
+    assert not found, found
 
 
 @pytest.mark.parametrize(
