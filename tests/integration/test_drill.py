@@ -21,6 +21,7 @@ from ballast.vault import config
 from ballast.vault.config import Tenants
 from ballast.vault.drilled import DRILLED_FILE, Drilled, history
 from ballast.vault.health import read_state
+from ballast.vault.moment import show
 from ballast.vault.status import status
 from ballast.vault.unprotect import unprotect
 from tests.commands import ballast
@@ -491,9 +492,10 @@ def test_a_restored_platform_has_all_that_stood_around_its_rows(protected: Prote
     protected.wishes_granted()
     with connect(protected.db.dsn) as conn:
         before = lines(conn)
-    protected.stop()
+    cut = protected.look().cut
+    protected.sealed(cut)
     to, vault = protected.db.another(), protected.vault()
-    resolved = vault.resolve(None)
+    resolved = vault.resolve(show(cut))
     if on_demand:
         assert recover(vault, resolved, to.dsn, Wish()).proven
     else:
