@@ -489,11 +489,11 @@ def test_each_thing_around_the_rows_that_is_otherwise_is_named(protected: Protec
 @pytest.mark.parametrize("on_demand", [False, True], ids=["restore", "recover"])
 def test_a_restored_platform_has_all_that_stood_around_its_rows(protected: Protected, on_demand: bool) -> None:
     protected.db.run(*AROUND)
-    protected.wishes_granted()
     with connect(protected.db.dsn) as conn:
         before = lines(conn)
     cut = protected.look().cut
     protected.sealed(cut)
+    protected.wishes_granted()  # the dump
     to, vault = protected.db.another(), protected.vault()
     resolved = vault.resolve(show(cut))
     if on_demand:
