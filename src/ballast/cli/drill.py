@@ -56,8 +56,9 @@ def drill(
 ) -> None:
     """Prove that the vault gives back what production has: restore into a scratch server, and compare.
 
-    Both are compared as of one position, while production goes on: rows and sums of each tenant in each table, constraints,
-    indexes, sequences. Tells how long the first tenant, half and all took (RTO) and how far the vault was behind (RPO).
+    Both are compared as of one position, while production goes on: rows and sums of each tenant in each table, sequences,
+    and what stands around the rows (policies, triggers, constraints, indexes, columns, views, functions, rights). Tells how
+    long the first tenant, half and all took (RTO) and how far the vault was behind (RPO).
     Exit code 0 when all is equal; 1 when it is not, with what differs. `ballast status` shows the last drill.
 
     [bold]Examples[/bold]

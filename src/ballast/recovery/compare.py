@@ -1,4 +1,5 @@
-"""What a drill holds side by side, and how it names what is not equal: rows by tenant and table, constraints, sequences.
+"""What a drill holds side by side, and how it names what is not equal: rows by tenant and table, what stands around them
+(around.py), sequences.
 
 Rows are first compared by number and sum. Only where these differ are the rows of that tenant in that table looked at,
 by key, so that a person reads which row it is. Values are not shown: they are customers' data.
@@ -8,12 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from psycopg import sql
 
 from ballast.postgres import Sequence as DatabaseSequence
+from ballast.recovery.around import Kind as AroundKind
+from ballast.recovery.around import Line, lines, unlike
 from ballast.recovery.copying import Ask, converse
 from ballast.recovery.foreign_keys import all_orphans, described
 from ballast.recovery.report import Tally
@@ -27,8 +30,6 @@ Kind = Literal[
     "row changed",
     "rows differ",  # number or sum; which rows was not looked up
     "table",
-    "constraint",
-    "index",
     "foreign key",
     "sequence",
     "restore",  # it could not be restored at all
@@ -39,29 +40,11 @@ MOST_LOOKED_INTO = 20
 _MOST_ROWS = 1_000_000
 """Of one tenant in one table, to be held in memory by key."""
 
-_CONSTRAINTS = """
-SELECT n.nspname || '.' || c.relname, k.conname, regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', ''),
-       CASE WHEN k.convalidated THEN 'valid' ELSE 'NOT VALID' END, k.contype
-  FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE k.contype <> 't' AND k.conparentid = 0
-   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'ballast', 'ballast_recovery', 'ballast_restore')
-   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-"""
-_INDEXES = """
-SELECT n.nspname || '.' || c.relname, i.relname, pg_get_indexdef(i.oid),
-       CASE WHEN x.indisvalid THEN 'valid' ELSE 'not valid' END, ''
-  FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class c ON c.oid = x.indrelid
-  JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'ballast', 'ballast_recovery', 'ballast_restore')
-   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-"""
-_NOT_NULL, _FOREIGN_KEY = "n", "f"
-
 
 class Difference(msgspec.Struct, frozen=True):
     """One thing that is not equal."""
 
-    kind: Kind
+    kind: Kind | AroundKind
     what: str
     """Of the table or the whole, for people."""
     table: str = ""
@@ -86,29 +69,15 @@ class Pair:
         self.production, self.restored = production, restored
         self.numbers = tuple(sorted(production.places.keys() & restored.places.keys()))
 
-    def structure(self, *, sampled: bool) -> tuple[list[Difference], list[str]]:
-        """Tables, columns, constraints, indexes; and what is to be said of them without being a fault."""
+    def structure(self, there: Collection[Line] | None, *, sampled: bool) -> tuple[list[Difference], list[str]]:
+        """Tables, and what stands around their rows (`there`: on production); what is to be said without being a fault."""
         found = [*self._tables()]
-        warnings: list[str] = []
-        for kind, statement in (("constraint", _CONSTRAINTS), ("index", _INDEXES)):
-            theirs, ours = (
-                {(r[0], r[1]): r[2:] for r in side.ask(statement)} for side in (self.production, self.restored)
-            )
-            for table, name in sorted(theirs.keys() | ours.keys()):
-                there, here = theirs.get((table, name)), ours.get((table, name))
-                if there == here or self._is_of_the_version(there, here):
-                    continue
-                what = f'{kind} "{name}" of {table}'
-                if there is None or here is None:
-                    where = "on production and was not restored" if here is None else "restored, and not on production"
-                    found.append(Difference(kind, f"{what} is {where}", table))  # type: ignore[arg-type]
-                elif there[0] != here[0]:
-                    found.append(Difference(kind, f"{what} is {there[0]} on production, and {here[0]} restored", table))  # type: ignore[arg-type]
-                elif sampled and here[2] == _FOREIGN_KEY:
-                    warnings.append(f"{what} is {here[1]} here: it leads to rows of tenants that are not in the sample")
-                else:
-                    found.append(Difference(kind, f"{what} is {there[1]} on production, and {here[1]} restored", table))  # type: ignore[arg-type]
-        return found, warnings
+        if there is None:
+            return found, ["production's structure changed at each look: what stands around the rows was not compared"]
+        versions = {side.catalog.server_version_num // 10000 for side in (self.production, self.restored)}
+        others = unlike(there, lines(self.restored.conn), sampled=sampled, same_major=len(versions) == 1)
+        found += [Difference(other.kind, other.what, other.table) for other in others if other.is_fault]
+        return found, [other.what for other in others if not other.is_fault]
 
     def rows(self, there: Tallies, here: Tallies) -> list[Difference]:
         """What both sides' tallies do not agree in; the first of it by key."""
@@ -193,18 +162,6 @@ class Pair:
             for relation in side.target.missing:
                 what = f"table {relation.qualified} is in the record and not {where}"
                 yield Difference("table", what, relation.qualified)
-        for number in self.numbers:
-            theirs, ours = (side.places[number].table for side in (self.production, self.restored))
-            a, b = ([(c.name, c.type, c.generated) for c in table.columns] for table in (theirs, ours))
-            if sorted(a) != sorted(b):
-                named = sorted({column[0] for column in set(a) ^ set(b)})
-                name = f"{theirs.schema}.{theirs.name}"
-                yield Difference("table", f"table {name} has other columns restored: {', '.join(named)}", name)
-
-    def _is_of_the_version(self, there: Sequence[Any] | None, here: Sequence[Any] | None) -> bool:
-        """From 18 on NOT NULL is a constraint of its own."""
-        versions = {side.catalog.server_version_num // 10000 for side in (self.production, self.restored)}
-        return len(versions) > 1 and _NOT_NULL in {(there or here or " ")[2], (here or there or " ")[2]}
 
     def _rows_of(self, tenant: str | None, number: int, there: int, here: int) -> list[Difference]:
         if max(there, here) > _MOST_ROWS:

@@ -3,7 +3,8 @@
 Production is looked at under the snapshot that comes with a temporary slot, since PostgreSQL says of no other snapshot at
 which position it is. Once the vault holds everything before that position, tenants are restored from it into a scratch
 server of the same major version, one after the other, as a recovery would: structure and shared rows first. Then both sides
-are asked for the same sums. What is not equal is named; how long it took and how far the vault was behind is measured.
+are asked for the same sums, and for what stands around the rows. What is not equal is named; how long it took and how far
+the vault was behind is measured.
 
 Production is read by one connection, in one read-only transaction under `row_security = off`; it takes no lock that a
 writer waits for. While it lasts, VACUUM keeps what the snapshot still sees. A sample reads the sampled tenants' rows, and
@@ -19,7 +20,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ from ballast.errors import BallastError, ConfigError, GapError, RestoreError
 from ballast.postgres import Catalog, connect, read_catalog, snapshot_at_cut
 from ballast.postgres.session import complaint
 from ballast.recovery import record
+from ballast.recovery.around import Line, is_steady, lines
 from ballast.recovery.choice import Request
 from ballast.recovery.compare import Difference, Pair
 from ballast.recovery.copying import ServerRefused
@@ -124,14 +126,17 @@ class _Drill:
             self._watcher.begin("waiting for what is due in the vault", 0)
             self._settle()
             with snapshot_at_cut(settings.dsn) as (conn, lsn):
-                catalog = read_catalog(conn)
+                catalog, around = read_catalog(conn), lines(conn)
+                steady = is_steady(conn, settings.dsn)
+                if look < _LOOKS and not steady:
+                    continue
                 looked_at = self._look(vault, conn, catalog, Cut(vault.index.newest_timeline, lsn))
                 self._watcher.begin("waiting for the vault to reach production", 0)
                 resolved = self._wait_for(vault, looked_at, is_recorders=is_recorders)
                 if look < _LOOKS and self._recorder() is not None and _is_dump_due(vault, resolved.cut):
                     continue
                 production = Side(conn, catalog, vault.relations_at(resolved.cut))
-                outcome = self._on_scratch(vault, resolved, production)
+                outcome = self._on_scratch(vault, resolved, production, around if steady else None)
                 break
         return self._note(vault, outcome, is_recorders=is_recorders)
 
@@ -213,7 +218,9 @@ class _Drill:
 
     # Restore and compare
 
-    def _on_scratch(self, vault: Vault, resolved: Resolved, production: Side) -> DrillOutcome:
+    def _on_scratch(
+        self, vault: Vault, resolved: Resolved, production: Side, around: Collection[Line] | None
+    ) -> DrillOutcome:
         order = self._order
         seed = order.seed if order.seed is not None else secrets.randbelow(1 << 31)
         recorded = tenants(vault, resolved)
@@ -241,7 +248,7 @@ class _Drill:
             self._watcher.begin(COMPARING, 0)
             begun_comparing = time.monotonic()
             if not any(d.kind == "restore" and d.tenant is None for d in differences):
-                differences += self._compare(vault, resolved, production, scratch, chosen)
+                differences += self._compare(vault, resolved, production, around, scratch, chosen)
             self._know(compared_s=round(time.monotonic() - begun_comparing, 3))
         self._know(
             equal=not differences,
@@ -309,13 +316,19 @@ class _Drill:
         self._warnings += wanted
 
     def _compare(
-        self, vault: Vault, resolved: Resolved, production: Side, scratch: Scratch, chosen: Sequence[str]
+        self,
+        vault: Vault,
+        resolved: Resolved,
+        production: Side,
+        around: Collection[Line] | None,
+        scratch: Scratch,
+        chosen: Sequence[str],
     ) -> list[Difference]:
         sampled = self._order.tenants is not None
         with connect(scratch.dsn) as conn:
             restored = Side(conn, read_catalog(conn), production.target.relations)
             pair = Pair(production, restored)
-            found, warnings = pair.structure(sampled=sampled)
+            found, warnings = pair.structure(around, sampled=sampled)
             there, here = (_tallies(side, pair.numbers, chosen if sampled else None) for side in (production, restored))
             self._know(tables=len(pair.numbers), rows=sum(tally.rows for tally in here.values()))
             found += pair.rows(there, here)

@@ -35,6 +35,11 @@ _FILLED_BY_STREAM = frozenset(
 )
 
 
+_SAME_STRUCTURE = frozenset(("REFRESH MATERIALIZED VIEW", "REINDEX"))
+"""Commands that come every minute at some, and change nothing that a dump holds."""
+_OURS = ("ballast.", "ballast_recovery", "ballast_restore")
+
+
 class DdlMessage(msgspec.Struct, frozen=True):
     """Content of a `ballast.ddl` message; `server.sql` writes it."""
 
@@ -55,6 +60,13 @@ class DdlMessage(msgspec.Struct, frozen=True):
     failed: str = ""
     """The trigger could not describe what happened: the catalog has to be read."""
 
+    @property
+    def changes_dump(self) -> bool:
+        """Whether a dump of the structure says something else from here on: of the rewrite itself another message tells."""
+        if self.event == "rewrite" or self.tag in _SAME_STRUCTURE:
+            return False
+        return bool(self.failed) or any(name != "ballast" and not name.startswith(_OURS) for _, name in self.objects)
+
 
 class Change(msgspec.Struct, frozen=True):
     """What became of the relations. Numbers of relations throughout."""
@@ -74,6 +86,8 @@ class Change(msgspec.Struct, frozen=True):
     """New tables (`schema.table`) without a tenant, kept as shared until somebody says whose rows they hold."""
     incomplete: bool = False
     """Not all is known: read the catalog."""
+    beside: bool = False
+    """What the record knows from dumps alone may be otherwise: policies, rights, triggers, functions, indexes."""
 
     @property
     def changes_relations(self) -> bool:
@@ -144,6 +158,7 @@ class Registry:
             change,
             rewritten=tuple(dict.fromkeys((*change.rewritten, *rewritten))),
             incomplete=bool(message.failed),
+            beside=message.changes_dump,
         )
 
     def relation(self, message: pgoutput.Relation, types: Mapping[int, str] | None = None) -> Change | None:

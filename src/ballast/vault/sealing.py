@@ -371,7 +371,12 @@ class _Work:
                 self.versions.append(known)
                 return known.version
         highest = max([*index.schemas, *(v.version for v in self.versions)], default=0)
-        ref = self._batch.put("relations", "json", data)
+        now = next((v for v in self.versions if v.version == self.version), index.schemas.get(self.version))
+        ref = (
+            now.relations
+            if now is not None and now.relations.sha256 == digest
+            else self._batch.put("relations", "json", data)
+        )
         change = structure.change
         version = SchemaVersion(highest + 1, timeline, structure.lsn, structure.seq, ref, change.reason, change.command)
         self.versions.append(version)

@@ -98,6 +98,7 @@ class Reader:
         self.unreadable = ""
         """Why a message of ours could not be read."""
         self.changes = 0
+        self._structure_at = 0
         self._restructure()
 
     def feed(self, payload: bytes) -> None:
@@ -191,8 +192,10 @@ class Reader:
 
     def _take(self, change: Change) -> None:
         self._seq += 1
-        if change.changes_relations:
+        # Policies, rights and their like are in dumps alone, and a dump is one of a version: one a transaction is enough.
+        if change.changes_relations or (change.beside and self._structure_at != self._lsn):
             self._version = self._on_structure(Structure(self._lsn, self._seq, change))
+            self._structure_at = self._lsn
             self._restructure()
         self.incomplete |= change.incomplete
         if change.rewritten:
