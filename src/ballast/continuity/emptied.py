@@ -117,10 +117,19 @@ def emptied(transactions: Sequence[Summary], left: Mapping[str, int]) -> Emptied
     if not deed or not known:
         return Emptied("", before[0] if known else None, total)
     first = _beginning(transactions, min(deed))
-    added = sum(max(0, _gained(one)) for one in transactions[first:])
-    if total - added > _NEARLY_NOTHING * before[first]:
+    if _survivors(transactions[first:], left) > _NEARLY_NOTHING * before[first]:
         return Emptied("", before[0], total)
     return Emptied(transactions[first].position, before[first], total)
+
+
+def _survivors(transactions: Sequence[Summary], left: Mapping[str, int]) -> int:
+    """Rows that were there before these transactions, at least: what one table was given and lost again says nothing of
+    others."""
+    added: Counter[str] = Counter()
+    for one in transactions:
+        for table in one.tables:
+            added[table.table] += max(0, _grown(table))
+    return sum(max(0, rows - added[name]) for name, rows in left.items())
 
 
 def _falls(transactions: Sequence[Summary], left: Mapping[str, int]) -> list[_Fall]:

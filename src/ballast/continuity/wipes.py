@@ -254,9 +254,13 @@ def is_wiped(had: int, have: int) -> bool:
 
 
 def took_most(steps: Iterable[tuple[int, int, int]], had: Mapping[int, int]) -> set[int]:
-    """Positions of transactions that took rows from one of the tables that lost half of their rows or more to such ones, whatever
-    was added to them since. `steps`: (relation, position, rows added less rows deleted); `had`: rows of each table after them.
-    Pure."""
+    """Positions of transactions that took rows from one of the tables that lost half of the rows that they had, or more, to such
+    ones, whatever was added to them since. Pure.
+
+    Args:
+        steps: (relation, position, rows added less rows deleted).
+        had: rows of each table after them.
+    """
     steps = list(steps)
     gained: Counter[int] = Counter()
     grew: Counter[int] = Counter()
@@ -267,7 +271,8 @@ def took_most(steps: Iterable[tuple[int, int, int]], had: Mapping[int, int]) -> 
     took: Counter[int] = Counter()
     for relation, _, rows in takes:
         took[relation] += rows
-    return {lsn for relation, lsn, _ in takes if took[relation] >= _SHARE * (had[relation] - grew[relation])}
+    there = {relation: had[relation] - grew[relation] for relation in took}
+    return {lsn for relation, lsn, _ in takes if there[relation] > 0 and took[relation] >= _SHARE * there[relation]}
 
 
 def last_deed(suspects: Sequence[Wipe]) -> list[Wipe]:

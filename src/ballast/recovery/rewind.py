@@ -11,6 +11,7 @@ It is a change like any other: recorded with who and why, and so it can itself b
 
 from __future__ import annotations
 
+import re
 import time
 import weakref
 from collections import defaultdict
@@ -266,15 +267,20 @@ def elsewhere(vault: Vault, catalog: Catalog) -> list[str]:
     ]
 
 
+_POSITION = re.compile(r"[0-9]{1,9}/[0-9A-F]{1,8}/[0-9A-F]{1,8}(?=:|$)")
+
+
 def position_on(vault: Vault, lsn: int) -> str:
     """A position of the newest timeline, as `--at` takes it."""
     return f"{vault.index.newest_timeline}/{format_lsn(lsn)}"
 
 
 def put_back_to(actor: str | None, tenant: str) -> str:
-    """Whether somebody whom the record calls so rewound all tables of this tenant: the position to which, or ""."""
-    _, is_one, rest = (actor or "").partition(f", rewinding tenant {tenant} to ")
-    return rest.partition(":")[0] if is_one else ""
+    """Whether somebody whom the record calls so rewound all tables of this tenant: the position to which, or "". Anybody may call
+    himself anything."""
+    _, _, rest = (actor or "").partition(f", rewinding tenant {tenant} to ")
+    found = _POSITION.match(rest)
+    return found[0] if found else ""
 
 
 def _actor(asked: Rewinding, resolved: Resolved) -> str:

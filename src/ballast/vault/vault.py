@@ -51,6 +51,7 @@ class Vault:
         self.ledger = ledger
         self.index = VaultIndex()
         self._schemas: dict[int, Mapping[int, Relation]] = {}
+        self._by_name: dict[str, Mapping[int, Relation]] = {}
         self._transactions: dict[str, pa.Table] = {}
         self._lock = threading.Lock()
         self._genuine: set[str] = set()
@@ -153,14 +154,18 @@ class Vault:
         if version not in self._schemas:
             if version not in self.index.schemas:
                 raise IntegrityError(f"Schema version {version} is not in the vault.", "Run `ballast verify`.")
-            data = self.read_object(self.index.schemas[version].relations)
+            # After a command that changes no table it is the object of the version before.
+            ref = self.index.schemas[version].relations
+            if (known := self._by_name.get(ref.name)) is not None:
+                return self._schemas.setdefault(version, known)
+            data = self.read_object(ref)
             try:
                 relations = _relations_decoder.decode(data)
             except msgspec.DecodeError as error:
                 raise IntegrityError(
                     f"Schema version {version} cannot be read: {error}.", "Run `ballast verify`."
                 ) from error
-            self._schemas[version] = {relation.number: relation for relation in relations}
+            self._schemas[version] = self._by_name[ref.name] = {relation.number: relation for relation in relations}
         return self._schemas[version]
 
     def relations_at(self, cut: Cut) -> Mapping[int, Relation]:

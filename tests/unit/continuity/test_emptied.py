@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from ballast.continuity.emptied import Emptied, emptied, emptied_again
 from ballast.recovery.ranking import Summary, TableCount
+from ballast.recovery.rewind import put_back_to
 
 NOON = datetime(2020, 2, 23, 12, tzinfo=UTC)
 
@@ -46,6 +47,19 @@ def test_a_shop_whose_directory_row_alone_was_taken_is_a_persons_to_judge() -> N
     assert (found.at, found.told) == ("", "421 rows then, 220 rows now")
 
 
+def test_what_one_table_was_given_and_lost_again_says_nothing_of_others_that_are_whole() -> None:
+    rounds = [did(2 * n, n, cart=40) for n in range(2, 10)] + [did(2 * n + 1, n + 0.5, cart=-40) for n in range(2, 10)]
+    whole = {"item": 300}
+    for churn in (
+        [did(2, 0, cart=1), did(3, 1, cart=-1), did(4, 3, cart=310), did(5, 40, cart=-310)],
+        [did(2, 0, cart=1), did(3, 1, cart=-1), *sorted(rounds, key=lambda one: one.position)],
+        [did(2, 0, outbox=-100), *(did(n, 1, outbox=20, orders=1) for n in range(3, 23)), did(30, 30, outbox=-400)],
+    ):
+        found = emptied([*churn, did(99, 50, shop=-1)], whole)
+        assert found is not None
+        assert found.at == ""
+
+
 def test_a_table_of_which_nobody_knows_how_much_it_held_is_a_persons_to_judge_and_additions_are_none() -> None:
     cut = Summary("1/0/1", 1, NOON, None, None, (TableCount("orders", how="truncated", counted=False),))
     found = emptied([cut, did(2, 5, orders=349)], {"orders": 349})
@@ -65,6 +79,13 @@ def emptied_twice(second_s: float, by: str, *between: Summary) -> Emptied | None
     first = [did(1, 0, orders=-50, shop=-1, stock=-5), did(2, 2, by, orders=50, shop=1, stock=5)]
     sold = [did(n, n, orders=1, stock=0) for n in range(3, 30)]
     return emptied_again([*first, *sold, *between, did(200, second_s, orders=-77, shop=-1, stock=-5)], {}, "7")
+
+
+def test_who_calls_himself_a_rewind_to_no_position_is_none() -> None:
+    assert put_back_to("ballast sentinel" + REWOUND, "7") == "1/0/1"
+    assert put_back_to("tom, rewinding tenant 7 to 1/0/1", "7") == "1/0/1"
+    for said in ("yesterday: x", "1/0: x", "1/0/1/2: x", "1/0/-1: x", ""):
+        assert put_back_to(f"ballast sentinel, rewinding tenant 7 to {said}", "7") == ""
 
 
 def test_a_shop_that_is_emptied_again_after_a_person_put_it_back_goes_back_to_the_second_time() -> None:

@@ -37,3 +37,4 @@ def test_a_table_that_is_emptied_tenant_by_tenant_and_filled_again_by_others_is_
     few = [(item, 5, -3), (note, 7, -2), (cart, 9, -1)]
     assert took_most([*few, *deleted, *sold], {orders: 280, cart: 900, item: 500, note: 0}) == {7, *range(10, 18)}
     assert took_most(sold, {orders: 280, cart: 900}) == set()
+    assert took_most([(cart, 10, 1), (cart, 20, -1)], {cart: 0}) == set()
