@@ -73,6 +73,11 @@ def test_a_setting_that_an_older_server_does_not_know_is_left_out() -> None:
     assert dumpscript.accepted(both, server_version=170000) == both
 
 
+def test_tables_lie_in_the_new_server_where_it_keeps_what_nobody_says_a_place_of() -> None:
+    script = ["SET default_tablespace = fast;", "CREATE TABLE public.a (x int);", "SET default_tablespace = '';"]
+    assert dumpscript.accepted(script, server_version=180000) == script[1:2]
+
+
 @pytest.mark.parametrize(
     ("text", "good"),
     [

@@ -18,6 +18,8 @@ _HEADER = re.compile(r"--\n-- Name: (?P<name>.*); Type: (?P<type>[A-Z ]+); Schem
 _META_COMMAND = re.compile(r"\\(?:un)?restrict\b.*")
 # Written by pg_dump of 17 and newer, refused by 16.
 _NEWER_SETTING = re.compile(r"SET transaction_timeout = [^;']*;")
+# Folders of the server that was lost: the one that takes its place has none of them.
+_TABLESPACE = re.compile(r"SET default_tablespace = [^;]*;")
 _LEFT_OUT = "-- Left out: "
 
 _LETTER = r"A-Za-z_\x80-\U0010ffff"
@@ -133,8 +135,9 @@ def statements(script: str) -> list[str]:
 
 
 def accepted(statements: Iterable[str], *, server_version: int) -> list[str]:
-    """Those that a server of `server_version` (e.g. 160014) knows."""
-    return [s for s in statements if server_version >= 170000 or not _NEWER_SETTING.fullmatch(s)]
+    """Those that another server of `server_version` (e.g. 160014) can do: all lies where it keeps what nobody says a place of."""
+    known = [s for s in statements if server_version >= 170000 or not _NEWER_SETTING.fullmatch(s)]
+    return [s for s in known if not _TABLESPACE.fullmatch(s)]
 
 
 def is_expression(text: str) -> bool:
