@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -30,7 +29,7 @@ from ballast.supervise import Note, PartNote, look
 from ballast.supervise.processes import left_of
 from ballast.up.platform import mall_settings
 from tests.fix_mall import MallDatabase, Shop, open_a_shop
-from tests.folders import new_folder
+from tests.folders import a_folder
 from tests.integration.mall.shopping import Shopper
 
 ALL = ["server", "prepare", "recorder", "sentinel", "sandbox", "worker", "web"]
@@ -136,14 +135,13 @@ class Up:
 
 @pytest.fixture(scope="module")
 def up() -> Iterator[Up]:
-    folder = new_folder()
-    running = Up(folder / "data")
-    running.folder.mkdir(mode=0o755)
-    try:
-        yield running
-    finally:
-        running.discard()
-        shutil.rmtree(folder, ignore_errors=True)
+    with a_folder() as folder:
+        running = Up(folder / "data")
+        running.folder.mkdir(mode=0o755)
+        try:
+            yield running
+        finally:
+            running.discard()
 
 
 def _free_port() -> int:

@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from ballast.continuity.incident import position
 from ballast.continuity.wipes import TOGETHER
 from ballast.errors import BallastError
 from ballast.recovery.changes import Asked, changes
@@ -24,6 +23,8 @@ from ballast.recovery.later import OURS
 from ballast.recovery.ranking import Summary, TableCount
 from ballast.recovery.rewind import put_back_to
 from ballast.vault import Vault, read_rows, tenant_known
+from ballast.vault.moment import cut_of
+from ballast.vault.records import Cut
 from ballast.vault.tables import MERGE_SCHEMA
 
 _BACK = timedelta(minutes=15)
@@ -71,7 +72,7 @@ def tenant_emptied(vault: Vault, tenant: str) -> Emptied | None:
     transactions = [
         msgspec.structs.replace(one, tables=tuple(t for t in one.tables if not t.table.startswith(own)))
         for one in sorted(found.transactions, key=_place)
-        if _place(one)[0]
+        if _place(one).timeline
         == newest.cut.timeline  # before that all was recovered, and what came since would not come back
     ]
     return emptied_again(transactions, {name: rows for name, rows in left.items() if not name.startswith(own)}, tenant)
@@ -98,7 +99,7 @@ def emptied_again(transactions: Sequence[Summary], left: Mapping[str, int], tena
     if found is None or not found.at or last < 0 or transactions[last] not in ours:
         return found
     first = next(one for one in since if one.position == found.at)
-    if _apart(ours[-1], first) > TOGETHER or position(moments[last])[0] != position(found.at)[0]:
+    if _apart(ours[-1], first) > TOGETHER or cut_of(moments[last]).timeline != cut_of(found.at).timeline:
         return found
     return msgspec.structs.replace(found, at=moments[last])
 
@@ -196,5 +197,5 @@ def _apart(earlier: Summary, later: Summary) -> timedelta:
     return later.committed_at - started
 
 
-def _place(one: Summary) -> tuple[int, int, int]:
-    return position(one.position)
+def _place(one: Summary) -> Cut:
+    return cut_of(one.position)

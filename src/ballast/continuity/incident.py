@@ -8,9 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from ballast.continuity.signs import Sign
+from ballast.continuity.signs import OF_DATA, Sign
 from ballast.recovery import Span
 from ballast.vault.durable import remove_file, replace_file
+from ballast.vault.moment import cut_of
+from ballast.vault.records import Cut
 
 _FILE = "incident.json"
 WELL_LOOKS = 3
@@ -72,7 +74,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether rows were seen to be gone and the record shows that they were taken from everybody: nothing that is there by
         now, as a shop that was being put back, makes it whole."""
         told = any(span.tenant is None and span.since == self.at for span in self.beyond)
-        return told and self.why in (Sign.EMPTY, Sign.MISSING)
+        return told and self.why in OF_DATA
 
     @property
     def not_put_back(self) -> tuple[Span, ...]:
@@ -92,23 +94,17 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
 def before_all(at: str, spans: Sequence[Span]) -> tuple[str, tuple[Span, ...]]:
     """The moment `at`, or where that lies between the deletion of a tenant's rows and his return (one of `spans`), the moment
     before that; and those of the spans that lie before it: what comes after it is everybody's. Pure."""
-    start, left = position(at), list(spans)
+    start, left = cut_of(at), list(spans)
     while within := [s for s in left if _is_cut(s, start)]:
-        start = min([start, *(position(s.since) for s in within)])
+        start = min([start, *(cut_of(s.since) for s in within)])
         left = [s for s in left if s not in within]
-    return next((s.since for s in spans if position(s.since) == start), at), tuple(left)
+    return next((s.since for s in spans if cut_of(s.since) == start), at), tuple(left)
 
 
-def _is_cut(span: Span, start: tuple[int, int, int]) -> bool:
+def _is_cut(span: Span, start: Cut) -> bool:
     """Whether it goes on after `start`, in the same timeline."""
-    on_it = span.tenant is not None and position(span.since)[0] == start[0]
-    return on_it and (not span.until or position(span.until) > start)
-
-
-def position(text: str) -> tuple[int, int, int]:
-    """Of `timeline/X/Y`, to be compared."""
-    timeline, high, low = text.split("/")
-    return int(timeline), int(high, 16), int(low, 16)
+    on_it = span.tenant is not None and cut_of(span.since).timeline == start.timeline
+    return on_it and (not span.until or cut_of(span.until) > start)
 
 
 def read(folder: Path) -> Incident | None:

@@ -16,7 +16,7 @@ from ballast.continuity.homecoming import note
 from ballast.continuity.incident import Incident
 from ballast.continuity.lifeboat import Lifeboat
 from ballast.continuity.patience import Busy
-from ballast.continuity.signs import Sign
+from ballast.continuity.signs import OF_DATA, Sign
 from ballast.continuity.watching import Watching
 from ballast.continuity.wipes import Chosen, Foretold
 from ballast.errors import BallastError
@@ -120,7 +120,7 @@ class Leaving(Watching):
         assert self._incident is not None
         why, now = self._watched.why, datetime.now(UTC)
         beyond = self._incident.beyond
-        if not self._incident.ordered or why not in (Sign.EMPTY, Sign.MISSING):
+        if not self._incident.ordered or why not in OF_DATA:
             # Else all go back to before that, if rows were taken from them as well.
             beyond = tuple(s for s in beyond if s.tenant is None or s.until)
             for span in set(self._incident.beyond).difference(beyond):

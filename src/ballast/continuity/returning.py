@@ -14,7 +14,7 @@ from ballast.continuity.incident import Incident
 from ballast.continuity.patience import Busy
 from ballast.continuity.remaking import Remaking
 from ballast.continuity.room import ENOUGH_BYTES
-from ballast.continuity.signs import Sign, Watched
+from ballast.continuity.signs import OF_DATA, Sign, Watched
 from ballast.errors import BallastError, RestoreError
 from ballast.recovery import recovery_begun
 from ballast.recovery.copying import ServerRefused
@@ -117,7 +117,7 @@ class Returning(Remaking):
             return False
         if seen.sign is Sign.MISSING and "database" in seen.what:
             return False  # dropped as a whole, which is no change of any row
-        return self._sign_of(seen) in (Sign.EMPTY, Sign.MISSING)
+        return self._sign_of(seen) in OF_DATA
 
     def _is_told_why(self) -> bool:
         """Whether the record shows how its rows went, which may be in the spool alone. BallastError: not known."""
@@ -191,7 +191,7 @@ class Returning(Remaking):
         if under_way is None or under_way.data_lost or under_way.at or under_way.why_at or under_way.beyond:
             return False
         # What became of rows that were gone for a moment the record must tell.
-        if self._course.only is not None or under_way.why in (Sign.EMPTY, Sign.MISSING) or not self._is_home_well():
+        if self._course.only is not None or under_way.why in OF_DATA or not self._is_home_well():
             return False
         if self._is_begun() or open_entries(self._intake.entries()) or not tail.is_recording(self._settings):
             return False
@@ -255,7 +255,7 @@ class Returning(Remaking):
     def _is_restarted(self) -> bool:
         """Whether home, seen lost on the way there, has its data and was back at once, or may be in a moment: another lifeboat
         takes longer than that."""
-        if self._home is None or self._data() is not Data.THERE or self._watched.why in (Sign.EMPTY, Sign.MISSING):
+        if self._home is None or self._data() is not Data.THERE or self._watched.why in OF_DATA:
             return False
         if self._well:
             self._watched, self._doubted_at = Watched(), 0.0

@@ -54,8 +54,8 @@ _TURNED_AWAY = (
 )
 REFUSALS = frozenset({Sign.READ_ONLY, Sign.FULL})
 """Of a database that answers, and takes no writes."""
-_SURE = frozenset({Sign.MISSING, Sign.EMPTY})
-"""One of them is enough: no load and no restart makes it."""
+OF_DATA = frozenset({Sign.MISSING, Sign.EMPTY})
+"""Of a database that answers, and lacks what was in it. One of them is enough: no load and no restart makes it."""
 DOUBTFUL_BEFORE_LOST = 3
 
 
@@ -107,7 +107,7 @@ class Watched(msgspec.Struct, frozen=True):
         if sign is Sign.SLOW:
             return msgspec.structs.replace(self, why=sign)
         doubtful = self.doubtful + 1
-        lost = sign in _SURE or doubtful >= DOUBTFUL_BEFORE_LOST
+        lost = sign in OF_DATA or doubtful >= DOUBTFUL_BEFORE_LOST
         return Watched(lost, sign, doubtful)
 
     def home(self) -> Watched:

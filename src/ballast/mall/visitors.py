@@ -63,10 +63,9 @@ class Login(msgspec.Struct, frozen=True):
 async def open_guest(connection: Connection, now: datetime) -> Login:
     """A browser without a (good) token: a new guest."""
     token = new_token()
-    hashed = token_hash(token)
-    made = VisitorOpened(derived_of(hashed), hashed, now)
-    await open_made(connection, made)
-    return Login(Visitor(made.visitor_id), token)
+    deed = _opening(token, now)
+    await open_made(connection, deed)
+    return Login(Visitor(deed.visitor_id), token)
 
 
 async def open_made(connection: Connection, deed: VisitorOpened) -> None:
@@ -82,11 +81,15 @@ def unmet(token: str) -> Visitor:
 
 async def open_unmet(connection: Connection, token: str, now: datetime) -> Login:
     """Who has a token that `is_unmet` is a guest here, and keeps it."""
-    hashed = token_hash(token)
-    deed = VisitorOpened(derived_of(hashed), hashed, now)
+    deed = _opening(token, now)
     await _open(connection, deed, None)
     deeds.note(connection, "visitor_opened", deed)  # without a key: another lifeboat may not know him either
     return Login(Visitor(deed.visitor_id), token)
+
+
+def _opening(token: str, now: datetime) -> VisitorOpened:
+    hashed = token_hash(token)
+    return VisitorOpened(derived_of(hashed), hashed, now)
 
 
 async def is_unmet(connection: Connection, token: str) -> bool:

@@ -14,6 +14,9 @@ from datetime import datetime
 
 import msgspec
 
+from ballast.vault.moment import cut_of
+from ballast.vault.records import Cut
+
 UNDOING = "undoing transaction"
 """So an undo tells of itself as an actor, before the positions in brackets."""
 _POSITIONS = re.compile(r"\((\d+/[0-9A-F]+/[0-9A-F]+)\)")
@@ -159,6 +162,5 @@ def to_undo(summaries: Iterable[Summary]) -> tuple[Summary, ...]:
     return tuple(sorted(chosen, key=_order))
 
 
-def _order(summary: Summary) -> tuple[int, int, int]:
-    timeline, high, low = summary.position.split("/")
-    return int(timeline), int(high, 16), int(low, 16)
+def _order(summary: Summary) -> Cut:
+    return cut_of(summary.position)

@@ -37,8 +37,8 @@ def structure_at(vault: Vault, cut: Cut) -> Structure:
     adjustment = Adjustment()
     if dump.version != now:
         adjustment = adjust(vault.schema(dump.version), vault.schema(now), sequences_at(vault, cut))
-        since = [v.reason for v in vault.index.schemas.values() if dump.version < v.version <= now]
         if not adjustment:
+            since = [v.reason for v in vault.index.schemas.values() if dump.version < v.version <= now]
             adjustment = Adjustment(unknown=(f"commands since the last dump: {', '.join(dict.fromkeys(since))}",))
     return Structure(roles, pre_data, post_data, dump.server_version, adjustment)
 

@@ -84,6 +84,12 @@ def show(cut: Cut) -> str:
     return f"{cut.timeline}/{format_lsn(cut.lsn)}"
 
 
+def cut_of(position: str) -> Cut:
+    """The cut that `show` wrote, of `timeline/X/Y`. ValueError for any other spelling."""
+    timeline, _, lsn = position.partition("/")
+    return Cut(int(timeline), parse_lsn(lsn))
+
+
 def _at_position(index: VaultIndex, read: ReadTransactions, timeline: str | None, lsn: str) -> Resolved:
     cut = Cut(int(timeline) if timeline else index.newest_timeline, parse_lsn(lsn))
     until = _until(index, cut.timeline)

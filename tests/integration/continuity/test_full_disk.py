@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from ballast.continuity.helm import BOARD
 from ballast.continuity.room import RESERVE_BYTES
 from ballast.continuity.signs import Sign
 from tests.fix_sentinel import idle_sentinel
-from tests.folders import new_folder
+from tests.folders import a_folder
 from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
 from tests.small_disk import Hog, small_disk
 
@@ -27,17 +26,13 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a
 @contextlib.contextmanager
 def on_a_small_disk(megabytes: int, *under: str) -> Iterator[Sea]:
     """A platform of which this folder is on a disk of its own."""
-    folder = new_folder()
-    try:
-        with small_disk(folder.joinpath(*under), megabytes):
-            folder.joinpath(*under).chmod(0o755)
-            sea = Sea(folder)
-            try:
-                yield sea
-            finally:
-                sea.discard()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with a_folder() as folder, small_disk(folder.joinpath(*under), megabytes):
+        folder.joinpath(*under).chmod(0o755)
+        sea = Sea(folder)
+        try:
+            yield sea
+        finally:
+            sea.discard()
 
 
 def fill_log(sea: Sea) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ballast.postgres import EmbeddedServer
-from tests.folders import new_folder
+from tests.folders import a_folder
 
 _SENTINEL = """
 import sys, time
@@ -40,12 +39,11 @@ sys.stdin.read()
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    made = new_folder()
-    try:
-        yield made
-    finally:
-        EmbeddedServer(made / "lifeboat" / "1").discard()
-        shutil.rmtree(made, ignore_errors=True)
+    with a_folder() as made:
+        try:
+            yield made
+        finally:
+            EmbeddedServer(made / "lifeboat" / "1").discard()
 
 
 def until(true: Callable[[], bool], what: str) -> None:

@@ -4,7 +4,6 @@ nobody here may stop or make anew."""
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,20 +16,19 @@ from ballast.continuity import holding, tail
 from ballast.continuity.helm import sign_of_error
 from ballast.continuity.signs import Sign
 from ballast.vault import config
-from tests.folders import new_folder
+from tests.folders import a_folder
 from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
 from tests.small_disk import Hog, small_disk
 
 
 @pytest.fixture(scope="module")
 def sea() -> Iterator[Sea]:
-    folder = new_folder()
-    made = Sea(folder, automatic="", ours=False)
-    try:
-        yield made
-    finally:
-        made.discard()
-        shutil.rmtree(folder, ignore_errors=True)
+    with a_folder() as folder:
+        made = Sea(folder, automatic="", ours=False)
+        try:
+            yield made
+        finally:
+            made.discard()
 
 
 def writing(sea: Sea, *statements: str) -> None:

@@ -28,20 +28,19 @@ from ballast.vault.config import load
 from ballast.vault.health import RecorderHealth
 from ballast.vault.store import open_store
 from ballast.vault.verify import verify
-from tests.folders import new_folder
+from tests.folders import a_folder
 from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
 from tests.integration.continuity.small_shop import SHOPS
 
 
 @pytest.fixture(scope="module")
 def sea() -> Iterator[Sea]:
-    folder = new_folder()
-    made = Sea(folder)
-    try:
-        yield made
-    finally:
-        made.discard()
-        shutil.rmtree(folder, ignore_errors=True)
+    with a_folder() as folder:
+        made = Sea(folder)
+        try:
+            yield made
+        finally:
+            made.discard()
 
 
 def test_files_are_lost_and_all_come_home_to_a_new_server(sea: Sea) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fix_vault import Line, bucket_url, s3_environment
-from tests.folders import new_folder
+from tests.folders import a_folder
 from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
 
 
@@ -18,14 +17,13 @@ from tests.integration.continuity.sea import Sea, Shoppers, nothing_is_lost
 def sea(line: Line, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sea]:
     for name, value in s3_environment(line.endpoint).items():
         monkeypatch.setenv(name, value)
-    folder = new_folder()
-    made = Sea(folder, automatic='"ask"', vault=bucket_url())
-    try:
-        yield made
-    finally:
-        line.thaw()
-        made.discard()
-        shutil.rmtree(folder, ignore_errors=True)
+    with a_folder() as folder:
+        made = Sea(folder, automatic='"ask"', vault=bucket_url())
+        try:
+            yield made
+        finally:
+            line.thaw()
+            made.discard()
 
 
 @pytest.mark.slow
