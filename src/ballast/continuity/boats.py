@@ -24,7 +24,7 @@ from ballast.continuity.room import free, taken
 from ballast.errors import BallastError, ServerError
 from ballast.postgres import EmbeddedServer
 from ballast.postgres.account import server_account
-from ballast.recovery import Handler, Later, merge, open_for, take_in
+from ballast.recovery import KIND, Handler, Later, merge, open_for, taking_in
 from ballast.recovery.aim import has_same_structure
 from ballast.vault import Resolved, Vault
 from ballast.vault.durable import make_folder
@@ -328,12 +328,14 @@ def do_again(boat: Lifeboat, entries: Iterable[Entry], handler: Handler) -> int:
     return len(entries)
 
 
-def bring_in_again(boat: Lifeboat, later: Later) -> None:
-    """What was committed after the moment that it is of. BallastError, psycopg.Error."""
+def bring_in_again(boat: Lifeboat, later: Later, handler: Handler | None) -> None:
+    """What was committed after the moment that it is of; what could not be merged then, by `handler` if there is one.
+    BallastError, psycopg.Error."""
     open_for(boat.dsn(), later)
     for tenant in later.of:
         boat.fetch(tenant)
-    merge(boat.dsn(), (item for items in later.of.values() for item in items), take_in, jobs=2)
+    items = (item for items in later.of.values() for item in items if handler is not None or item.kind == KIND)
+    merge(boat.dsn(), items, taking_in(handler), jobs=2)
 
 
 def roster(boat: Lifeboat) -> list[str]:

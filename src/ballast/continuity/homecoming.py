@@ -22,7 +22,7 @@ import psycopg
 from ballast.continuity.entries import AWAY, HOME, MERGED, Entry, Offered, open_entries
 from ballast.continuity.intake import Intake
 from ballast.errors import BallastError, ConfigError
-from ballast.recovery import Handler, Later, MergeError, MergeItem, Refusal, merge, take_in
+from ballast.recovery import KIND, Handler, Later, MergeError, MergeItem, Refusal, merge, taking_in
 
 _FEW, _PASSES = 3, 4
 _JOBS = 4
@@ -124,7 +124,11 @@ class HomeComing:
         self._see_whether_given_up()
         items = [item for tenant in tenants if tenant not in self._brought for item in self._later.of.get(tenant, ())]
         if items:
-            self._not_again += merge(self._dsn, items, take_in, jobs=2).refused
+            if refused := next((item for item in items if item.kind != KIND), None):
+                self._need_handler(refused.tenant)
+            report = merge(self._dsn, items, taking_in(self._handler), jobs=2)
+            self._not_again += (refusal for refusal in report.refused if refusal.kind == KIND)
+            self._refused += sum(refusal.kind != KIND for refusal in report.refused)
         self._brought.update(tenants)
 
     def _told(self) -> tuple[Refusal, ...]:
@@ -149,16 +153,20 @@ class HomeComing:
         left = self._left(tenants)
         if not left:
             return
-        if self._handler is None:
-            raise ConfigError(
-                f"nobody is named who does again at home what was accepted of {left[0].tenant}",
-                "Name the application's function as [continuity] handler in ballast.toml; the sentinel's log says more.",
-            )
-        report = merge(self._dsn, items_of(left), self._handler, jobs=_JOBS)
+        report = merge(self._dsn, items_of(left), self._need_handler(left[0].tenant), jobs=_JOBS)
         self._merged += report.applied
         self._refused += len(report.refused)
         for entry in left:
             self._ahead[entry.tenant] = entry.number
+
+    def _need_handler(self, tenant: str) -> Handler:
+        """The application's. ConfigError: there is none."""
+        if self._handler is None:
+            raise ConfigError(
+                f"nobody is named who does again at home what was accepted of {tenant}",
+                "Name the application's function as [continuity] handler in ballast.toml; the sentinel's log says more.",
+            )
+        return self._handler
 
     def _left(self, tenants: Collection[str]) -> list[Entry]:
         found = open_entries(self._intake.entries())

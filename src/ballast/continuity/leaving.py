@@ -325,7 +325,7 @@ class Leaving(Watching):
         wait long for it; at home it comes in before them."""
         assert self._incident is not None
         assert self._vault is not None
-        vault, boat, counters = self._vault, self._boats.afloat, self._settings.tenants.counters
+        vault, boat, counters, handler = self._vault, self._boats.afloat, self._settings.tenants.counters, self._handler
         at = show(resolved.cut)
         spans = [span for span in self._incident.beyond if span not in self._incident.not_put_back]
         if boat is None or not spans:
@@ -336,7 +336,7 @@ class Leaving(Watching):
             starts = {span: vault.resolve(span.since).cut for span in spans}
             earlier = {s for s, cut in starts.items() if cut.timeline == resolved.cut.timeline and cut > resolved.cut}
             found = later(vault, [msgspec.structs.replace(s, since=at) if s in earlier else s for s in spans], counters)
-            bring_in_again(boat, found)
+            bring_in_again(boat, found, handler)
             return found.transactions
 
         try:

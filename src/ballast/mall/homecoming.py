@@ -30,8 +30,10 @@ _BE_AGAIN = (
 )
 
 
-def take_in(conn: psycopg.Connection[Any], item: MergeItem) -> None:
+def take_in(conn: psycopg.Connection[Any], item: MergeItem) -> bool:
     """Do the deed of `item` in its shop. What today's rules forbid is kept for the shop's people to decide (`exceptions`).
+
+    Returns whether it is kept.
 
     CannotApply: it is no deed that this version knows."""
     try:
@@ -43,14 +45,17 @@ def take_in(conn: psycopg.Connection[Any], item: MergeItem) -> None:
         if kept := run_through(exceptions.follow(connection, item.key, item.kind, deed, now)):
             if isinstance(deed, Cancelled):  # who ordered it does not want it any more: nothing is left to be decided
                 run_through(remedies.refund(connection, kept, actor=deed.actor, now=now, answer=deed.reason))
-            return
+            return True
+        is_kept = False
         try:
             with conn.transaction():
                 run_through(again.do(connection, deed))
         except (Refused, psycopg.IntegrityError) as error:
             run_through(exceptions.keep(connection, item.key, item.kind, deed, _refusal(error), now))
+            is_kept = True
         if isinstance(deed, Checkout) and deed.owner.visitor_id and not deed.owner.customer_id:
             run_through(visitors.adopt(connection, deed.owner.visitor_id))
+    return is_kept
 
 
 def _refusal(error: Refused | psycopg.IntegrityError) -> Refused:

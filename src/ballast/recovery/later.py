@@ -3,6 +3,9 @@
 A deletion that takes seconds, table by table, has the work of others in between, and going back to before the deletion leaves
 that out as well. Here it is read from the record: each transaction's rows, tenant by tenant, in the order of the commits.
 
+What was merged then and could not be done, by the handler's rules or the database's, may have lacked just what was deleted: it
+stands here as the item that it was, to be handled once more.
+
 Left out is what belongs to the deletion. A transaction that deleted rows of more than one tenant does, since hardly any
 application makes one; so does one that took more rows than it added: an order takes lines from a cart, and adds more than
 those. Where such a one also added or changed rows it may have been somebody's honest work, and is told by its position.
@@ -25,12 +28,14 @@ from msgspec.structs import replace
 from ballast.errors import GapError
 from ballast.postgres.copytext import NULL, unescape
 from ballast.recovery.merge_items import MergeItem
+from ballast.recovery.merge_register import refused_item
 from ballast.vault import Vault, read_rows
 from ballast.vault.buckets import bucket_of
 from ballast.vault.moment import show
 from ballast.vault.plan import Stretch, may_hold
 from ballast.vault.read import RowChunk, warm
 from ballast.vault.records import Cut, Relation, Segment
+from ballast.vault.tables import MERGE_SCHEMA
 
 KIND = "ballast.recorded"
 SHARED = "(shared)"
@@ -76,7 +81,7 @@ class Later(msgspec.Struct, frozen=True):
     """What came after a moment."""
 
     of: Mapping[str, tuple[MergeItem, ...]] = {}
-    """By tenant, in order."""
+    """By tenant, in order: of the kind `KIND`, and what could not be merged then, as it was given."""
     shared: tuple[MergeItem, ...] = ()
     """No register keeps them, since it is kept by tenant: whoever has them done notes that they are."""
     transactions: int = 0
@@ -200,17 +205,30 @@ class _Reading:
         picked: list[dict[str, Any]] = []
         for rows in self._rows(segment, columns):
             picked += rows.filter(pc.is_in(rows["lsn"], pa.array(wanted, pa.int64()))).to_pylist()
+        refused = {(row["lsn"], row["tenant"]): item for row in picked if (item := self._refused(row)) is not None}
+        picked = [row for row in picked if (row["lsn"], row["tenant"]) not in refused]
         self._see_what_counts(picked)
-        by_item: dict[tuple[int, str | None], list[Redone]] = {}
+        by_item: dict[tuple[int, str | None], list[Redone]] = {at: [] for at in refused}
         times: dict[int, Any] = {}
         for row in sorted(picked, key=lambda row: (row["lsn"], row["seq"])):
             by_item.setdefault((row["lsn"], row["tenant"]), []).append(self._redone(row))
             times[row["lsn"]] = row["committed_at"]
-        for (lsn, tenant), changes in by_item.items():
+        for (lsn, tenant), changes in sorted(by_item.items(), key=lambda one: one[0][0]):
+            if (lsn, tenant) in refused:
+                yield tenant, refused[lsn, tenant]
+                continue
             position = show(Cut(segment.timeline, lsn))
             payload = {"position": position, "changes": msgspec.to_builtins(changes)}
             whose = SHARED if tenant is None else tenant
             yield tenant, MergeItem(whose, f"recorded:{position}", KIND, payload, times[lsn])
+
+    def _refused(self, row: Mapping[str, Any]) -> MergeItem | None:
+        """The item that its transaction could not do; None: it tells of none."""
+        relation = self._vault.schema(row["schema"])[row["relation"]]
+        if relation.schema != MERGE_SCHEMA or row["op"] == "D":
+            return None
+        names = {column.attnum: column.name for column in relation.columns}
+        return refused_item(relation.name, _values([names[attnum] for attnum in relation.row_columns], row["row"]))
 
     def _see_what_counts(self, picked: Sequence[Mapping[str, Any]]) -> None:
         """Rows with columns that count as they were at the moment, where one of these is the first to change them: in a lifeboat

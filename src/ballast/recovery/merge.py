@@ -278,7 +278,8 @@ class _Applying:
         try:
             with conn.transaction():
                 register.note(conn, item)  # first: a handler that ends the transaction against the rule is noted, too
-                self._call(conn, item)
+                if self._call(conn, item):
+                    register.note_kept(conn, item)
                 conn.execute("SET CONSTRAINTS ALL IMMEDIATE")  # what would be refused at COMMIT is refused here
                 if self._again:
                     register.close(conn, item.tenant, item.key, "applied when it was tried again")
@@ -294,9 +295,9 @@ class _Applying:
             return "refused"
         return "applied"
 
-    def _call(self, conn: psycopg.Connection[Any], item: MergeItem) -> None:
+    def _call(self, conn: psycopg.Connection[Any], item: MergeItem) -> bool | None:
         try:
-            self._handler(conn, item)
+            kept = self._handler(conn, item)
         except (CannotApply, psycopg.Error, KeyboardInterrupt, SystemExit):
             raise
         except Exception as error:
@@ -310,6 +311,7 @@ class _Applying:
                 f"the handler ended the transaction at {_named(item)}",
                 "It must neither commit nor roll back. Look whether what it did for this item is there as it should be.",
             )
+        return kept
 
 
 def _named(item: MergeItem) -> str:

@@ -42,8 +42,9 @@ class MergeItem(msgspec.Struct, frozen=True):
         return hashlib.sha256(msgspec.json.encode((self.kind, self.payload), order="deterministic")).digest()
 
 
-Handler = Callable[[psycopg.Connection[Any], MergeItem], None]
-"""Applies one item by the connection it is given, inside a transaction that it neither commits nor rolls back.
+Handler = Callable[[psycopg.Connection[Any], MergeItem], bool | None]
+"""Applies one item by the connection it is given, inside a transaction that it neither commits nor rolls back. True: it could not
+be done, and the application keeps it for people to decide.
 
 CannotApply, or what the database refuses, keeps the item; any other exception stops the merge."""
 
@@ -71,11 +72,11 @@ class Handlers:
 
         return register
 
-    def __call__(self, conn: psycopg.Connection[Any], item: MergeItem) -> None:
+    def __call__(self, conn: psycopg.Connection[Any], item: MergeItem) -> bool | None:
         """Applies the item; CannotApply if nobody is registered for its kind."""
         if item.kind not in self._by_kind:
             raise CannotApply(f"no handler is registered for items of kind {item.kind!r}")
-        self._by_kind[item.kind](conn, item)
+        return self._by_kind[item.kind](conn, item)
 
 
 _decoder = msgspec.json.Decoder(MergeItem)

@@ -6,7 +6,7 @@ other. Nothing here is ever deleted: an exception that is over is settled, with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -22,7 +22,10 @@ from ballast.vault.tables import MERGE_SCHEMA
 
 SCHEMA = MERGE_SCHEMA
 
-_THERE = f"SELECT to_regclass('{SCHEMA}.exception') IS NOT NULL"
+_THERE = f"""
+SELECT to_regclass('{SCHEMA}.exception') IS NOT NULL
+   AND EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass('{SCHEMA}.applied') AND attname = 'kept')
+"""
 # Two that begin at the same time must not both create.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('ballast_merge', 0))"
 _CREATE = f"""
@@ -34,6 +37,7 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.applied (
     digest bytea NOT NULL,
     made_at timestamptz NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    kept json,
     PRIMARY KEY (tenant, key)
 );
 CREATE TABLE IF NOT EXISTS {SCHEMA}.exception (
@@ -53,7 +57,9 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.exception (
     settlement text,
     PRIMARY KEY (tenant, key, digest)
 );
+ALTER TABLE {SCHEMA}.applied ADD COLUMN IF NOT EXISTS kept json;
 """
+# `kept`: the payload of an item that the handler could not do, and the application keeps for people to decide.
 # Items of one tenant come one after the other, whoever merges.
 _TURN = "SELECT pg_advisory_xact_lock(%s)"
 _KNOWN = f"""
@@ -63,6 +69,7 @@ SELECT (SELECT digest FROM {SCHEMA}.applied WHERE tenant = %(tenant)s AND key = 
 _APPLIED_SINCE = f"SELECT FROM {SCHEMA}.applied WHERE tenant = %s AND key = %s AND applied_at > %s"
 _REFUSED_SINCE = f"SELECT FROM {SCHEMA}.exception WHERE tenant = %s AND key = %s AND digest = %s AND refused_at > %s"
 _NOTE = f"INSERT INTO {SCHEMA}.applied (tenant, key, kind, digest, made_at) VALUES (%s, %s, %s, %s, %s)"
+_NOTE_KEPT = f"UPDATE {SCHEMA}.applied SET kept = %s::json WHERE tenant = %s AND key = %s"
 _KEEP = f"""
 INSERT INTO {SCHEMA}.exception (tenant, key, kind, digest, payload, made_at, reason, sqlstate)
 VALUES (%s, %s, %s, %s, %s::json, %s, %s, %s)
@@ -166,6 +173,23 @@ def refused_since(conn: psycopg.Connection[Any], item: MergeItem, since: datetim
 def note(conn: psycopg.Connection[Any], item: MergeItem) -> None:
     """It is applied, if this transaction commits."""
     conn.execute(_NOTE.encode(), (item.tenant, item.key, item.kind, item.digest(), item.made_at))
+
+
+def note_kept(conn: psycopg.Connection[Any], item: MergeItem) -> None:
+    """Of an item that is noted: its handler has not done it, and the application keeps it."""
+    conn.execute(_NOTE_KEPT.encode(), (msgspec.json.encode(item.payload).decode(), item.tenant, item.key))
+
+
+def refused_item(table: str, values: Mapping[str, str | None]) -> MergeItem | None:
+    """The item that could not be done, as a row of this table of the register tells by its recorded texts; None: it tells of
+    none. Pure."""
+    payload = values.get("kept") if table == "applied" else values.get("payload") if table == "exception" else None
+    if payload is None or values.get("settled_at") is not None:
+        return None
+    made_at = datetime.fromisoformat(str(values["made_at"]))
+    return MergeItem(
+        str(values["tenant"]), str(values["key"]), str(values["kind"]), msgspec.json.decode(payload), made_at
+    )
 
 
 def keep(conn: psycopg.Connection[Any], item: MergeItem, reason: str, sqlstate: str | None) -> None:

@@ -17,8 +17,8 @@ import psycopg
 from psycopg import sql
 
 from ballast.postgres import connect, read_catalog
-from ballast.recovery.later import OURS, Later, Redone, Values
-from ballast.recovery.merge_items import CannotApply, MergeItem
+from ballast.recovery.later import KIND, OURS, Later, Redone, Values
+from ballast.recovery.merge_items import CannotApply, Handler, MergeItem
 from ballast.recovery.sequences import past_value
 
 _BEGIN = """
@@ -100,6 +100,20 @@ def take_in(conn: Connection, item: MergeItem) -> None:
         raise CannotApply(error.diag.message_primary or str(error)) from error
 
 
+def taking_in(handler: Handler | None) -> Handler:
+    """The handler of all items of `later`: what could not be merged then is handled once more, by the application's `handler`.
+    None: there is none, and nothing of the kind among them."""
+
+    def take(conn: Connection, item: MergeItem) -> bool | None:
+        if item.kind == KIND:
+            take_in(conn, item)
+            return None
+        assert handler is not None
+        return handler(conn, item)
+
+    return take
+
+
 def open_for(dsn: str, later: Later) -> tuple[str, ...]:
     """Before any item is merged: rows that all share are done again, each once, however often it is called; and sequences are set
     past all that is to come.
@@ -127,7 +141,7 @@ def open_for(dsn: str, later: Later) -> tuple[str, ...]:
 def _every(later: Later) -> Iterable[MergeItem]:
     yield from later.shared
     for items in later.of.values():
-        yield from items
+        yield from (item for item in items if item.kind == KIND)
 
 
 def _set_sequences(conn: Connection, changes: Iterable[Redone]) -> None:

@@ -352,6 +352,32 @@ def test_home_is_lost_a_second_time_while_everybody_comes_home_and_the_vault_and
     nothing_is_lost(sea, shoppers)
 
 
+def test_home_is_emptied_table_by_table_after_a_restart_while_what_the_lifeboat_took_is_merged_there(sea: Sea) -> None:
+    """What was refused there, since half of what it needs was gone, is done when the rows are back."""
+    sea.ensure()
+    number = sea.course.number
+    with Shoppers(sea) as shoppers:
+        sea.until(lambda: shoppers.taken("home") > 10, "orders at home")
+        pid = sea.server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        sea.until(lambda: stock_deleted(sea), "home to be back, and a table to be emptied")
+        sea.until(lambda: sea.health.refused, "an order to be refused at home")
+        sea.lose_rows(lambda: None)
+        sea.until(lambda: "are gone" in sea.decided or "emptied" in sea.decided, "the deletion to be noticed")
+        sea.came_home(number)
+    assert sea.query("SELECT count(*) FROM ballast_merge.exception WHERE settled_at IS NULL") == [(0,)]
+    nothing_is_lost(sea, shoppers)
+
+
+def stock_deleted(sea: Sea) -> bool:
+    """Whether home is there, and nobody has anything in stock any more."""
+    with suppress(psycopg.Error), psycopg.connect(sea.dsn, connect_timeout=2, autocommit=True) as conn:
+        conn.execute("DELETE FROM stock")
+        return True
+    return False
+
+
 def test_home_is_killed_while_its_recovery_ends_and_the_recovery_goes_on_to_its_end(sea: Sea) -> None:
     """Everybody is back by then: nobody would miss what is left of it, its foreign keys unchecked and its gate in the way."""
     sea.ensure()
