@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
+import psycopg
 import pytest
 
 from ballast.recovery import (
+    KIND,
     Later,
     MergeItem,
     MergeReport,
@@ -20,6 +23,7 @@ from ballast.recovery import (
     refusals,
     restore,
     take_in,
+    taking_in,
 )  # fmt: skip
 from ballast.recovery.later import Redone
 from ballast.vault.moment import show
@@ -134,6 +138,52 @@ def test_what_was_made_anew_is_added_up_and_what_cannot_be_done_is_kept_with_the
     assert '"n": "1"' in refusals(target.dsn, tenant="5")[0].payload.replace('":"', '": "')
     only = later(vault, (Span(show(since), tenant="2"),))
     assert (set(only.of), only.shared, only.transactions) == ({"2"}, (), 2)
+
+
+def test_what_was_merged_and_could_not_be_done_is_handled_once_more(
+    pg18: Database, new_protected: Callable[..., Protected]
+) -> None:
+    """One by the database's refusal, one that the application keeps, which says so; what was done comes as it was done."""
+    protected = start(pg18, new_protected)
+    merge(pg18.dsn, [], handler)  # the register is there before
+    since = protected.look().cut
+    together(pg18, "DELETE FROM part", "DELETE FROM item WHERE shop = 2")
+    at = datetime(2026, 1, 1, 12, 30, 0, 120_000, tzinfo=UTC)
+    items = [
+        MergeItem("2", "a", "part", {"id": 3, "n": 7}, at),
+        MergeItem("2", "b", "log", {"said": "done then"}, at),
+        MergeItem("2", "c", "keep", {"said": "kept then", "id": 3}, at),
+    ]
+    report = merge(pg18.dsn, items, handler)
+    assert (report.applied, len(report.refused)) == (2, 1)
+    assert pg18.query("SELECT said FROM log WHERE said IN ('done then', 'kept then', 'apart')") == [
+        ("done then",),
+        ("apart",),
+    ]
+    protected.sealed(protected.look().cut)
+    vault, target = protected.vault(), pg18.another()
+    restore(vault, vault.resolve(show(since)), target.dsn, Request())
+
+    found = later(vault, (Span(show(since)),))
+    assert [item.key if item.kind != KIND else KIND for item in found.of["2"]] == ["a", KIND, "c"]
+    assert [item for item in found.of["2"] if item.kind != KIND] == [items[0], items[2]]
+    assert open_for(target.dsn, found) == ()
+    again = merge(target.dsn, found.of["2"], taking_in(handler))
+    assert (again.applied, again.refused) == (3, ())
+    assert target.query("SELECT item_id, n FROM part WHERE item_shop = 2 AND n = 7") == [(3, 7)]
+    told = target.query("SELECT said FROM log WHERE said IN ('done then', 'kept then', 'apart')")
+    assert told == [("done then",), ("kept then",)]
+    assert merge(target.dsn, items, handler).already == 3
+
+
+def handler(conn: psycopg.Connection[Any], item: MergeItem) -> bool:
+    said = item.payload
+    if item.kind == "part":
+        conn.execute("INSERT INTO part (item_shop, item_id, n) VALUES (2, %s, %s)", (said["id"], said["n"]))
+        return False
+    is_kept = item.kind == "keep" and not conn.execute("SELECT FROM item WHERE shop = 2 AND id = 3").rowcount
+    conn.execute("INSERT INTO log VALUES (2, %s)", ("apart" if is_kept else said["said"],))
+    return is_kept
 
 
 def test_what_the_sentinel_put_back_is_neither_done_again_nor_told_as_unclear(

@@ -58,7 +58,8 @@ def merge(
     A line of the file is {"tenant", "key", "kind", "payload", "made_at"}; the key names the item for ever. A tenant's items are
     applied in the file's order, several tenants side by side; each is one transaction with its line in ballast_merge.applied.
     What the function (CannotApply) or the database refuses is kept in ballast_merge.exception with its reason, and the
-    others go on. Interrupted, the same command goes on. Without --from, --retry and --settle: lists what is open.
+    others go on; a function that keeps it for people to decide by itself returns True. Interrupted, the same command goes
+    on. Without --from, --retry and --settle: lists what is open.
 
     Exit code 0 when every item is applied or settled, 1 when some are open.
 

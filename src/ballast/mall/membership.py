@@ -44,8 +44,10 @@ class Given(msgspec.Struct, frozen=True):
 
 
 async def rename(connection: Connection, deed: MemberRenamed) -> None:
-    """Another name, 60 characters at most; none is possible."""
-    await connection.execute(_SQL.rename, {"customer_id": deed.customer_id, "name": deed.name.strip()[:60]})
+    """Another name, 60 characters at most; none is possible. Refused: there is no such member."""
+    renamed = await connection.execute(_SQL.rename, {"customer_id": deed.customer_id, "name": deed.name.strip()[:60]})
+    if not renamed.rowcount:
+        raise _closed()
     deeds.note(connection, "member_renamed", deed)
 
 

@@ -83,6 +83,8 @@ def test_a_paid_order_whose_goods_are_gone_waits_with_its_payment_and_is_kept_on
         assert kept.order.number == accepted.placed.number
         with pytest.raises(Unknown):
             accepted.order()
+        # So that all of it is tried again, should home go back to before this.
+        assert home.run("SELECT count(*) FROM ballast_merge.applied WHERE kept IS NOT NULL") == [(4,)]
         # It comes home once more, and the same form is sent again: still one, and no second order.
         home.run("DROP SCHEMA ballast_merge CASCADE")
         assert accepted.comes_home().deeds == kept.deeds
