@@ -314,6 +314,46 @@ def test_temporary_tables_are_nobodys_concern(captured: Captured) -> None:
     assert captured.messages == []
 
 
+def test_what_is_done_to_temporary_tables_is_nobodys_concern_either(captured: Captured) -> None:
+    captured.run(
+        "CREATE ROLE reader",
+        "CREATE TEMP TABLE scratch (id int PRIMARY KEY, b int DEFAULT 3 CHECK (b > 0), c serial)",
+        "CREATE FUNCTION pg_temp.stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "GRANT EXECUTE ON FUNCTION pg_temp.stamp() TO reader",
+        "CREATE TRIGGER stamp BEFORE INSERT ON scratch FOR EACH ROW EXECUTE FUNCTION pg_temp.stamp()",
+        "CREATE POLICY mine ON scratch USING (true)",
+        "ALTER POLICY mine ON scratch USING (false)",
+        "ALTER TABLE scratch ENABLE ROW LEVEL SECURITY",
+        "COMMENT ON POLICY mine ON scratch IS 'x'",
+        "CREATE RULE quiet AS ON DELETE TO scratch DO INSTEAD NOTHING",
+        "CREATE STATISTICS pg_temp.together ON id, b FROM scratch",
+        "CREATE TEMP VIEW seen AS SELECT * FROM scratch",
+        "GRANT SELECT ON scratch, seen TO reader",
+        "GRANT UPDATE (b) ON scratch TO reader",
+        "GRANT USAGE ON SEQUENCE scratch_c_seq TO reader",
+        "REVOKE SELECT ON scratch FROM reader",
+        "DROP POLICY mine ON scratch",
+        "CREATE POLICY mine ON scratch USING (true)",
+        "DROP RULE quiet ON scratch",
+        "DROP TRIGGER stamp ON scratch",
+        "CREATE TRIGGER stamp BEFORE INSERT ON scratch FOR EACH ROW EXECUTE FUNCTION pg_temp.stamp()",
+        "DROP TABLE scratch CASCADE",
+        "DISCARD TEMP",
+    )
+    assert [(m.tag, m.objects) for m in captured.messages] == []
+    for told in (
+        "GRANT SELECT ON orders TO reader", "GRANT UPDATE (note) ON orders TO reader",
+        "CREATE TEMP TABLE scratch AS SELECT 1; GRANT SELECT ON orders TO reader", "REVOKE SELECT ON orders FROM reader",
+        "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'", "GRANT EXECUTE ON FUNCTION one() TO reader",
+        'CREATE POLICY "mine on pg_temp.scratch" ON orders USING (true)',
+        'DROP POLICY "mine on pg_temp.scratch" ON orders',
+        "CREATE DOMAIN small AS int", "GRANT USAGE ON DOMAIN small TO reader", "GRANT USAGE ON SCHEMA public TO reader",
+    ):  # fmt: skip
+        captured.run(told)
+        assert [m.changes_dump for m in captured.messages] == [True], told
+    captured.run("DROP OWNED BY reader", "DROP ROLE reader")
+
+
 def test_roles_without_any_right_on_ballast_go_on_as_before(captured: Captured) -> None:
     captured.run("CREATE ROLE app LOGIN", "GRANT CREATE, USAGE ON SCHEMA public TO app")
     app = captured.database.connect(user="app")

@@ -90,15 +90,23 @@ def test_two_versions_have_other_rights_and_print_queries_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "name", "expected"),
+    ("tag", "kind", "name", "expected"),
     [
-        ("CREATE POLICY", "of_shop on mall.orders", True), ("GRANT", "", True), ("CREATE FUNCTION", "ballasted.f()", True),
-        ("REFRESH MATERIALIZED VIEW", "mall.counted", False), ("CREATE TABLE", "ballast.canary", False),
-        ("CREATE SCHEMA", "ballast", False), ("CREATE POLICY", "ballast_recovery_all on mall.orders", False),
+        ("CREATE POLICY", "policy", "of_shop on mall.orders", True), ("GRANT", "TABLE", "", True),
+        ("CREATE FUNCTION", "function", "ballasted.f()", True), ("CREATE SCHEMA", "schema", "ballast_recovery_of_mine", True),
+        ("CREATE POLICY", "policy", "ballast_recovery_of_shop on mall.orders", True),
+        ("CREATE POLICY", "policy", "ballast_restore on mall.orders", True),
+        ("CREATE POLICY", "policy", '"ballast_recovery_all on x" on mall.orders', True),
+        ("CREATE TABLE", "table", "ballast_restored.orders", True), ("CREATE SERVER", "server", "ballast", True),
+        ("REFRESH MATERIALIZED VIEW", "materialized view", "mall.counted", False),
+        ("CREATE TABLE", "table", "ballast.canary", False), ("CREATE TABLE", "table", "ballast_recovery.tenant", False),
+        ("CREATE SCHEMA", "schema", "ballast", False), ("CREATE SCHEMA", "schema", "ballast_restore", False),
+        ("CREATE POLICY", "policy", "ballast_recovery_all on mall.orders", False),
+        ("ALTER PUBLICATION", "publication", "ballast", False),
     ],
 )  # fmt: skip
-def test_which_commands_ask_for_another_dump(tag: str, name: str, expected: bool) -> None:
-    assert DdlMessage("ddl", tag, objects=(("thing", name),)).changes_dump is expected
+def test_which_commands_ask_for_another_dump(tag: str, kind: str, name: str, expected: bool) -> None:
+    assert DdlMessage("ddl", tag, objects=((kind, name),)).changes_dump is expected
 
 
 def test_what_could_not_be_described_asks_for_another_dump_and_a_rewrite_does_not() -> None:

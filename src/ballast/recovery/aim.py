@@ -69,9 +69,16 @@ def structure_of(vault: Vault, resolved: Resolved, dsn: str) -> Target:
 
 
 def has_same_structure(vault: Vault, one: Cut, other: Cut) -> bool:
-    """Whether what is built for the one moment does for the other."""
+    """Whether what is built for the one moment does for the other: the same tables, by the same dump."""
+    return _built_from(vault, one) == _built_from(vault, other)
+
+
+def _built_from(vault: Vault, cut: Cut) -> tuple[object, ...]:
     index = vault.index
-    return (index.schema_at(one).version, index.dump_at(one)) == (index.schema_at(other).version, index.dump_at(other))
+    tables, dump = index.schema_at(cut).relations.sha256, index.dump_at(cut)
+    if dump is None:
+        return (tables,)
+    return tables, index.schemas[dump.version].relations.sha256, dump.roles, dump.pre_data, dump.post_data
 
 
 def _moved(task: progress.Task, cut: Cut) -> progress.Task:

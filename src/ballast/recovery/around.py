@@ -15,6 +15,7 @@ import msgspec
 import psycopg
 
 from ballast.postgres import connect
+from ballast.vault.standing import structure
 
 Kind = Literal[
     "row-level security",
@@ -31,23 +32,10 @@ Kind = Literal[
     "rights",
     "role",
     "membership",
+    "setting",
 ]
 
 _LINES = files("ballast.recovery").joinpath("around.sql").read_text(encoding="utf-8")
-_CHANGES = """
-SELECT md5(string_agg(row, ' ' ORDER BY row)) FROM (
-    SELECT format('%s %s', oid, xmin) FROM pg_class WHERE relpersistence <> 't'
-    UNION ALL SELECT format('%s %s', a.attrelid, sum(a.xmin::text::bigint)) FROM pg_attribute a
-      JOIN pg_class c ON c.oid = a.attrelid WHERE c.relpersistence <> 't' GROUP BY a.attrelid
-    UNION ALL SELECT format('%s %s', oid, xmin) FROM pg_proc
-    UNION ALL SELECT format('%s %s', oid, xmin) FROM pg_constraint
-    UNION ALL SELECT format('%s %s', oid, xmin) FROM pg_trigger
-    UNION ALL SELECT format('%s %s', oid, xmin) FROM pg_rewrite
-    UNION ALL SELECT format('%s %s', oid, xmin) FROM pg_namespace
-) AS found (row)
-"""
-"""One value that is another one after each change of structure."""
-
 _LONG = 200
 """Characters of a definition that a person still reads in a line."""
 _FOREIGN_KEY, _NOT_NULL = "FOREIGN KEY", "NOT NULL"
@@ -92,7 +80,7 @@ def is_steady(conn: psycopg.Connection[Any], dsn: str) -> bool:
     """Whether the structure is still what the snapshot of `conn` shows. PostgreSQL prints definitions as they are now,
     whatever snapshot asks for them: what was printed before this says True is of the snapshot."""
     with connect(dsn) as now:
-        return now.execute(_CHANGES.encode()).fetchone() == conn.execute(_CHANGES.encode()).fetchone()
+        return structure(now) == structure(conn)
 
 
 def unlike(

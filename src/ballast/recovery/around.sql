@@ -129,3 +129,9 @@ SELECT 'membership', format('membership of %s in %s', pg_get_userbyid(member), p
        CASE WHEN bool_or(admin_option) THEN 'WITH ADMIN OPTION' ELSE '' END, ''
   FROM pg_auth_members WHERE member IN (SELECT oid FROM concerned) AND pg_get_userbyid(member) !~ '^pg_'
  GROUP BY member, roleid
+UNION ALL
+-- What a role has for itself in this database alone is the database's.
+SELECT 'setting', format('settings of role %s', r.rolname), '',
+       (SELECT string_agg(one, ', ' ORDER BY one) FROM unnest(s.setconfig) AS one), ''
+  FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
+ WHERE s.setdatabase = 0 AND r.oid <> 10 AND r.oid IN (SELECT oid FROM concerned)

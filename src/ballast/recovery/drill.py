@@ -49,6 +49,7 @@ from ballast.vault.health import RECORDER_FILE, RecorderHealth
 from ballast.vault.moment import show
 from ballast.vault.records import Cut
 from ballast.vault.signing import KEY_FILE
+from ballast.vault.standing import is_dumped
 
 COMPARING = "comparing with production"
 """The stage in which nothing on the scratch server changes any more."""
@@ -124,7 +125,7 @@ class _Drill:
         self._know(vault=vault.store.url)
         for look in range(1, _LOOKS + 1):
             self._watcher.begin("waiting for what is due in the vault", 0)
-            self._settle()
+            self._settle(vault)
             with snapshot_at_cut(settings.dsn) as (conn, lsn):
                 catalog, around = read_catalog(conn), lines(conn)
                 steady = is_steady(conn, settings.dsn)
@@ -133,7 +134,7 @@ class _Drill:
                 looked_at = self._look(vault, conn, catalog, Cut(vault.index.newest_timeline, lsn))
                 self._watcher.begin("waiting for the vault to reach production", 0)
                 resolved = self._wait_for(vault, looked_at, is_recorders=is_recorders)
-                if look < _LOOKS and self._recorder() is not None and _is_dump_due(vault, resolved.cut):
+                if look < _LOOKS and self._recorder() is not None and self._is_dump_due(vault, conn, resolved.cut):
                     continue
                 production = Side(conn, catalog, vault.relations_at(resolved.cut))
                 outcome = self._on_scratch(vault, resolved, production, around if steady else None)
@@ -142,14 +143,29 @@ class _Drill:
 
     # Before anything is restored
 
-    def _settle(self) -> None:
+    def _settle(self, vault: Vault) -> None:
         """A dump or an image that is due just now would be found missing; the recorder sees to it within seconds."""
-        deadline = time.monotonic() + _SETTLE_S
+        deadline, state, timeline = time.monotonic() + _SETTLE_S, self._settings.state_dir, vault.index.newest_timeline
+        if self._recorder() is None:
+            return
+        with connect(self._settings.dsn) as conn:
+            is_due = not is_dumped(conn, state, timeline)
         while self._recorder() is not None and time.monotonic() < deadline:
-            due = [w for w in wish.pending(self._settings.state_dir) if w.kind in wish.FOR_IMAGER and not w.held]
-            if not due:
+            due = [w for w in wish.pending(state) if w.kind in wish.FOR_IMAGER and not w.held]
+            if is_due or (any(w.kind == "dump" for w in due) and all(w.id != wish.DUMP_NOW for w in due)):
+                with contextlib.suppress(OSError):  # whoever may drill need not be able to write there
+                    wish.leave(state, "dump", timeline, "a drill compares", id=wish.DUMP_NOW)
+            elif not due:
                 return
+            is_due = False
             time.sleep(_LOOK_EVERY_S)
+
+    def _is_dump_due(self, vault: Vault, conn: psycopg.Connection[Any], cut: Cut) -> bool:
+        """Whether the vault's dump is not known to be of what `conn` shows, so that another comes within seconds."""
+        state, dump = self._settings.state_dir, vault.index.dump_at(cut)
+        is_wished = any(w.kind == "dump" for w in wish.pending(state))
+        is_older = dump is None or dump.version != vault.index.schema_at(cut).version
+        return is_wished or is_older or not is_dumped(conn, state, cut.timeline)
 
     def _look(self, vault: Vault, conn: psycopg.Connection[Any], catalog: Catalog, cut: Cut) -> Cut:
         """How far the vault and the recorder's disk are behind the snapshot."""
@@ -398,11 +414,6 @@ def _is_of_the_machine(error: RestoreError, scratch: Scratch) -> bool:
     """Whether the scratch server's own trouble is why a restore failed: that says nothing of the vault."""
     state = error.sqlstate if isinstance(error, ServerRefused) else ""
     return scratch.ended.is_set() or state.startswith(_MACHINES) or not scratch.running
-
-
-def _is_dump_due(vault: Vault, cut: Cut) -> bool:
-    dump = vault.index.dump_at(cut)
-    return dump is None or dump.version != vault.index.schema_at(cut).version
 
 
 def _tallies(side: Side, numbers: Sequence[int], chosen: Sequence[str] | None) -> Tallies:

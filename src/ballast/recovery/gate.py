@@ -25,9 +25,10 @@ from ballast.postgres import Table
 from ballast.recovery.copying import ServerRefused, run_script, try_statements
 from ballast.recovery.target import Target
 from ballast.vault.records import ByColumn, Relation, Shared
+from ballast.vault.tables import GATE_POLICIES
 
 OUR_SETTING = "ballast.tenant"
-_GATE, _NAMED, _ALL, _OWNER = (f"ballast_recovery_{name}" for name in ("gate", "named", "all", "owner"))
+_GATE, _NAMED, _ALL, _OWNER = GATE_POLICIES
 _LOCKS_IN_THE_WAY = ("55P03", "40P01")
 IMPATIENT = """
 DO $$ BEGIN

@@ -39,6 +39,7 @@ from ballast.vault.records import (
 from ballast.vault.registry import Registry
 from ballast.vault.renumbering import numberings_of, renumbered_all
 from ballast.vault.situation import Situation
+from ballast.vault.standing import Standing, standing
 from ballast.vault.tables import TableFacts, tables_of
 from ballast.vault.tenancy import TenantMap, resolve_rules
 from ballast.vault.vault import Vault
@@ -81,6 +82,8 @@ class Baseline(msgspec.Struct, frozen=True):
     """Entries for the ledger, in this order."""
     image: Taken
     fingerprint: Fingerprint
+    dumped: Standing | None
+    """What was dumped; None: nothing."""
 
 
 def take(
@@ -107,9 +110,11 @@ def take(
             version, place.timeline, place.lsn, 0, batch.put("relations", "json", registry.encode()), reason
         )
         dumps: list[SchemaDump] = []
+        dumped = None
         # While tenants come back, the structure is the parent's, with what keeps them from being written to meanwhile.
         if descent is None or descent.finished:
             watch.say("structure and roles are dumped")
+            dumped = standing(conn)
             dumps.append(_dump(dsn, settings, place, version, batch))
         reach("protect.dumped")
         taken, image = Taken((), 0, 0), None
@@ -140,7 +145,7 @@ def take(
                 recovery=descent.recovery if descent is not None else None,
             )
         )  # fmt: skip
-    return Baseline(tuple(bodies), taken, seen)
+    return Baseline(tuple(bodies), taken, seen, dumped)
 
 
 def known_relations(

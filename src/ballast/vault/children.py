@@ -15,6 +15,7 @@ from ballast.vault.health import NONCE_VARIABLE, read_state
 from ballast.vault.lifeline import Child
 from ballast.vault.logbook import Logbook
 from ballast.vault.spoolfiles import closed_files
+from ballast.vault.standing import may_dump
 
 _IMAGE_AGAIN_S = 5.0
 _MERGE_NICE = 10
@@ -84,4 +85,6 @@ class Children:
         return max(every_s - since_s, min(every_s, _FIRST_DRILL_S))
 
     def _image_is_wished(self) -> bool:
-        return any(asked.kind in wish.FOR_IMAGER and not asked.held for asked in wish.pending(self._state_dir))
+        asked = [w for w in wish.pending(self._state_dir) if w.kind in wish.FOR_IMAGER and not w.held]
+        in_haste = any(w.kind != "dump" or w.id == wish.DUMP_NOW for w in asked)
+        return in_haste or (bool(asked) and may_dump(self._state_dir))

@@ -28,7 +28,7 @@ import psycopg
 from ballast.errors import BallastError
 from ballast.postgres import session
 from ballast.postgres.lsn import format_lsn
-from ballast.vault import repair, wish
+from ballast.vault import repair, standing, wish
 from ballast.vault.canaries import Canaries
 from ballast.vault.config import Config
 from ballast.vault.differences import Difference, compare, compare_apart_from_tables
@@ -60,10 +60,12 @@ class Guardian:
         self._conn: psycopg.Connection[Any] | None = None
         self._receiver: Watched
         self._canaries, self._sequences, self._heard = Canaries(), SequenceWatch(), Heard()
+        self._timeline = timeline
         self._incidents = Incidents(settings, timeline, log, self._canaries)
         self._unjudged: Fingerprint | None = None
         self._clean: tuple[float, int] | None = None
         self._passed_over = 0
+        self._has_compared = False
         self._sounded: set[str] = set()
         self.alarms: tuple[str, ...] = ()
         """For the health file: what is wrong now, and what was and is not imaged yet."""
@@ -139,6 +141,7 @@ class Guardian:
         more = self._send(conn, baseline)
         if baseline.incident is None:
             found += self._judge_tables(conn, baseline, stop)
+        more += self._see_to_dump(conn)
         self._tell(found, more)
         self.checks += 1
 
@@ -218,6 +221,16 @@ class Guardian:
         except psycopg.Error as error:
             self._sequences.forget()
             return [_refused("the values of sequences cannot be told", error)]
+        return []
+
+    def _see_to_dump(self, conn: psycopg.Connection[Any]) -> list[str]:
+        """No event trigger tells of roles; at the start, not of what an earlier version of ours did not heed either."""
+        try:
+            if not standing.is_dumped(conn, self._state_dir, self._timeline, everything=not self._has_compared):
+                standing.ask_for_dump(self._state_dir, self._timeline)
+        except psycopg.Error as error:
+            return [_refused("whether roles have changed cannot be seen", error)]
+        self._has_compared = True
         return []
 
     # Alarms

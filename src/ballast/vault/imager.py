@@ -21,10 +21,10 @@ import psycopg
 from ballast.errors import BallastError, StoreError
 from ballast.postgres import read_catalog
 from ballast.postgres.snapshot import snapshot_at_cut
-from ballast.vault import catalogfile, config, wish
+from ballast.vault import catalogfile, config, standing, wish
 from ballast.vault.batch import Batch
 from ballast.vault.catalogfile import CatalogRead
-from ballast.vault.dump import take_dump
+from ballast.vault.dump import Dump, same_scripts, take_dump
 from ballast.vault.durable import keep_private
 from ballast.vault.failpoints import reach
 from ballast.vault.health import only_one
@@ -81,8 +81,8 @@ class Imager:
                 self._image(conn, cut, images, relations.values(), tables)
             version = self._vault.index.schema_at(cut).version
             dump = self._vault.index.dump_at(cut)
-            if dump is None or dump.version != version:
-                self._dump(conn, cut, version)
+            if dump is None or dump.version != version or any(w.kind == "dump" for w in wishes):
+                self._dump(conn, cut, version, dump)
         for done in wishes:
             wish.granted(self._settings.state_dir, done)
             self._log.info("granted", kind=done.kind, reason=done.reason, lsn=lsn, wish=done.id)
@@ -206,18 +206,29 @@ class Imager:
                 "The catalog is read first.",
             )
 
-    def _dump(self, conn: psycopg.Connection[Any], cut: Cut, version: int) -> None:
+    def _dump(self, conn: psycopg.Connection[Any], cut: Cut, version: int, last: SchemaDump | None) -> None:
+        """Keep what the structure is, unless the last one says the same."""
+        stood = standing.standing(conn)  # before roles are dumped, which belong to no snapshot
         (snapshot,) = conn.execute("SELECT pg_export_snapshot()").fetchone() or ("",)
         server = conn.info.server_version
         taken = take_dump(self._settings.dsn, snapshot, server // 10000, publication=self._settings.publication)
         state = self._settings.state_dir
-        with Batch(self._vault.store, state, "dump", cut.timeline, cut.lsn, cut.lsn) as batch:
-            pre, post, roles = (
-                batch.put("dump", "sql", content) for content in (taken.pre_data, taken.post_data, taken.roles)
-            )
-            self._vault.append(SchemaDump(cut.timeline, cut.lsn, version, pre, post, roles, server))
-            batch.done()
-        self._log.info("dumped", lsn=cut.lsn, version=version)
+        is_new = last is None or last.server_version != server or not self._is_kept(last, taken)
+        if is_new:
+            with Batch(self._vault.store, state, "dump", cut.timeline, cut.lsn, cut.lsn) as batch:
+                pre, post, roles = (
+                    batch.put("dump", "sql", content) for content in (taken.pre_data, taken.post_data, taken.roles)
+                )
+                self._vault.append(SchemaDump(cut.timeline, cut.lsn, version, pre, post, roles, server))
+                batch.done()
+        elif last is not None and last.version != version:
+            self._vault.append(msgspec.structs.replace(last, timeline=cut.timeline, lsn=cut.lsn, version=version))
+        standing.note(state, self._timeline, stood)
+        self._log.info("dumped", lsn=cut.lsn, version=version, is_new=is_new)
+
+    def _is_kept(self, last: SchemaDump, taken: Dump) -> bool:
+        kept = [self._vault.read_object(ref) for ref in (last.pre_data, last.post_data, last.roles)]
+        return same_scripts(kept, [taken.pre_data, taken.post_data, taken.roles])
 
 
 def _with_children(relations: Sequence[Relation], known: Any) -> list[Relation]:

@@ -288,7 +288,9 @@ class VaultIndex:
         )
 
     def dump_at(self, cut: Cut) -> SchemaDump | None:
-        """The latest `pg_dump` of the schema version in force at `cut`, or the last one of an earlier version."""
+        """The latest `pg_dump` of the schema version in force at `cut`, or the last one of an earlier version.
+
+        Where that version was dumped again, since roles have changed: the last one before the cut, or else the first."""
         version = self.schema_at(cut).version
         ends = {part.timeline: part.to_lsn for part in self.chain(cut)}
 
@@ -298,7 +300,9 @@ class VaultIndex:
             return of is not None and of.version <= version and of.lsn <= ends.get(of.timeline, -1)
 
         known = [d for d in self.dumps if d.timeline in ends and leads_here(d)]
-        return max(known, key=lambda d: (d.version, d.timeline, d.lsn), default=None)
+        newest = max((d.version for d in known), default=0)
+        known = sorted((d for d in known if d.version == newest), key=lambda d: (d.timeline, d.lsn))
+        return next((d for d in reversed(known) if d.lsn <= ends[d.timeline]), known[0] if known else None)
 
     def gap_at(self, cut: Cut, relation: int | None = None) -> tuple[Gap, ...]:
         """The gaps that make `cut` inexact for `relation` (None: for any). At a gap's two ends all is exact."""

@@ -317,7 +317,7 @@ class _Run:
                 taken = take(self.dsn, self.settings, vault, place, batch, self.watch, looked.report.rows)
                 begun = msgspec.structs.replace(
                     begun, after=vault.ledger.head()[0], bodies=taken.bodies, timeline=place.timeline, cut=place.lsn,
-                    fingerprint=taken.fingerprint, wishes=tuple(w.id for w in asked),
+                    fingerprint=taken.fingerprint, wishes=tuple(w.id for w in asked), dumped=taken.dumped,
                 )  # fmt: skip
                 undertaking.write(self.state_dir, begun)
                 reach("protect.decided")

@@ -24,7 +24,7 @@ from ballast.postgres import pgoutput
 from ballast.vault.config import Tenants
 from ballast.vault.records import ByColumn, Column, Relation, Shared, TenantRule, Via
 from ballast.vault.renumbering import numberings_of, renumbered
-from ballast.vault.tables import UNRECORDED, TableColumn, TableFacts
+from ballast.vault.tables import GATE_POLICIES, OWN_SCHEMA, UNRECORDED, TableColumn, TableFacts
 from ballast.vault.tenancy import resolve_rules
 
 PREFIX = "ballast.ddl"
@@ -37,7 +37,7 @@ _FILLED_BY_STREAM = frozenset(
 
 _SAME_STRUCTURE = frozenset(("REFRESH MATERIALIZED VIEW", "REINDEX"))
 """Commands that come every minute at some, and change nothing that a dump holds."""
-_OURS = ("ballast.", "ballast_recovery", "ballast_restore")
+_IN_OURS = tuple(f"{schema}." for schema in UNRECORDED)
 
 
 class DdlMessage(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class DdlMessage(msgspec.Struct, frozen=True):
         """Whether a dump of the structure says something else from here on: of the rewrite itself another message tells."""
         if self.event == "rewrite" or self.tag in _SAME_STRUCTURE:
             return False
-        return bool(self.failed) or any(name != "ballast" and not name.startswith(_OURS) for _, name in self.objects)
+        return bool(self.failed) or not all(_is_ours(kind, name) for kind, name in self.objects)
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -93,6 +93,15 @@ class Change(msgspec.Struct, frozen=True):
     def changes_relations(self) -> bool:
         """Whether there are relations to be written down as a new schema version."""
         return bool(self.new or self.altered or self.dropped)
+
+
+def _is_ours(kind: str, identity: str) -> bool:
+    """Whether no dump holds what a command touched, since we have made it. `identity`: as the server writes it, quoted."""
+    if kind == "policy":
+        return identity.partition(" on ")[0] in GATE_POLICIES
+    if kind == "schema":
+        return identity in UNRECORDED
+    return identity.startswith(_IN_OURS) or (kind, identity) == ("publication", OWN_SCHEMA)
 
 
 def decode(content: bytes) -> DdlMessage:

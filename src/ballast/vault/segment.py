@@ -98,7 +98,8 @@ class Reader:
         self.unreadable = ""
         """Why a message of ours could not be read."""
         self.changes = 0
-        self._structure_at = 0
+        self._has_begun = False
+        """A schema version begins in this segment."""
         self._restructure()
 
     def feed(self, payload: bytes) -> None:
@@ -192,10 +193,11 @@ class Reader:
 
     def _take(self, change: Change) -> None:
         self._seq += 1
-        # Policies, rights and their like are in dumps alone, and a dump is one of a version: one a transaction is enough.
-        if change.changes_relations or (change.beside and self._structure_at != self._lsn):
+        # Policies, rights and their like are in dumps alone: from the first of a segment on it is said that they may be others,
+        # which leads to a dump. Whoever may change them can do so without end, and each version is an entry of the ledger.
+        if change.changes_relations or (change.beside and not self._has_begun):
             self._version = self._on_structure(Structure(self._lsn, self._seq, change))
-            self._structure_at = self._lsn
+            self._has_begun = True
             self._restructure()
         self.incomplete |= change.incomplete
         if change.rewritten:

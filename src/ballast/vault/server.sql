@@ -360,6 +360,21 @@ EXCEPTION WHEN OTHERS THEN
 END
 $body$;
 
+-- Whether this transaction has changed anything that outlasts the session: GRANT does not say what it was about.
+CREATE OR REPLACE FUNCTION ballast.has_lasting() RETURNS boolean
+LANGUAGE sql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $body$
+SELECT EXISTS (SELECT FROM pg_class c
+                WHERE c.relpersistence <> 't' AND age(c.xmin) <= age(pg_current_xact_id()::xid))
+    OR EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+                WHERE c.relpersistence <> 't' AND age(a.xmin) <= age(pg_current_xact_id()::xid))
+    OR EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+                WHERE n.nspname !~ '^pg_temp_' AND age(p.xmin) <= age(pg_current_xact_id()::xid))
+    OR EXISTS (SELECT FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+                WHERE n.nspname !~ '^pg_(toast_)?temp_' AND age(t.xmin) <= age(pg_current_xact_id()::xid))
+$body$;
+
 CREATE OR REPLACE FUNCTION ballast.on_ddl() RETURNS event_trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -382,8 +397,19 @@ BEGIN
       LEFT JOIN pg_class k ON c.classid = 'pg_class'::regclass AND k.oid = c.objid
       LEFT JOIN pg_index x ON c.classid = 'pg_class'::regclass AND x.indexrelid = c.objid
       LEFT JOIN pg_constraint n ON c.classid = 'pg_constraint'::regclass AND n.oid = c.objid
-     WHERE c.schema_name IS DISTINCT FROM 'pg_temp' AND k.relpersistence IS DISTINCT FROM 't';
+      LEFT JOIN pg_policy y ON c.classid = 'pg_policy'::regclass AND y.oid = c.objid
+      LEFT JOIN pg_trigger t ON c.classid = 'pg_trigger'::regclass AND t.oid = c.objid
+      LEFT JOIN pg_rewrite w ON c.classid = 'pg_rewrite'::regclass AND w.oid = c.objid
+      LEFT JOIN pg_statistic_ext s ON c.classid = 'pg_statistic_ext'::regclass AND s.oid = c.objid
+      LEFT JOIN pg_class o ON o.oid = coalesce(k.oid, y.polrelid, t.tgrelid, w.ev_class, s.stxrelid)
+     WHERE c.schema_name IS DISTINCT FROM 'pg_temp' AND o.relpersistence IS DISTINCT FROM 't';
     IF objects = '[]' THEN
+        RETURN;
+    END IF;
+    IF tg_tag IN ('GRANT', 'REVOKE')
+       AND objects -> 0 ->> 0 IN ('TABLE', 'SEQUENCE', 'FUNCTION', 'PROCEDURE', 'ROUTINE', 'TYPE', 'DOMAIN')
+       AND NOT ballast.has_lasting()
+    THEN
         RETURN;
     END IF;
 
@@ -440,7 +466,8 @@ BEGIN
            coalesce(array_agg(DISTINCT d.objid) FILTER (WHERE d.object_type = 'table column'), '{}')
       INTO objects, dropped, relations
       FROM (SELECT row_number() OVER () AS place, * FROM pg_event_trigger_dropped_objects()) AS d
-     WHERE NOT d.is_temporary;
+     -- Of what is dropped along with a temporary table, such as its triggers, only the name says that it was one.
+     WHERE NOT d.is_temporary AND d.address_names[1] IS DISTINCT FROM 'pg_temp';
     IF objects = '[]' THEN
         RETURN;
     END IF;

@@ -20,6 +20,9 @@ UNRECORDED = frozenset((OWN_SCHEMA, "ballast_recovery", "ballast_restore"))
 """With those in which a recovery and a restore keep what they have done so far. They are published like any table, so
 they need replica identities; but whose rows they hold is no question, and no other server must get them back."""
 
+GATE_POLICIES = tuple(f"ballast_recovery_{name}" for name in ("gate", "named", "all", "owner"))
+"""Policies that a recovery puts on the owner's tables, and takes away again."""
+
 MERGE_SCHEMA, MERGE_TENANT = "ballast_merge", "tenant"
 """Where a merge notes in the target what it has brought in, and the column that says whose it was: it comes back with them."""
 

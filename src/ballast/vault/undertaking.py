@@ -47,6 +47,8 @@ class Undertaking(msgspec.Struct, frozen=True):
     """How the server was at the cut; the guardian goes by it."""
     wishes: tuple[str, ...] = ()
     """Wishes that the baseline grants."""
+    dumped: Standing | None = None
+    """What stood there when the baseline's dump was taken; None: it has none."""
 
 
 def read(state_dir: Path) -> Undertaking | None:
@@ -92,6 +94,8 @@ def finish(begun: Undertaking, vault: Vault, state_dir: Path) -> None:
     replace_file(state_dir / BEGUN_FILE, msgspec.json.encode(origins.of(vault.index)))
     if begun.fingerprint is not None:
         write_baseline(state_dir, Baseline(begun.fingerprint, begun.cut))
+    if begun.dumped is not None:
+        note(state_dir, begun.timeline, begun.dumped)
     for asked in wish.pending(state_dir):
         if asked.id in begun.wishes:
             wish.granted(state_dir, asked)

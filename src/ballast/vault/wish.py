@@ -26,6 +26,8 @@ Kind = Literal[
     "seal",  # seal up to `to_lsn` now, even where nothing but the canary is in it
 ]
 
+DUMP_NOW = "dump-now"
+"""Name of a wish for a dump that somebody waits for; others wait where dumps come one after the other."""
 FOR_IMAGER: frozenset[Kind] = frozenset({"image", "dump", "catalog"})
 
 
