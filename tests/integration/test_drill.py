@@ -406,6 +406,7 @@ def test_what_was_changed_in_the_structure_just_before(protected: Protected, pla
 
 AROUND = (
     "CREATE ROLE drill_owner NOLOGIN", "CREATE ROLE drill_app LOGIN", "CREATE ROLE drill_clerk LOGIN IN ROLE drill_app",
+    "ALTER ROLE drill_clerk SET search_path = desk, pg_catalog", "ALTER ROLE drill_clerk SET statement_timeout = '7s'",
     "CREATE SCHEMA desk AUTHORIZATION drill_owner", "GRANT USAGE ON SCHEMA desk, public TO drill_app",
     "CREATE FUNCTION desk.shop() RETURNS int LANGUAGE sql STABLE RETURN current_setting('desk.shop', true)::int",
     "REVOKE EXECUTE ON FUNCTION desk.shop() FROM PUBLIC", "GRANT EXECUTE ON FUNCTION desk.shop() TO drill_app",
@@ -466,6 +467,7 @@ def test_each_thing_around_the_rows_that_is_otherwise_is_named(protected: Protec
         "ALTER DEFAULT PRIVILEGES FOR ROLE drill_owner IN SCHEMA desk REVOKE SELECT ON TABLES FROM drill_app",
         "ALTER ROLE drill_app BYPASSRLS",
         "REVOKE drill_app FROM drill_clerk",
+        "ALTER ROLE drill_clerk SET statement_timeout = '8s'",
         "CREATE INDEX item_body ON item (body)",
         tenants=None,
     )  # fmt: skip
@@ -476,7 +478,7 @@ def test_each_thing_around_the_rows_that_is_otherwise_is_named(protected: Protec
         "rights of drill_clerk on column desk.note.said", "rights of drill_app on desk.note", "column desk.note.shop",
         "function desk.stamp()", "owner of function desk.watch()", "rights of postgres on function desk.watch()",
         "rights of drill_owner on function desk.watch()", "rights of drill_app on what drill_owner makes later in desk (r)",
-        "role drill_app", "membership of drill_clerk in drill_app", 'index "item_body" of public.item',
+        "role drill_app", "membership of drill_clerk in drill_app", "settings of role drill_clerk", 'index "item_body" of public.item',
     }  # fmt: skip
     (policy,) = (d for d in outcome.differences if "of_shop" in d.what)
     assert (policy.kind, policy.table) == ("policy", "desk.note")

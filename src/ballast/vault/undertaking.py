@@ -24,6 +24,7 @@ from ballast.vault.origin import BEGUN_FILE, ORIGIN_FILE
 from ballast.vault.records import Body
 from ballast.vault.sealing import OWN_FILE
 from ballast.vault.spoolfiles import listed
+from ballast.vault.standing import Standing, note
 from ballast.vault.vault import Vault
 
 NOTE = "protecting.json"
