@@ -131,7 +131,10 @@ COPY (
       FROM (SELECT body FROM entry
              WHERE type = 'dump' AND (body ->> 'version')::int IN (SELECT version FROM version WHERE lsn <= until)
                AND (body ->> 'version')::int <= (SELECT any_value(version) FROM target)
-             ORDER BY (body ->> 'version')::int DESC, timeline DESC, lsn DESC LIMIT 1),
+             -- Of one version the last dump before the cut, or else the first after it.
+             ORDER BY (body ->> 'version')::int DESC, lsn <= until DESC,
+                      CASE WHEN lsn <= until THEN timeline ELSE -timeline END DESC,
+                      CASE WHEN lsn <= until THEN lsn ELSE -lsn END DESC LIMIT 1),
            (VALUES (1, 'pre_data'), (2, 'post_data')) AS p (n, part)
      ORDER BY n)
   TO 'structure.txt' (FORMAT csv, DELIMITER E'\x01', QUOTE '', ESCAPE '', HEADER false);

@@ -13,6 +13,7 @@ from ballast.postgres.snapshot import snapshot_at_cut
 from ballast.recovery import DrillRequest, drill
 from ballast.recovery.around import is_steady
 from ballast.vault import wish
+from ballast.vault.children import Children
 from ballast.vault.config import Tenants
 from ballast.vault.dump import same_scripts
 from ballast.vault.health import read_state, write_state
@@ -225,11 +226,13 @@ def test_commands_without_end_lead_to_a_few_dumps_and_a_drill_waits_for_none_in_
     state = protected.config.state_dir
     noted = read_state(state, DUMPED_FILE, Dumped)
     assert noted is not None
-    write_state(state, DUMPED_FILE, Dumped(1, noted.standing, noted.at, 1000.0))
+    write_state(state, DUMPED_FILE, Dumped(1, noted.standing, noted.at, 1000.0))  # as after a thousand
     protected.db.run("CREATE INDEX one_more ON shop (name)")
     protected.sealed(protected.look().cut)
     protected.until(lambda: any(w.kind == "dump" for w in wish.pending(state)), "the wish")
     assert dumped_at(protected) == noted.at
+    children = Children(protected.config_path, protected.config, Logbook("test"), streaming=lambda: True)
+    assert not children._image_is_wished()
     outcome = drill(protected.config, DrillRequest(tenants=1, scratch=open_folder))
     assert outcome.drilled.equal, outcome.differences
     assert dumped_at(protected) > noted.at

@@ -213,7 +213,8 @@ class SchemaVersion(msgspec.Struct, frozen=True, tag="schema"):
 class SchemaDump(msgspec.Struct, frozen=True, tag="dump"):
     """`pg_dump --schema-only` in two sections and the roles, taken under one snapshot at `lsn` (a cut).
 
-    Exact for the schema version in force at `lsn`; `version` names it."""
+    Exact for the schema version in force at `lsn`; `version` names it. Where it says the same as the dump before, it names the
+    same objects. A version may have several: the last at or before a cut is that of the cut, or else the first."""
 
     timeline: int
     lsn: int

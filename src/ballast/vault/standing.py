@@ -3,7 +3,7 @@
 Most changes of it are told by the event triggers. Commands about roles fire none, and what was changed under a version of
 ours that did not heed it was never dumped. So a fingerprint of both is noted with each dump, in `dumped.json`; the guardian
 compares roles at each look, everything when the recorder starts, and asks for a dump. One that says the same as the last is
-not kept (`imager.py`).
+not kept (`imager.py`), so that it does no harm to ask in vain.
 
 Any role that may change structure can have dumps made: after some in a row the next waits.
 """
@@ -18,8 +18,10 @@ import msgspec
 import psycopg
 from psycopg.rows import tuple_row
 
+from ballast.errors import ProtectionError
 from ballast.vault import wish
 from ballast.vault.health import read_state, write_state
+from ballast.vault.marker import read_marker
 
 DUMPED_FILE = "dumped.json"
 _WISH_ID = "dump-standing"
@@ -56,8 +58,6 @@ SELECT md5(string_agg(row, ' ' ORDER BY row)) FROM (
     UNION ALL SELECT to_jsonb(d)::text FROM pg_shdescription d WHERE classoid = 'pg_authid'::regclass
 ) AS found (row)
 """
-# By it applications ask for tenants that are not back yet; no image or dump is taken until they are.
-_RECOVERING = "SELECT to_regprocedure('ballast.ensure_tenant(text, interval)') IS NOT NULL"
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -106,11 +106,14 @@ def may_dump(state_dir: Path) -> bool:
 
 def is_dumped(conn: psycopg.Connection[Any], state_dir: Path, timeline: int, *, everything: bool = False) -> bool:
     """Whether roles (`everything`: and structure) are what the last dump was taken of. True as well while a recovery puts
-    tenants back."""
+    tenants back, since none is taken before all are there (`imager.py`)."""
     noted = read_state(state_dir, DUMPED_FILE, Dumped)
-    with conn.cursor(row_factory=tuple_row) as cursor:
-        if cursor.execute(_RECOVERING).fetchone() == (True,):
-            return True
+    try:
+        marker = read_marker(conn)
+    except ProtectionError:
+        return True  # nor where somebody else has put something in its place
+    if marker is not None and not marker.finished:
+        return True
     if noted is None or noted.timeline != timeline:
         return False
     return noted.standing.roles == roles(conn) and (not everything or noted.standing.structure == structure(conn))
