@@ -314,6 +314,7 @@ async def succeeded(connection: Connection, refund_id: UUID, *, actor: str, now:
             day,
             goods_fen=refund.amount_fen - refund.shipping_fen,
             shipping_fen=refund.shipping_fen,
+            held=books.holder(refund.provider),
         ),
         now,
     )

@@ -6,13 +6,15 @@ Buckets are hashes of who tries what from where. A login alone is never one: who
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from uuid import UUID
 
 from ballast.mall.db import Connection, Database
+from ballast.mall.payments.gift_card import Unusable
 from ballast.mall.queries import load
 from ballast.mall.quoting import Room
 from ballast.mall.rules.refused import Refused
@@ -29,6 +31,12 @@ MOST_FROM_ONE_ADDRESS_OVER_ALL_SHOPS = 300
 MOST_COUPONS_FROM_ONE_ADDRESS = 30
 """A household or an office behind one address; who clears his cookies drains no stock."""
 MOST_CODES_FOR_ONE_CUSTOMER = 5
+MOST_WRONG_CARDS_FROM_ONE_ADDRESS = 20
+"""Codes of gift cards; a mini-program's server, where it has one, shows its shoppers' cards from one address."""
+MOST_WRONG_CARDS_OVER_ALL_SHOPS = 60
+_MOST_SHUT = 10_000
+_shut: dict[bytes, datetime] = {}
+"""Buckets of wrong gift cards that are full, as far as this process has heard, and until when."""
 
 
 class TooOften(Refused):
@@ -140,6 +148,37 @@ async def shopper_resets(db: Database, shop_id: UUID, login: str, address: str, 
 async def staff_gives_code(db: Database, shop_id: UUID, customer_id: UUID, now: datetime) -> None:
     """A shop's staff gives a code to one of its customers: with each he has as many tries again. Raises TooOften."""
     await _of_shopper(db, {bucket("code", shop_id, customer_id): MOST_CODES_FOR_ONE_CUSTOMER}, now)
+
+
+@asynccontextmanager
+async def shopper_shows_card(db: Database, shop_id: UUID, address: str, now: datetime) -> AsyncIterator[None]:
+    """A shopper pays with a gift card's code.
+
+    Other than a password a code cannot be guessed, so only those that are wrong count, after the try, and who shows a good one
+    has no further way to the database. Who has shown too many is refused, whatever he shows: by each process from the moment on
+    at which it has counted one of his.
+
+    Raises:
+        TooOften: there were too many before, or this one is one too many.
+    """
+    most = {
+        bucket("cards", network(address)): MOST_WRONG_CARDS_OVER_ALL_SHOPS,
+        bucket("card", shop_id, network(address)): MOST_WRONG_CARDS_FROM_ONE_ADDRESS,
+    }
+    for one in most:
+        if (until := _shut.get(one)) and until > now:
+            raise TooOften(max(1, int((until - now).total_seconds())))
+    try:
+        yield
+    except Unusable:
+        async with db.identity(passing=True) as connection:
+            wait_s = await count(connection, most, now)
+        if wait_s is None:
+            raise
+        if len(_shut) >= _MOST_SHUT:
+            _shut.clear()
+        _shut.update(dict.fromkeys(most, now + timedelta(seconds=wait_s)))
+        raise TooOften(wait_s) from None
 
 
 def bucket(*what: object) -> bytes:

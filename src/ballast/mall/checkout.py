@@ -25,9 +25,11 @@ from ballast.mall.deed_kinds import Checkout, PaymentBegun
 from ballast.mall.ids import derived
 from ballast.mall.order_life import Unknown
 from ballast.mall.owner import Owner
+from ballast.mall.payments import gift_card as gift_cards
 from ballast.mall.placed import Placed
 from ballast.mall.quoting import Address, Claim, Delivery, Quote, QuotedLine, Read, Room, Used, Wanted, read
 from ballast.mall.rules.refused import Refused
+from ballast.mall.rules.states import Status
 
 __all__ = [
     "Address",
@@ -98,6 +100,7 @@ async def place(
     source: Source = "web",
     room: Room | None = None,
     begin: Callable[[Placed], PaymentBegun] | None = None,
+    gift_card: str | None = None,
     last: bool = False,
 ) -> Placed:
     """Place an order: its goods are reserved until `pay_by`. The same key with the same request gives the same order.
@@ -110,6 +113,7 @@ async def place(
         room: how many orders may wait for payment; None: any number.
         begin: makes the payment that is written with it, where something is to be paid. Called when all is decided but whether
             the goods are there still, and it is about to be written.
+        gift_card: the code of a card that pays it, all of it and at once: the order is paid, or is not there.
         last: nothing else is done in this transaction: it is committed with what is written.
 
     Raises:
@@ -117,11 +121,13 @@ async def place(
         stock.OutOfStock: with what is left.
         Refused: as `quote`; `checkout.address`, `checkout.unserved`, `checkout.coupon` (the reason in its params),
             `checkout.many_unpaid`, `checkout.many_unpaid_here`, `checkout.gone_meanwhile` (a quota or the coupon was used up by
-            another order at this moment: quote again),
+            another order at this moment: quote again), `gift_card.afloat`, `gift_card.unusable`, `gift_card.short`,
             `idempotency.differs` (the key was used for something else).
     """
     _check(address, delivery)
-    asked = _hash(lines, address, delivery, claim_id, note, order_id)
+    card = gift_cards.present(gift_card) if gift_card is not None else None
+    shown = [card.code_hash] if card else []
+    asked = _hash(lines, address, delivery, claim_id, note, order_id, *shown)
     # Where the end of the first try was not heard of, the second makes the same order, wherever it is made. It is named by the
     # visitor, before the customer: the lifeboat may not know yet that he has logged in.
     made = order_id or derived(_day_of(now), owner.visitor_id or owner.id, key, asked.hex(), "order")
@@ -139,6 +145,7 @@ async def place(
             numbers=numbers,
             claim=claim,
             room=room,
+            also=card.look(now) if card else None,
         )
     except Used:
         return await _earlier(connection, claim)
@@ -160,10 +167,15 @@ async def place(
         quote=found.quote,
         placed_from=room.placed_from if room else None,
     )
+    card_id = gift_cards.cover(connection, found.also, order.quote.total_fen) if card else None
     await order_record.use_promises(connection, order)
-    placed = Placed(made, order.number, found.quote.total_fen, order.pay_by)
-    payment = begin(placed) if begin and placed.total_fen else None
-    await order_record.write(connection, order, payment, last=last)
+    status = Status.PAID if card or not order.quote.total_fen else Status.PENDING_PAYMENT
+    placed = Placed(made, order.number, order.quote.total_fen, order.pay_by, status)
+    payment = begin(placed) if begin and status == Status.PENDING_PAYMENT else None
+    if card and card_id and placed.total_fen:
+        await order_record.write_paid(connection, order, found, card, card_id, last=last)
+    else:
+        await order_record.write(connection, order, payment, last=last)
     deeds.note(connection, "checkout", order, key=f"{owner.id}:{key}")
     if payment:
         deeds.note(connection, "payment_begun", payment, key=str(payment.payment_id))
@@ -251,7 +263,8 @@ async def _earlier(connection: Connection, claim: Claim) -> Placed:
     if placed is None:  # it is kept apart: `exceptions`
         raise Unknown(order_id)
     deeds.of_no_weight(connection)
-    return Placed(order_id, placed["number"], placed["total_fen"], placed["pay_by"], repeated=True)
+    status = Status(placed["status"])
+    return Placed(order_id, placed["number"], placed["total_fen"], placed["pay_by"], status, repeated=True)
 
 
 async def _order_of(connection: Connection, claim: Claim) -> UUID:

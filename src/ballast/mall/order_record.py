@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -16,13 +17,17 @@ from ballast.mall import effects, queries, stock
 from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import Checkout, PaymentBegun
 from ballast.mall.ids import new_id
+from ballast.mall.order_life import Locked
+from ballast.mall.payments import gift_card
+from ballast.mall.payments.gift_card import Presented
 from ballast.mall.payments.received import pay_nothing
 from ballast.mall.payments.start import beginning
-from ballast.mall.quoting import Claim, QuotedLine
-from ballast.mall.round_trips import ending, gather
+from ballast.mall.quoting import Claim, QuotedLine, Read
+from ballast.mall.round_trips import ending, gather, later
 from ballast.mall.rules.breakdown import LinePrice
 from ballast.mall.rules.numbers import order_number
 from ballast.mall.rules.refused import Refused
+from ballast.mall.rules.states import RefundStatus, Status
 
 _CHINA = ZoneInfo("Asia/Shanghai")
 _ATTEMPTS = 2
@@ -82,15 +87,7 @@ async def write(
     """
     free = order.quote.total_fen == 0
     whole = last and not free and ending(connection)
-    given = {
-        **row_of(order, order.at, "order.placed", "pending_payment"),
-        "pay_by": order.pay_by,
-        "placed_from": order.placed_from,
-        "skus": list(order.pieces),
-        "pieces": list(order.pieces.values()),
-        "movements": [new_id() for _ in order.pieces],
-        "whole": whole,
-    }
+    given = _given(order, whole=whole)
     begun = [beginning(payment)] if payment else []
     try:
         changed, *_ = await gather(connection, (queries.load("checkout").record, given), *begun)
@@ -102,6 +99,69 @@ async def write(
         await stock.all_changed(connection, order.pieces, changed)
     if free:
         await pay_nothing(connection, order.order_id, order.at)
+
+
+async def write_paid(
+    connection: Connection, order: Checkout, read: Read, card: Presented, card_id: UUID, *, last: bool = False
+) -> None:
+    """The order and its payment by a gift card, on one way: paid, or not there. Raises stock.OutOfStock, gift_card.Unusable;
+    Refused (`gift_card.short`): then the transaction has to be left.
+
+    Args:
+        read: what it was made of.
+        last: nothing else is done in this transaction.
+    """
+    total = order.quote.total_fen
+    given = _given(order, whole=True)
+    if last:
+        ending(connection)
+    try:
+        payment_id = await gift_card.charge(connection, card_id, order.order_id, total, order.owner, order.at)
+        await later(connection, queries.load("checkout").record, given)
+        # Nobody else knows of it: it is as good as locked.
+        await gift_card.settle(connection, _as_locked(order, read, given), card_id, payment_id, order.at)
+    except CheckViolation as error:
+        await gift_card.refuse(connection, card, total, error, order.at)
+        await stock.short_of(connection, order.pieces, error)
+
+
+def _given(order: Checkout, *, whole: bool) -> dict[str, Any]:
+    """For `record`."""
+    return {
+        **row_of(order, order.at, "order.placed", "pending_payment"),
+        "pay_by": order.pay_by,
+        "placed_from": order.placed_from,
+        "skus": list(order.pieces),
+        "pieces": list(order.pieces.values()),
+        "movements": [new_id() for _ in order.pieces],
+        "whole": whole,
+    }
+
+
+def _as_locked(order: Checkout, read: Read, given: dict[str, Any]) -> Locked:
+    goods = [effects.Ordered(line.product_id, line.sku_id, line.quantity) for line in order.quote.lines]
+    return Locked(
+        order.order_id,
+        order.number,
+        Status.PENDING_PAYMENT,
+        RefundStatus.NONE,
+        order.owner.customer_id,
+        order.owner.id,
+        given["items_fen"],
+        given["discount_fen"],
+        given["shipping_fen"],
+        given["total_fen"],
+        0,
+        0,
+        given["claim_id"],
+        order.pay_by,
+        None,
+        None,
+        given["breakdown"],
+        msgspec.json.encode(goods).decode(),
+        read.points_per_yuan,
+        read.receive_within_s,
+    )
 
 
 def row_of(order: Checkout, now: datetime, kind: str, status: str) -> dict[str, object]:

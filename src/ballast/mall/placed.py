@@ -7,6 +7,8 @@ from uuid import UUID
 
 import msgspec
 
+from ballast.mall.rules.states import Status
+
 
 class Placed(msgspec.Struct, frozen=True):
     """An order that was placed, now or (`repeated`) by an earlier request with the same key."""
@@ -15,4 +17,5 @@ class Placed(msgspec.Struct, frozen=True):
     number: str
     total_fen: int
     pay_by: datetime
+    status: Status = Status.PENDING_PAYMENT
     repeated: bool = False

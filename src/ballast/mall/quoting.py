@@ -127,8 +127,12 @@ class Read(msgspec.Struct, frozen=True):
 
     quote: Quote
     pay_within_s: int
+    receive_within_s: int
+    points_per_yuan: int
     taken: list[str]
     """Of the order numbers that were asked for."""
+    also: dict[str, Any] | None = None
+    """What else was asked for."""
 
 
 async def read(
@@ -143,10 +147,12 @@ async def read(
     numbers: Sequence[str] = (),
     claim: Claim | None = None,
     room: Room | None = None,
+    also: tuple[str, dict[str, Any]] | None = None,
 ) -> Read:
     """Read and work out.
 
     Args:
+        also: a statement that goes along; its first row is in `Read.also`.
         room: where it is to be placed, and there is a limit.
         numbers: that an order can have, where one is to be placed.
         claim: … with this key: it is taken before anything is read, and orders of this shopper that could
@@ -164,8 +170,11 @@ async def read(
         asked.insert(0, (text.begin, _begun(owner, now, numbers, claim, room)))
     if claim_id:
         asked.append((text.coupon, {"claim_id": claim_id}))
+    if also:
+        asked.append(also)
     found = [await one.fetchone() for one in await gather(connection, *asked)]
     there = found.pop(0) if numbers else None
+    besides = found.pop() if also else None
     if claim and there and not there["claimed"]:
         raise Used
     offer = found[0]
@@ -195,7 +204,14 @@ async def read(
         now=now,
     )
     lines = tuple(_quoted(goods[sku], quantity) for sku, quantity in pieces.items())
-    return Read(Quote(lines, breakdown, reason), offer["pay_within_s"], there["taken"] if there else [])
+    return Read(
+        Quote(lines, breakdown, reason),
+        offer["pay_within_s"],
+        offer["receive_within_s"],
+        offer["points_per_yuan"],
+        there["taken"] if there else [],
+        besides,
+    )
 
 
 def _begun(

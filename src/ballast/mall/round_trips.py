@@ -357,6 +357,12 @@ async def begin_anew(connection: Any) -> None:
         await connection.begin_anew()
 
 
+async def flush(connection: Any) -> None:
+    """Do now what was put off; with COMMIT, where `ending` said that this is the last."""
+    if isinstance(connection, ShopConnection):
+        await connection.flush()
+
+
 async def later(
     connection: Any, statement: str, parameters: Mapping[str, Any] | None = None, check: Check | None = None
 ) -> None:

@@ -16,6 +16,7 @@ from ballast.mall.deed_kinds import Callback
 from ballast.mall.order_life import Locked, locking
 from ballast.mall.payments import received
 from ballast.mall.payments.provider import Notice, Provider, ProviderRefused
+from ballast.mall.payments.providers import SETTLING
 from ballast.mall.round_trips import gather, later
 from ballast.mall.rules.refunding import RefundState
 from ballast.mall.rules.refused import Refused
@@ -159,7 +160,8 @@ async def _differs(connection: Connection, notice: Notice, expected_fen: int, no
 async def send_refund(
     db: Database, shop_id: UUID, refund_id: UUID, providers: Mapping[str, Provider], now: datetime
 ) -> bool:
-    """Ask the provider to pay a refund back: one that is to be sent, or that failed. Doing it twice pays once.
+    """Ask the provider to pay a refund back: one that is to be sent, or that failed. Doing it twice pays once. One that settles
+    by itself has paid it then.
 
     Returns:
         Whether the provider has taken it up now. Of a shop that is afloat nothing is sent: what it was to pay back is known for
@@ -170,12 +172,21 @@ async def send_refund(
     """
     if db.afloat(shop_id):
         return False
-    async with db.shop(shop_id) as connection:
-        refund = await aftersales.get(connection, refund_id)
-        if refund.status == RefundState.FAILED:
-            await aftersales.pay_back(connection, refund_id, actor="job", now=now)
-        elif refund.status != RefundState.PROCESSING or refund.provider_code:
-            return False
+    try:
+        async with db.shop(shop_id) as connection:
+            refund = await aftersales.get(connection, refund_id)
+            if refund.status == RefundState.FAILED:
+                await aftersales.pay_back(connection, refund_id, actor="job", now=now)
+            elif refund.status != RefundState.PROCESSING or refund.provider_code:
+                return False
+            if here := SETTLING.get(refund.provider):
+                await here.give_back(connection, refund_id, refund.payment_id, refund.order_id, refund.amount_fen, now)
+                await aftersales.succeeded(connection, refund_id, actor=f"provider:{here.name}", now=now)
+                return True
+    except ProviderRefused as error:
+        async with db.shop(shop_id) as connection:
+            await aftersales.failed(connection, refund_id, now=now, answer=error.what)
+        return False
     if db.afloat(shop_id):  # by now
         return False
     provider = providers.get(refund.provider)

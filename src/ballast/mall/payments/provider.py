@@ -1,4 +1,4 @@
-"""What a payment provider has to be able to do."""
+"""What a payment provider has to be able to do; and one that is the shop itself (`Settling`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from ballast.errors import BallastError
+from ballast.mall.db import Connection
 from ballast.mall.rules.refused import Refused
 
 
@@ -73,3 +74,17 @@ class Provider(Protocol):
 
     def read(self, shop_id: UUID, headers: Mapping[str, str], body: bytes, now: datetime) -> Notice:
         """Verify and read a callback for this shop. Raises Forged."""
+
+
+class Settling(Protocol):
+    """A provider that is the shop itself: what it is asked for is done in the transaction of who asks, or not at all. Nothing is
+    begun, no callback comes, and nobody can be away."""
+
+    @property
+    def name(self) -> str:
+        """As in mall.payment.provider."""
+
+    async def give_back(
+        self, connection: Connection, refund_id: UUID, payment_id: UUID, order_id: UUID, amount_fen: int, now: datetime
+    ) -> None:
+        """Pay back. Raises ProviderRefused; an error of the database where it was done before."""

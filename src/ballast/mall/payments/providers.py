@@ -1,13 +1,17 @@
-"""The providers that are set up in this process."""
+"""The providers that are set up in this process, and those that need no setting up."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
 
-from ballast.mall.payments.provider import Provider
+from ballast.mall.payments.gift_card import GiftCards
+from ballast.mall.payments.provider import Provider, Settling
 from ballast.mall.payments.sandbox import Sandbox
 from ballast.mall.settings import Settings
+
+SETTLING: Mapping[str, Settling] = {GiftCards.name: GiftCards()}
+"""Those that are the shop itself, by name."""
 
 
 @cache

@@ -18,11 +18,15 @@ from ballast.mall.rules.states import Effect, Event
 async def pay_nothing(connection: Connection, order_id: UUID, now: datetime) -> None:
     """An order that costs nothing is paid by its being placed."""
     order = await lock(connection, order_id)
-    payment_id = new_id()
-    await connection.execute(
-        queries.load("payments").nothing_to_pay, {"payment_id": payment_id, "order_id": order_id, "now": now}
-    )
-    await _due(connection, order, payment_id, actor="system", now=now)
+    await _settled(connection, order, new_id(), provider="none", code=None, actor="system", now=now)
+
+
+async def settled(
+    connection: Connection, order: Locked, payment_id: UUID, *, provider: str, code: str, now: datetime
+) -> None:
+    """A payment of all of an order that waits for it, begun and done at once. `order` is locked; nothing is waited for."""
+    actor = f"provider:{provider}"
+    await _settled(connection, order, payment_id, provider=provider, code=code, actor=actor, now=now)
 
 
 async def succeeded(connection: Connection, order: Locked, payment: dict[str, Any], *, code: str, now: datetime) -> str:
@@ -38,7 +42,8 @@ async def succeeded(connection: Connection, order: Locked, payment: dict[str, An
     text = queries.load("payments")
     await later(connection, text.succeeded, {"payment_id": payment_id, "undue": undue, "code": code, "now": now})
     if not undue:
-        await _due(connection, order, payment_id, actor=f"provider:{payment['provider']}", now=now)
+        provider: str = payment["provider"]
+        await _due(connection, order, payment_id, provider=provider, actor=f"provider:{provider}", now=now)
         return "paid"
     amount: int = payment["amount_fen"]
     day = bookkeeping.day_of(now)
@@ -60,7 +65,34 @@ async def succeeded(connection: Connection, order: Locked, payment: dict[str, An
     return "sent_back"
 
 
-async def _due(connection: Connection, order: Locked, payment_id: UUID, *, actor: str, now: datetime) -> None:
+async def _settled(
+    connection: Connection,
+    order: Locked,
+    payment_id: UUID,
+    *,
+    provider: str,
+    code: str | None,
+    actor: str,
+    now: datetime,
+) -> None:
+    await later(
+        connection,
+        queries.load("payments").settled,
+        {
+            "payment_id": payment_id,
+            "order_id": order.order_id,
+            "provider": provider,
+            "code": code,
+            "amount_fen": order.total_fen,
+            "now": now,
+        },
+    )
+    await _due(connection, order, payment_id, provider=provider, actor=actor, now=now)
+
+
+async def _due(
+    connection: Connection, order: Locked, payment_id: UUID, *, provider: str, actor: str, now: datetime
+) -> None:
     await step(connection, order, Event.PAY, actor=actor, now=now, detail={"payment_id": str(payment_id)})
     transaction = books.paid(
         payment_id,
@@ -69,5 +101,6 @@ async def _due(connection: Connection, order: Locked, payment_id: UUID, *, actor
         list_fen=order.items_fen,
         discount_fen=order.discount_fen,
         shipping_fen=order.shipping_fen,
+        held=books.holder(provider),
     )
     await bookkeeping.book(connection, transaction, now)

@@ -5,13 +5,15 @@ Debits are positive, credits negative. The accounts:
 | account | what it holds |
 | --- | --- |
 | provider | what the payment provider owes the shop (an asset: debit) |
+| gift_cards | what gift cards paid, less what went back to them: it was the shop's since they were issued (debit) |
 | sales | goods at list price (income: credit) |
 | discounts | what was taken off them (debit, against sales) |
 | shipping | what shoppers paid for sending, less what of it went back (credit) |
 | refunds | what went back for goods (debit, against sales) |
 | undue | payments that were not due, until they are sent back (a debt: credit) |
 
-So at any moment: provider = paid − refunded, and an order that was refunded whole leaves provider 0 and no income.
+So at any moment: provider + gift_cards = paid − refunded, and an order that was refunded whole leaves both 0 and no income.
+What is taken for a card when it is issued passes by these books: the cards themselves say what is left on them.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ class Account(StrEnum):
     """See the table above."""
 
     PROVIDER = "provider"
+    GIFT_CARDS = "gift_cards"
     SALES = "sales"
     DISCOUNTS = "discounts"
     SHIPPING = "shipping"
@@ -58,30 +61,50 @@ class Transaction(msgspec.Struct, frozen=True):
             raise ValueError(f"The entries of {self.source_id} add up to {total} fen instead of 0.")
 
 
+def holder(provider: str) -> Account:
+    """Where the money is that came through a provider, by its name (`mall.payment.provider`)."""
+    return Account.GIFT_CARDS if provider == "gift_card" else Account.PROVIDER
+
+
 def paid(
-    payment_id: UUID, order_id: UUID, day: date, *, list_fen: int, discount_fen: int, shipping_fen: int
+    payment_id: UUID,
+    order_id: UUID,
+    day: date,
+    *,
+    list_fen: int,
+    discount_fen: int,
+    shipping_fen: int,
+    held: Account = Account.PROVIDER,
 ) -> Transaction:
-    """A payment that was due: for goods at `list_fen` less `discount_fen`, and shipping."""
+    """A payment that was due: for goods at `list_fen` less `discount_fen`, and shipping. `held`: where the money is."""
     return _transaction(
         payment_id,
         order_id,
         day,
-        (Account.PROVIDER, list_fen - discount_fen + shipping_fen),
+        (held, list_fen - discount_fen + shipping_fen),
         (Account.DISCOUNTS, discount_fen),
         (Account.SALES, -list_fen),
         (Account.SHIPPING, -shipping_fen),
     )
 
 
-def refunded(refund_id: UUID, order_id: UUID, day: date, *, goods_fen: int, shipping_fen: int) -> Transaction:
-    """A refund that succeeded."""
+def refunded(
+    refund_id: UUID,
+    order_id: UUID,
+    day: date,
+    *,
+    goods_fen: int,
+    shipping_fen: int,
+    held: Account = Account.PROVIDER,
+) -> Transaction:
+    """A refund that succeeded. `held`: where the money was."""
     return _transaction(
         refund_id,
         order_id,
         day,
         (Account.REFUNDS, goods_fen),
         (Account.SHIPPING, shipping_fen),
-        (Account.PROVIDER, -goods_fen - shipping_fen),
+        (held, -goods_fen - shipping_fen),
     )
 
 

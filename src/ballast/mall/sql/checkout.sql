@@ -19,7 +19,7 @@ SELECT EXISTS (SELECT FROM claimed) AS claimed,
 
 -- name: offer
 -- What is asked for, as it is offered now (a row of `goods` for each SKU that the shop has), and what the shop promises, to whom.
-SELECT h.pay_within_s, h.points_per_yuan, h.levels::text AS levels,
+SELECT h.pay_within_s, h.receive_within_s, h.points_per_yuan, h.levels::text AS levels,
     (SELECT d.status FROM mall.directory d WHERE d.shop_id = h.shop_id) AS shop_status,
     (SELECT json_agg(json_build_object('sku_id', k.sku_id, 'product_id', k.product_id, 'price_fen', k.price_fen, 'weight_g', k.weight_g,
         'options', k.options, 'on_sale', k.active AND p.status = 'on_sale', 'title', p.title, 'title_en', p.title_en, 'picture', p.pictures[1],

@@ -1,6 +1,6 @@
 -- name: placed
 -- What the answer to placing an order says.
-SELECT number, total_fen, pay_by FROM mall.orders WHERE order_id = :order_id;
+SELECT number, total_fen, pay_by, status FROM mall.orders WHERE order_id = :order_id;
 
 -- name: lock
 -- Where an order stands; nobody else changes it until this transaction ends.

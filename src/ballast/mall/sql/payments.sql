@@ -20,10 +20,10 @@ ON CONFLICT (shop_id, payment_id) DO NOTHING;
 -- The provider has taken it up.
 UPDATE mall.payment SET provider_code = :code, pay_url = :pay_url WHERE payment_id = :payment_id;
 
--- name: nothing_to_pay!
--- An order that costs nothing is paid by its being placed.
-INSERT INTO mall.payment (shop_id, payment_id, order_id, provider, amount_fen, status, created_at, succeeded_at)
-VALUES (mall.current_shop(), :payment_id, :order_id, 'none', 0, 'succeeded', :now, :now);
+-- name: settled!
+-- One that succeeds as it is begun: a gift card's, or that of an order that costs nothing.
+INSERT INTO mall.payment (shop_id, payment_id, order_id, provider, provider_code, amount_fen, status, created_at, succeeded_at)
+VALUES (mall.current_shop(), :payment_id, :order_id, :provider, :code, :amount_fen, 'succeeded', :now, :now);
 
 -- name: succeeded!
 -- The money is with the provider.

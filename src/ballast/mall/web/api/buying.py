@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +39,7 @@ from ballast.mall.web.api.shapes import (
     shaped,
 )
 from ballast.mall.web.guard import address_of
+from ballast.mall.web.store.visit import entry_of
 
 
 @get("/cart", security=VISITOR)
@@ -94,10 +96,15 @@ async def create_order(
     key: Key,
 ) -> PlacedInfo:
     """Place an order. The goods are kept until `pay_by`; what was ordered leaves the cart. With `pay` its payment is begun as
-    well."""
+    well; with a `gift_card` it is paid when this is answered, or not there at all."""
     db: Database = request.app.state.db
     settings: Settings = request.app.state.settings
     provider = providers(settings)[Sandbox.name]
+    if data.gift_card is not None:
+        shop_id = (await entry_of(db, slug)).shop_id
+        async with attempts.shopper_shows_card(db, shop_id, address_of(request), datetime.now(UTC)):
+            placed, _ = await _place(request, slug, settings, data, key, None)
+        return shaped(placed, PlacedInfo)
     async with payments.Asking(provider) as asking:
         placed, call = await _place(request, slug, settings, data, key, asking if data.pay else None)
         told = shaped(placed, PlacedInfo)
@@ -142,8 +149,10 @@ async def _place(
                 shown_fen=data.agreed_fen,
                 now=call.now,
                 source="api",
-                room=attempts.room_of(settings, call.entry.shop_id, address_of(request)),
+                # One that is paid at once keeps nothing from others.
+                room=None if data.gift_card else attempts.room_of(settings, call.entry.shop_id, address_of(request)),
                 begin=begin if asking else None,
+                gift_card=data.gift_card,
                 last=True,
             )
     except Unknown as error:  # sent again, and the shop has to decide about the order first

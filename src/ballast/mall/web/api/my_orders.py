@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,9 +10,10 @@ from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from ballast.mall import aftersales, exceptions, idempotency, orders, payments, remedies
+from ballast.mall import aftersales, attempts, exceptions, idempotency, orders, payments, remedies
 from ballast.mall.db import Database
 from ballast.mall.order_life import Unknown
+from ballast.mall.payments import gift_card
 from ballast.mall.payments.providers import providers
 from ballast.mall.payments.sandbox import Sandbox
 from ballast.mall.round_trips import ending
@@ -25,11 +27,14 @@ from ballast.mall.web.api.shapes import (
     OrderPage,
     ParcelBack,
     PaymentInfo,
+    PaymentRequest,
     RefundInfo,
     RefundList,
     RefundRequest,
     shaped,
 )
+from ballast.mall.web.guard import address_of
+from ballast.mall.web.store.visit import entry_of
 
 
 @get("/orders", security=VISITOR)
@@ -70,13 +75,28 @@ async def pay_order(
     order_id: FromPath[UUID],
     db: NamedDependency[Database],
     settings: NamedDependency[Settings],
+    data: JSONBody[PaymentRequest | None] = None,
 ) -> PaymentInfo:
-    """Begin a payment, or go on with the one that was begun: the same address then."""
+    """Begin a payment, or go on with the one that was begun: the same address then. With a `gift_card` it is paid when this is
+    answered; sent again, it is paid once."""
+    if data and data.gift_card is not None:
+        await _by_card(request, slug, order_id, db, data.gift_card)
+        return PaymentInfo(None, "paid")
     provider = providers(settings)[Sandbox.name]
     async with shopper(request, slug, only_whose=True) as call:
         begun = await payments.begin(call.connection, order_id, provider, owner=call.owner, now=call.now)
     back = return_url(settings, slug, order_id)
-    return PaymentInfo(await payments.ask(db, call.entry.shop_id, begun, provider, return_url=back))
+    url = await payments.ask(db, call.entry.shop_id, begun, provider, return_url=back)
+    return PaymentInfo(url, "pending_payment")
+
+
+async def _by_card(request: Request[Any, Any, Any], slug: str, order_id: UUID, db: Database, code: str) -> None:
+    shop_id = (await entry_of(db, slug)).shop_id
+    async with (
+        attempts.shopper_shows_card(db, shop_id, address_of(request), datetime.now(UTC)),
+        shopper(request, slug, only_whose=True) as call,
+    ):
+        await gift_card.pay(call.connection, order_id, code, owner=call.owner, now=call.now)
 
 
 @post("/orders/{order_id:uuid}/cancel", security=VISITOR, status_code=200)

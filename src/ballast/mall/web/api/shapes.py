@@ -18,6 +18,7 @@ from ballast.mall.rules.states import Event, RefundStatus, Status
 
 T = TypeVar("T")
 Pieces = Annotated[int, Meta(ge=1, le=999)]
+GiftCode = Annotated[str, Meta(min_length=1, max_length=60)]
 _Line = Annotated[int, Meta(ge=1, le=1000)]
 _Fen = Annotated[int, Meta(ge=0, le=100_000_000_000)]
 
@@ -359,7 +360,8 @@ class QuoteRequest(Asked, frozen=True):
 
 class OrderRequest(Asked, frozen=True):
     """An order. `agreed_fen` is the total that the shopper saw; with another one now nothing is ordered (409). `pay`: begin its
-    payment as well, and say where it is paid."""
+    payment as well, and say where it is paid. `gift_card`: the code of a card of this shop that pays all of it at once; the
+    answer says `paid`, and where the card cannot pay nothing is ordered."""
 
     lines: _Lines
     address: AddressInfo
@@ -368,6 +370,7 @@ class OrderRequest(Asked, frozen=True):
     claim_id: UUID | None = None
     note: Annotated[str, Meta(max_length=500)] = ""
     pay: bool = False
+    gift_card: GiftCode | None = None
 
 
 class StepInfo(Shown, frozen=True):
@@ -407,13 +410,14 @@ class QuoteInfo(Shown, frozen=True):
 
 
 class PlacedInfo(Shown, frozen=True):
-    """An order that was placed; its goods are kept until `pay_by`. `pay_url`: where it is paid; null where that was not asked
+    """An order that was placed; while its `status` is `pending_payment` its goods are kept until `pay_by`. `pay_url`: where it is paid; null where that was not asked
     for, where there is nothing to pay (any more), and where the provider cannot be reached: then begin its payment later."""
 
     order_id: UUID
     number: str
     total_fen: int
     pay_by: datetime
+    status: Status
     pay_url: str | None = None
 
 
@@ -510,10 +514,17 @@ class OrderInfo(OrderItem, frozen=True):
     possible: tuple[Event, ...]
 
 
-class PaymentInfo(Shown, frozen=True):
-    """Where the order is paid."""
+class PaymentRequest(Asked, frozen=True):
+    """How the order is paid: with a `gift_card` of this shop, by its code, all of it and at once; without, at the provider."""
 
-    pay_url: str
+    gift_card: GiftCode | None = None
+
+
+class PaymentInfo(Shown, frozen=True):
+    """Where the order is paid; `pay_url` null: it is `paid`."""
+
+    pay_url: str | None
+    status: Literal["pending_payment", "paid"]
 
 
 # --- refunds
