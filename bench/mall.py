@@ -34,6 +34,15 @@ def made_id(kind: int, number: int) -> UUID:
     return UUID(f"{kind:08x}-0000-7000-8000-{number:012x}")
 
 
+CARDS = 32
+"""Gift cards of each measured shop."""
+
+
+def gift_code(shop: int, number: int) -> str:
+    """The code that mall.sql gave to a shop's card, 0 to `CARDS` - 1."""
+    return "GFT" + f"{shop * 100 + number:013}".translate(str.maketrans("0123456789", "ABCDEFGHJK"))
+
+
 @dataclass(frozen=True)
 class Sizes:
     """How many shops, of which `measured` have `products` products with three SKUs, the others `elsewhere` with one."""

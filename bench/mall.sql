@@ -46,5 +46,13 @@ FROM generate_series(%(first)s, %(last)s) s, generate_series(1, CASE WHEN s <= %
 INSERT INTO mall.visitor (shop_id, visitor_id, token_hash, expires_at)
 SELECT pg_temp.id(1, s), pg_temp.id(32, s * 100 + v), sha256(convert_to('guest-' || s || '-' || v, 'UTF8')), now() + interval '80 days'
 FROM generate_series(%(first)s, LEAST(%(last)s, %(measured)s)) s, generate_series(0, 9) v;
+-- Gift cards whose codes a program knows (`mall.gift_code`), each with more on it than a measurement spends.
+INSERT INTO mall.gift_card (shop_id, card_id, code_hash, last4, initial_fen, balance_fen, issued_by)
+SELECT pg_temp.id(1, s), pg_temp.id(48, s * 100 + n), sha256(convert_to(code, 'UTF8')), right(code, 4), 100000000000, 100000000000, 'bench'
+FROM generate_series(%(first)s, LEAST(%(last)s, %(measured)s)) s, generate_series(0, 31) n,
+    LATERAL (SELECT 'GFT' || translate(lpad((s * 100 + n)::text, 13, '0'), '0123456789', 'ABCDEFGHJK') AS code) c;
+INSERT INTO mall.gift_card_movement (shop_id, movement_id, card_id, kind, amount_fen, actor)
+SELECT shop_id, card_id, card_id, 'issued', initial_fen, 'bench' FROM mall.gift_card c
+WHERE NOT EXISTS (SELECT FROM mall.gift_card_movement m WHERE m.shop_id = c.shop_id AND m.movement_id = c.card_id);
 SET session_replication_role = origin;
 VACUUM ANALYZE
