@@ -2,30 +2,259 @@
 
 from __future__ import annotations
 
-from ballast.mall.rules.refused import Refused  # noqa: F401
-from tests.fix_mall import OpenShop
-from tests.integration.mall.calling import shopper_of
-from tests.integration.mall.cards import balance, gift_card, moves
-from tests.integration.mall.ordering import stock_of
-from tests.integration.mall.paying import books_of
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from ballast.mall import aftersales, attempts, gift_cards, jobs, orders
+from ballast.mall.db import Busy, Connection, Database
+from ballast.mall.gift_cards import Terms
+from ballast.mall.ids import new_id
+from ballast.mall.payments import gift_card as paying
+from ballast.mall.rules.refunding import RefundState
+from ballast.mall.rules.refused import Refused
+from tests.fix_mall import MallDatabase, OpenShop, Shop
+from tests.integration.mall.calling import ADDRESS, Caller, shopper_of
+from tests.integration.mall.cards import BY, balance, gift_card, moves, void
+from tests.integration.mall.ordering import NOW, buy, guest, in_shop, stock_of
+from tests.integration.mall.paying import Till, at_till, books_of
 from tests.integration.mall.shopping import storefront
 
+_ORDERS = "SELECT count(*)::integer FROM mall.orders WHERE shop_id = %s"
 
-def test_an_order_is_paid_as_it_is_placed(open_shop: OpenShop) -> None:
+
+@pytest.fixture(scope="module")
+def client(mall_database: MallDatabase) -> Iterator[TestClient[Litestar]]:
+    with storefront(mall_database) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def nobody_was_refused_before(mall_database: MallDatabase) -> None:
+    attempts._shut.clear()
+    mall_database.run("DELETE FROM mall.signin_attempts")
+
+
+def _two(caller: Caller, shop: Shop, **changes: Any) -> Any:
+    return caller.order(shop.goods[0].sku_ids[0], 2, **changes)
+
+
+def test_an_order_is_paid_as_it_is_placed(client: TestClient[Litestar], open_shop: OpenShop) -> None:
     shop = open_shop(products=1)
     sku = shop.goods[0].sku_ids[0]
     card = gift_card(shop, 5_000)
-    with storefront(shop.database) as client:
-        caller = shopper_of(client, shop)
-        caller.call("PUT", f"/cart/lines/{sku}", {"quantity": 2})
-        placed = caller.order(sku, 2, key="k", gift_card=card.code)
-        assert (placed["status"], placed["pay_url"], placed["total_fen"]) == ("paid", None, 2_000)
-        # Sent again it is the same, paid once.
-        assert caller.order(sku, 2, key="k", gift_card=card.code.lower().replace("-", " ")) == placed
-        order = caller.call("GET", f"/orders/{placed['order_id']}")
-        assert (order["status"], order["paid_fen"]) == ("paid", 2_000)
-        assert caller.call("GET", "/cart")["pieces"] == 0
-    assert balance(shop, card.card_id) == 3_000
+    caller = shopper_of(client, shop)
+    caller.call("PUT", f"/cart/lines/{sku}", {"quantity": 2})
+    placed = _two(caller, shop, key="k", gift_card=card.code)
+    assert (placed["status"], placed["pay_url"], placed["total_fen"]) == ("paid", None, 2_000)
+    # Sent again it is the same order, paid once; with another card it is another request.
+    assert _two(caller, shop, key="k", gift_card=card.code.lower().replace("-", " ")) == placed
+    other = gift_card(shop)
+    assert _two(caller, shop, key="k", gift_card=other.code, status=422)["code"] == "idempotency.differs"
+    order = caller.call("GET", f"/orders/{placed['order_id']}")
+    assert (order["status"], order["paid_fen"]) == ("paid", 2_000)
+    assert caller.call("GET", "/cart")["pieces"] == 0
+    assert (balance(shop, card.card_id), balance(shop, other.card_id)) == (3_000, 10_000)
     assert moves(shop, card.card_id) == [("issued", 5_000), ("paid", -2_000)]
     assert stock_of(shop, sku) == (98, 0)
     assert books_of(shop) == {"gift_cards": 2_000, "sales": -2_000}
+    # As with any payment that comes: what is told to others, what happened, how often it was sold.
+    kinds = "SELECT kind FROM mall.outbox WHERE shop_id = %s ORDER BY created_at, event_id"
+    assert shop.database.run(kinds, shop.shop_id) == [("order.placed",), ("order.paid",)]
+    events = in_shop(shop, lambda c: orders.get(c, UUID(placed["order_id"]))).events
+    assert [one.event for one in events] == ["place", "pay"]
+    assert events[1].detail["points_per_100_yuan"] == 100
+    assert shop.database.run("SELECT sold FROM mall.product WHERE shop_id = %s", shop.shop_id) == [(2,)]
+    paid = "SELECT provider, provider_code, amount_fen, status FROM mall.payment WHERE shop_id = %s"
+    assert shop.database.run(paid, shop.shop_id) == [("gift_card", str(card.card_id), 2_000, "succeeded")]
+
+
+def test_an_order_that_waits_is_paid_by_a_card_once(client: TestClient[Litestar], open_shop: OpenShop) -> None:
+    shop = open_shop(products=1)
+    card = gift_card(shop)
+    caller = shopper_of(client, shop)
+    placed = _two(caller, shop)
+    assert placed["status"] == "pending_payment"
+    pay = f"/orders/{placed['order_id']}/payments"
+    for _ in range(2):  # whose answer was not heard sends it again
+        assert caller.call("POST", pay, {"gift_card": card.code}, status=201) == {"pay_url": None, "status": "paid"}
+    assert balance(shop, card.card_id) == 8_000
+    assert stock_of(shop, shop.goods[0].sku_ids[0]) == (98, 0)
+    assert caller.call("POST", pay, {"gift_card": gift_card(shop).code}, status=409)["code"] == "payment.not_due"
+    somebody = shopper_of(client, shop)
+    assert somebody.call("POST", pay, {"gift_card": card.code}, status=404)["code"] == "order.unknown"
+
+
+def test_what_is_no_good_card_of_the_shop_is_refused_alike_and_leaves_nothing(
+    client: TestClient[Litestar], open_shop: OpenShop
+) -> None:
+    shop, elsewhere = open_shop(products=1), open_shop()
+    now = datetime.now(UTC)
+    gone, over = gift_card(shop), gift_card(shop, now=now - timedelta(days=1), until=now)
+    void(shop, gone.card_id)
+    caller = shopper_of(client, shop)
+    waits = _two(caller, shop)["order_id"]
+    refusals = []
+    for code in (gone.code, over.code, gift_card(elsewhere).code, "ABCD-EFGH-JKLM-NPQR", "0000-0000-0000-0000", "x"):
+        said = _two(caller, shop, gift_card=code, status=409)
+        refusals.append(said)
+        refusals.append(caller.call("POST", f"/orders/{waits}/payments", {"gift_card": code}, status=409))
+    assert {said["code"] for said in refusals} == {"gift_card.unusable"}
+    assert len({said["detail"] for said in refusals}) == 1
+    assert shop.database.run(_ORDERS, shop.shop_id) == [(1,)]
+    assert stock_of(shop, shop.goods[0].sku_ids[0]) == (100, 2)
+    assert (balance(shop, gone.card_id), balance(shop, over.card_id)) == (0, 10_000)
+
+
+def test_a_card_that_has_less_than_the_order_costs_pays_nothing(
+    client: TestClient[Litestar], open_shop: OpenShop
+) -> None:
+    shop = open_shop(products=1)
+    card = gift_card(shop, 1_999)
+    caller = shopper_of(client, shop)
+    said = _two(caller, shop, key="k", gift_card=card.code, status=409)
+    assert said["code"] == "gift_card.short"
+    assert said["detail"] == "There is ¥19.99 left on this gift card, and the order costs ¥20.00. A gift card pays a whole order."
+    assert (said["params"]["balance_fen"], said["params"]["total_fen"]) == (1_999, 2_000)
+    assert shop.database.run(_ORDERS, shop.shop_id) == [(0,)]
+    assert stock_of(shop, shop.goods[0].sku_ids[0]) == (100, 0)
+    # The key is free: nothing was done with it.
+    assert _two(caller, shop, key="k", gift_card=gift_card(shop, 2_000).code)["status"] == "paid"
+    assert balance(shop, card.card_id) == 1_999
+
+
+def test_what_is_not_in_stock_any_more_takes_nothing_off_the_card(
+    client: TestClient[Litestar], open_shop: OpenShop
+) -> None:
+    shop = open_shop()
+    sku = shop.add_product(stock=3).sku_ids[0]
+    card = gift_card(shop)
+
+    async def rush(db: Database) -> list[str]:
+        async def one(key: str) -> str:
+            try:
+                async with db.shop(shop.shop_id) as connection:
+                    await buy(connection, guest(), sku, 1, key, gift_card=card.code, last=True)
+            except Refused as error:
+                return error.key
+            return "paid"
+
+        return await asyncio.gather(*(one(f"k{n}") for n in range(8)))
+
+    assert Counter(_with(shop, rush)) == {"paid": 3, "stock.short": 5}
+    assert balance(shop, card.card_id) == 7_000
+    assert stock_of(shop, sku) == (0, 0)
+
+
+def test_who_pays_nothing_needs_no_balance(client: TestClient[Litestar], open_shop: OpenShop) -> None:
+    shop = open_shop()
+    sku = shop.add_product(price_fen=0).sku_ids[0]
+    card = gift_card(shop)
+    placed = shopper_of(client, shop).order(sku, gift_card=card.code)
+    assert (placed["status"], placed["total_fen"]) == ("paid", 0)
+    assert balance(shop, card.card_id) == 10_000
+
+
+def test_many_orders_at_once_with_one_card_spend_what_is_on_it_and_no_more(open_shop: OpenShop) -> None:
+    shop = open_shop(products=1)
+    sku = shop.goods[0].sku_ids[0]
+    card = gift_card(shop, 5_500)
+
+    async def rush(db: Database) -> list[str]:
+        async def order(number: int) -> str:
+            while True:
+                try:
+                    async with db.shop(shop.shop_id) as connection:
+                        # Some are the last of their transaction, some are not.
+                        last = number % 2 == 0
+                        await buy(connection, guest(), sku, 1, f"k{number}", gift_card=card.code, last=last)
+                    return "paid"
+                except Refused as error:
+                    return error.key
+                except Busy:
+                    await asyncio.sleep(0.05)
+
+        async def pay(number: int) -> str:
+            owner = guest()
+            async with db.shop(shop.shop_id) as connection:
+                placed = await buy(connection, owner, sku, 1, f"w{number}")
+            try:
+                async with db.shop(shop.shop_id) as connection:
+                    await paying.pay(connection, placed.order_id, card.code, owner=owner, now=NOW)
+            except Refused as error:
+                return error.key
+            return "paid"
+
+        return await asyncio.gather(*(way(n) for n in range(20) for way in (order, pay)))
+
+    assert Counter(_with(shop, rush)) == {"paid": 5, "gift_card.short": 35}
+    assert balance(shop, card.card_id) == 500
+    paid = "SELECT count(*)::integer FROM mall.orders WHERE shop_id = %s AND status = 'paid'"
+    assert shop.database.run(paid, shop.shop_id) == [(5,)]
+    assert books_of(shop)["gift_cards"] == 5_000
+
+
+@pytest.mark.parametrize("how", ["order", "pay"])
+def test_a_card_that_is_made_void_at_this_moment_pays_nothing(
+    client: TestClient[Litestar], open_shop: OpenShop, how: str
+) -> None:
+    shop = open_shop(products=1)
+    card = gift_card(shop)
+    caller = shopper_of(client, shop)
+    waits = _two(caller, shop)["order_id"]
+    with psycopg.connect(shop.database.dsn) as holder, ThreadPoolExecutor(1) as thread:
+        holder.execute("UPDATE mall.gift_card SET status = 'voided', voided_at = now() WHERE card_id = %s", (card.card_id,))
+        if how == "order":
+            said = thread.submit(_two, caller, shop, gift_card=card.code, status=409)
+        else:
+            said = thread.submit(caller.call, "POST", f"/orders/{waits}/payments", {"gift_card": card.code}, status=409)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        while shop.database.run(waiting) == [(0,)]:
+            assert not said.done(), said.result()
+        holder.commit()
+        assert said.result()["code"] == "gift_card.unusable"
+    assert balance(shop, card.card_id) == 10_000
+    assert shop.database.run(_ORDERS, shop.shop_id) == [(1,)]
+
+
+def test_who_shows_many_wrong_codes_is_refused_whatever_he_shows(
+    client: TestClient[Litestar], open_shop: OpenShop
+) -> None:
+    shop = open_shop(products=1)
+    card = gift_card(shop)
+    caller = shopper_of(client, shop)
+    assert _two(caller, shop, gift_card=card.code)["status"] == "paid"
+    for _ in range(attempts.MOST_WRONG_CARDS_FROM_ONE_ADDRESS):
+        assert _two(caller, shop, gift_card="x", status=409)["code"] == "gift_card.unusable"
+    lines = [{"sku_id": str(shop.goods[0].sku_ids[0]), "quantity": 2}]
+    body = {"lines": lines, "address": ADDRESS, "agreed_fen": 2_000, "gift_card": "x"}
+    refused = caller.ask("POST", "/orders", body, status=429, key="last")
+    assert (refused.json()["code"], int(refused.headers["retry-after"]) > 600) == ("signin.often", True)
+    assert _two(caller, shop, gift_card=card.code, status=429)["code"] == "signin.often"
+    # Another process hears of it with the next wrong one, since they are counted in the database.
+    attempts._shut.clear()
+    assert _two(caller, shop, gift_card="x", status=429)["code"] == "signin.often"
+    assert _two(caller, shop)["status"] == "pending_payment"
+
+
+def _with(shop: Shop, story: Any) -> Any:
+    async def run() -> Any:
+        db = Database(shop.database.settings(pool_size=16, max_waiting=100))
+        await db.open()
+        try:
+            return await asyncio.wait_for(story(db), 60)
+        finally:
+            await db.close()
+
+    return asyncio.run(run())
