@@ -10,7 +10,7 @@ from ballast.mall.audit import By
 from ballast.mall.gift_cards import Issued, Terms
 from ballast.mall.ids import new_id
 from tests.fix_mall import Shop
-from tests.integration.mall.ordering import NOW, in_shop
+from tests.integration.mall.ordering import NOW, buy, guest, in_shop
 
 BY = By(None, "owner")
 
@@ -34,6 +34,13 @@ def void(shop: Shop, card_id: UUID, reason: str = "lost") -> int:
             connection, shop.shop_id, card_id, reason, by=BY, actor="account:x", now=NOW
         ),
     )
+
+
+def card_order(shop: Shop, code: str, quantity: int = 1) -> UUID:
+    """A guest's order of the shop's first goods, paid with the card."""
+    sku = shop.goods[0].sku_ids[0]
+    placed = in_shop(shop, lambda c: buy(c, guest(), sku, quantity, str(new_id()), gift_card=code, last=True))
+    return placed.order_id
 
 
 def balance(shop: Shop, card_id: UUID) -> int:

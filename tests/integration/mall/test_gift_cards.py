@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from ballast.mall.rules.refunding import RefundState
 from ballast.mall.rules.refused import Refused
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.integration.mall.calling import ADDRESS, Caller, shopper_of
-from tests.integration.mall.cards import BY, balance, gift_card, moves, void
+from tests.integration.mall.cards import BY, balance, card_order, gift_card, moves, void
 from tests.integration.mall.ordering import NOW, buy, guest, in_shop, stock_of
 from tests.integration.mall.paying import Till, at_till, books_of
 from tests.integration.mall.shopping import storefront
@@ -246,6 +247,154 @@ def test_who_shows_many_wrong_codes_is_refused_whatever_he_shows(
     attempts._shut.clear()
     assert _two(caller, shop, gift_card="x", status=429)["code"] == "signin.often"
     assert _two(caller, shop)["status"] == "pending_payment"
+
+
+def test_what_is_refunded_is_on_the_card_again_also_when_that_is_void(open_shop: OpenShop) -> None:
+    shop = open_shop(products=1)
+    card = gift_card(shop)
+    first, second = (card_order(shop, card.code, 3) for _ in range(2))
+
+    async def give_back(till: Till, order_id: UUID, pieces: int | None) -> aftersales.Refund:
+        asked = [aftersales.Asked(1, pieces)] if pieces else None
+
+        async def ask(connection: Connection) -> UUID:
+            made = await aftersales.request(
+                connection, order_id, asked, with_return=False, reason="x", actor="visitor:x", now=NOW
+            )
+            await aftersales.approve(connection, made, actor="account:x", now=NOW)
+            return made
+
+        made = await till.act(ask)
+        # The job that asks providers finds it, and has paid it when it is done.
+        assert await jobs.pay_back(till.db, {}, NOW) == 1
+        assert await jobs.pay_back(till.db, {}, NOW) == 0
+        return await till.act(lambda c: aftersales.get(c, made))
+
+    part = at_till(shop, lambda till: give_back(till, first, 1))
+    assert (part.status, part.amount_fen) == (RefundState.SUCCEEDED, 1_000)
+    assert balance(shop, card.card_id) == 5_000
+    assert void(shop, card.card_id) == 5_000
+    at_till(shop, lambda till: give_back(till, first, None))
+    at_till(shop, lambda till: give_back(till, second, None))
+    stands = in_shop(shop, lambda c: orders.get(c, first))
+    assert (stands.status, stands.refund_status, stands.refunded_fen) == ("cancelled", "refunded", 3_000)
+    # It is there, visibly, and pays nothing: until the shop takes it off, and issues another card for it.
+    assert balance(shop, card.card_id) == 5_000
+    with pytest.raises(Refused, match="has this code"):
+        card_order(shop, card.code)
+    assert void(shop, card.card_id, "another card was issued") == 5_000
+    with pytest.raises(Refused, match="void already"):
+        void(shop, card.card_id)
+    assert moves(shop, card.card_id) == [
+        ("issued", 10_000),
+        ("paid", -3_000),
+        ("paid", -3_000),
+        ("refunded", 1_000),
+        ("voided", -5_000),
+        ("refunded", 2_000),
+        ("refunded", 3_000),
+        ("voided", -5_000),
+    ]
+    assert books_of(shop).get("gift_cards", 0) == 0
+
+
+def test_money_is_given_back_to_no_card_that_did_not_pay(open_shop: OpenShop) -> None:
+    shop = open_shop(products=1)
+    card = gift_card(shop)
+    order_id = card_order(shop, card.code, 1)
+
+    async def story(till: Till) -> RefundState:
+        refund = await till.act(lambda c: aftersales.cancel_paid(c, order_id, actor="a", reason="x", now=NOW))
+        shop.database.run("UPDATE mall.gift_card_movement SET movement_id = gen_random_uuid() WHERE order_id = %s", order_id)
+        assert await jobs.pay_back(till.db, {}, NOW) == 0
+        return (await till.act(lambda c: aftersales.get(c, refund))).status
+
+    assert at_till(shop, story) == RefundState.FAILED
+    assert balance(shop, card.card_id) == 9_000
+
+
+_DEEDS = st.lists(st.sampled_from(["pay", "pay", "give_back", "void"]), max_size=12)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_DEEDS, st.integers(1, 40), st.randoms(use_true_random=False))
+def test_a_balance_is_the_sum_of_its_movements_whatever_happens(
+    open_shop: OpenShop, deeds: list[str], pieces: int, dice: Any
+) -> None:
+    shop = open_shop(products=1)
+    card = gift_card(shop, pieces * 1_000)
+    paid: list[UUID] = []
+
+    async def story(till: Till) -> None:
+        for deed in deeds:
+            with contextlib.suppress(Refused):
+                if deed == "pay":
+                    key, count = str(new_id()), dice.randrange(1, 12)
+                    sku = shop.goods[0].sku_ids[0]
+                    placed = await till.act(lambda c, k=key, n=count: buy(c, guest(), sku, n, k, gift_card=card.code))  # type: ignore[misc]
+                    paid.append(placed.order_id)
+                elif deed == "give_back" and paid:
+                    order_id = dice.choice(paid)
+                    asked = [aftersales.Asked(1, dice.randrange(1, 4))]
+                    made = await till.act(
+                        lambda c, o=order_id, a=asked: aftersales.request(  # type: ignore[misc]
+                            c, o, a, with_return=False, reason="", actor="x", now=NOW
+                        )
+                    )
+                    await till.act(lambda c, r=made: aftersales.approve(c, r, actor="a", now=NOW))  # type: ignore[misc]
+                    assert await jobs.pay_back(till.db, {}, NOW) == 1
+                elif deed == "void":
+                    await till.act(
+                        lambda c: gift_cards.void(c, shop.shop_id, card.card_id, "x", by=BY, actor="a", now=NOW)
+                    )
+
+    at_till(shop, story)
+    left = balance(shop, card.card_id)
+    assert 0 <= left <= pieces * 1_000
+    voided = -sum(amount for kind, amount in moves(shop, card.card_id) if kind == "voided")
+    assert books_of(shop).get("gift_cards", 0) == pieces * 1_000 - voided - left
+
+
+def test_cards_are_issued_once_and_their_codes_told_once(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    terms = Terms(3, 20_000, NOW + timedelta(days=365), "新年 New year")
+
+    def issue(terms: Terms, key: str = "k") -> Any:
+        return in_shop(
+            shop, lambda c: gift_cards.issue(c, shop.shop_id, terms, key=key, by=BY, actor="account:x", now=NOW)
+        )
+
+    made = issue(terms)
+    assert len({one.code for one in made}) == 3
+    with pytest.raises(Refused, match="issued before"):
+        issue(terms)
+    cards = in_shop(shop, lambda c: gift_cards.page(c))
+    assert [one.card_id for one in cards] == sorted((one.card_id for one in made), reverse=True)
+    assert {(one.balance_fen, one.note, one.state(NOW)) for one in cards} == {(20_000, terms.note, "good")}
+    assert {one.state(NOW + timedelta(days=365)) for one in cards} == {"over"}
+    [found] = in_shop(shop, lambda c: gift_cards.page(c, last4=made[1].code[-4:].lower()))
+    assert found.card_id == made[1].card_id
+    assert in_shop(shop, lambda c: gift_cards.owed_fen(c, NOW)) == 60_000
+    # Nothing of a code is kept but its end.
+    plain = [one.code.replace("-", "")[:12] for one in made]
+    for table in ("gift_card", "gift_card_movement", "audit", "idempotency"):
+        kept = str(shop.database.run(f"SELECT t::text FROM mall.{table} t WHERE shop_id = %s", shop.shop_id))
+        assert kept != "[]" and not any(code in kept.replace("-", "").upper() for code in plain)
+    wrong = {
+        "gift_card.how_many": Terms(0, 100),
+        "gift_card.amount": Terms(1, 0),
+        "gift_card.ends_before": Terms(1, 100, NOW),
+    }
+    for key, terms in wrong.items():
+        with pytest.raises(Refused) as refused:
+            issue(terms, key)
+        assert refused.value.key == key
+    with pytest.raises(Refused, match="without a reason"):
+        void(shop, made[0].card_id, " ")
+    with pytest.raises(gift_cards.UnknownCard):
+        void(shop, new_id())
+    noted = "SELECT action, subject FROM mall.audit WHERE shop_id = %s"
+    assert shop.database.run(noted, shop.shop_id) == [("gift_card.issued", "新年 New year")]
 
 
 def _with(shop: Shop, story: Any) -> Any:

@@ -11,9 +11,11 @@ import pytest
 from ballast.mall import aftersales, fulfilment, orders
 from ballast.mall.aftersales import Asked
 from ballast.mall.ids import new_id
+from ballast.mall.payments.callbacks import send_refund
 from ballast.mall.rules.refunding import OPEN, RefundState
 from ballast.mall.rules.refused import Refused
 from tests.fix_mall import OpenShop
+from tests.integration.mall.cards import balance, card_order, gift_card
 from tests.integration.mall.ordering import NOW, stock_of
 from tests.integration.mall.paying import Till, at_till, books_of
 from tests.integration.mall.trading import paid_order
@@ -25,8 +27,8 @@ _S = RefundState
 class Walk:
     """One order, and random deeds upon it; those that the rules refuse change nothing."""
 
-    def __init__(self, till: Till, order_id: UUID, dice: random.Random) -> None:
-        self.till, self.order_id, self.dice = till, order_id, dice
+    def __init__(self, till: Till, order_id: UUID, dice: random.Random, *, by_card: bool = False) -> None:
+        self.till, self.order_id, self.dice, self.by_card = till, order_id, dice, by_card
         self.came_back = 0
 
     async def refunds(self, *states: RefundState) -> list[aftersales.Refund]:
@@ -87,6 +89,10 @@ class Walk:
 
     async def hear(self) -> None:
         for refund in await self.refunds(_S.PROCESSING):
+            if self.by_card:
+                for sent in (True, False):  # paid once
+                    assert await send_refund(self.till.db, self.till.shop.shop_id, refund.refund_id, {}, NOW) == sent
+                continue
             kind = self.dice.choice(["refund.succeeded", "refund.succeeded", "refund.failed"])
             await self.till.told(kind, refund.refund_id, refund.amount_fen)
 
@@ -103,13 +109,14 @@ class Walk:
                     await deed()
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_money_and_pieces_add_up_after_any_walk(open_shop: OpenShop, seed: int) -> None:
+@pytest.mark.parametrize(("by_card", "seed"), [*((False, n) for n in range(6)), *((True, n) for n in range(6))])
+def test_money_and_pieces_add_up_after_any_walk(open_shop: OpenShop, seed: int, by_card: bool) -> None:
     shop = open_shop(products=1)
-    order_id = paid_order(shop, PIECES)
+    card = gift_card(shop, 20_000)
+    order_id = card_order(shop, card.code, PIECES) if by_card else paid_order(shop, PIECES)
 
     async def story(till: Till) -> tuple[orders.Order, list[aftersales.Refund], int]:
-        walk = Walk(till, order_id, random.Random(seed))
+        walk = Walk(till, order_id, random.Random(seed), by_card=by_card)
         for _ in range(30):
             await walk.step()
         await walk.finish()
@@ -119,7 +126,10 @@ def test_money_and_pieces_add_up_after_any_walk(open_shop: OpenShop, seed: int) 
     order, succeeded, came_back = at_till(shop, story)
     line = order.lines[0]
     assert order.refunded_fen == sum(one.amount_fen for one in succeeded) == line.refunded_fen <= order.paid_fen
-    assert books_of(shop).get("provider", 0) == order.paid_fen - order.refunded_fen
+    held = order.paid_fen - order.refunded_fen
+    books = books_of(shop)
+    assert (books.get("gift_cards" if by_card else "provider", 0), books.get("undue", 0)) == (held, 0)
+    assert balance(shop, card.card_id) == (20_000 - held if by_card else 20_000)
     assert line.shipped_quantity + line.dropped_quantity + line.to_send == PIECES
     assert came_back <= line.shipped_quantity
     on_hand, reserved = stock_of(shop, shop.goods[0].sku_ids[0])
