@@ -36,6 +36,9 @@ class Payment(msgspec.Struct, frozen=True):
     """It came when nothing was due, and goes back."""
     created_at: datetime
     succeeded_at: datetime | None
+    card_id: UUID | None = None
+    """The gift card that paid, and how its code ends."""
+    last4: str | None = None
 
 
 class Begun(msgspec.Struct, frozen=True):

@@ -34,8 +34,12 @@ UPDATE mall.payment SET status = 'succeeded', succeeded_at = :now, undue = :undu
 UPDATE mall.payment SET status = 'failed' WHERE payment_id = :payment_id AND status = 'created';
 
 -- name: of_order
--- Payments of an order, for its page.
-SELECT payment_id, provider, provider_code, amount_fen, status, undue, created_at, succeeded_at FROM mall.payment WHERE order_id = :order_id ORDER BY created_at;
+-- Payments of an order, for its page; of one by a gift card, which card.
+SELECT p.payment_id, p.provider, p.provider_code, p.amount_fen, p.status, p.undue, p.created_at, p.succeeded_at, c.card_id, c.last4
+FROM mall.payment p
+LEFT JOIN mall.gift_card_movement m ON m.shop_id = p.shop_id AND m.movement_id = p.payment_id AND m.kind = 'paid'
+LEFT JOIN mall.gift_card c ON c.shop_id = m.shop_id AND c.card_id = m.card_id
+WHERE p.order_id = :order_id ORDER BY p.created_at;
 
 -- name: heard
 -- What the provider told us by this callback before, and the payment that it names, if it names one. Its order is locked already.

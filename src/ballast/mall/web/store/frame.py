@@ -32,6 +32,7 @@ SAID = frozenset(
         "withdrawn",
         "sent_back",
         "no_provider",
+        "by_card",
         "taken",
         "saved",
         "deleted",

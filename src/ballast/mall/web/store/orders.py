@@ -11,10 +11,11 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from ballast.mall import aftersales, exceptions, orders, remedies
+from ballast.mall import aftersales, exceptions, orders, payments, remedies
 from ballast.mall.db import Database
 from ballast.mall.ids import new_id
 from ballast.mall.order_life import Unknown
+from ballast.mall.payments.gift_card import at_home
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Event, Status
 from ballast.mall.web import marks
@@ -89,6 +90,8 @@ async def order_page(
             tab="me",
             order=order,
             refunds=await aftersales.list_of(visit.connection, order_id=order_id),
+            paid=await _paid(visit, order),
+            takes_cards=at_home(visit.connection),
             may_cancel=Event.CANCEL_BY_SHOPPER in possible,
             may_receive=Event.RECEIVE in possible,
             may_refund=Event.REFUND_FULL in possible and order.paid_fen > 0,
@@ -180,6 +183,14 @@ async def goods_sent(
             visit.connection, refund_id, carrier=sent.text("carrier", 60), code=sent.text("code", 80), owner=owner
         )
         return go(request, visit, f"/orders/{refund.order_id}?said=sent_back")
+
+
+async def _paid(visit: Visit, order: orders.Order) -> payments.Payment | None:
+    """The payment by which it was paid."""
+    if order.paid_at is None:
+        return None
+    found = await payments.of_order(visit.connection, order.order_id)
+    return next((one for one in found if one.status == "succeeded" and not one.undue), None)
 
 
 async def _refund_form(
