@@ -36,6 +36,7 @@ from ballast.mall.db import Busy, Connection, Database, Turned
 from ballast.mall.deeds import Deed
 from ballast.mall.ids import new_id, token_hash
 from ballast.mall.payments.callbacks import send_refund
+from ballast.mall.payments.gift_card import GiftCards
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.app import create_app
@@ -44,6 +45,7 @@ from ballast.recovery import MergeReport
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.fix_people import Visitor
 from tests.integration.mall.calling import Caller, shopper_of
+from tests.integration.mall.cards import balance, gift_card
 from tests.integration.mall.journals import come_home
 from tests.integration.mall.ordering import buy, guest, in_shop
 from tests.integration.mall.shopping import Shopper, checkout_form
@@ -627,3 +629,63 @@ def test_where_nothing_has_room_pages_are_served_and_what_would_change_something
         assert here.home.run("SELECT 1 FROM mall.orders WHERE shop_id = %s", shop.shop_id) == []
         here.told.tell(course.with_room(True))
         assert "/orders/" in shopper.order(shop).headers["location"]
+
+
+def test_gift_cards_are_not_taken_in_a_lifeboat_where_the_same_balance_would_be_spent_twice(
+    sea: tuple[Sea, Shop],
+) -> None:
+    here, shop = sea
+    cards = [gift_card(replace(shop, database=place), now=datetime.now(UTC)) for place in (here.home, here.lifeboat)]
+    sku = shop.goods[0].sku_ids[0]
+    with TestClient[Litestar](create_app(here.settings)) as client:
+        program, browser = shopper_of(client, shop), Shopper(client, shop)
+        paid = program.order(sku, key="paid", gift_card=cards[0].code)
+        asked_back = here.home.run("SELECT payment_id FROM mall.payment WHERE order_id = %s", paid["order_id"])
+        here.lose()
+        with ThreadPoolExecutor(1) as sentinel:
+            # What meets the loss is made again in the lifeboat, and refused there.
+            heard = sentinel.submit(lambda: (here.told.hear(5), here.launch()))
+            said = program.order(sku, key="met", gift_card=cards[0].code, status=409)
+            assert heard.result()[0]
+        assert (said["code"], "cannot be used meanwhile" in said["detail"]) == ("gift_card.afloat", True)
+        for code in (cards[0].code, cards[1].code, "ABCD-EFGH-JKLM-NPQR"):
+            said = program.order(sku, gift_card=code, status=409)
+            assert said["code"] == "gift_card.afloat"
+        waits = program.order(sku)["order_id"]
+        body = {"gift_card": cards[1].code}
+        said = program.call("POST", f"/orders/{waits}/payments", body, status=409)
+        assert said["code"] == "gift_card.afloat"
+        # In a browser nobody is asked for one.
+        order = f"/orders/{ordered(browser.order(shop).headers['location'])}"
+        assert "gift_card" not in browser.see(order)
+        assert browser.client.get(browser.base + f"{order}/pay", follow_redirects=False).status_code == 303
+        # Whose page was there before is told.
+        sent = browser.send(f"{order}/pay/card", 409, gift_card=cards[1].code)
+        assert "暂时不能使用礼品卡" in sent.text and 'name="gift_card"' not in sent.text
+        chinese = client.post(
+            f"{program.root}/orders/{waits}/payments",
+            json=body,
+            headers={"Authorization": f"Bearer {program.token}", "Accept-Language": "zh"},
+        )
+        assert "暂时不能使用礼品卡" in chinese.json()["detail"]
+        assert here.lifeboat.run("SELECT DISTINCT kind FROM mall.gift_card_movement") == [("issued",)]
+        # Nor does money go back to a copy of the card.
+        boarded = replace(shop, database=here.lifeboat)
+        with pytest.raises(Refused) as refused:
+            asyncio.run(_give_back(here, shop, asked_back[0][0]))
+        assert refused.value.key == "gift_card.afloat"
+        assert balance(boarded, cards[1].card_id) == 10_000
+    # At home the order that was placed meanwhile is paid with a card.
+    come_home(here.home, [(shop.shop_id, deed) for deed in here.deeds()])
+    here.bring_back()
+    here.told.tell(Course())
+    with TestClient[Litestar](create_app(here.settings)) as client:
+        program = Caller(client, program.root, program.token)
+        assert program.call("POST", f"/orders/{waits}/payments", {"gift_card": cards[0].code}, status=201)["status"] == "paid"
+    assert balance(shop, cards[0].card_id) == 8_000
+
+
+async def _give_back(here: Sea, shop: Shop, payment_id: Any) -> None:
+    async with opened(here.settings) as db, db.shop(shop.shop_id) as connection:
+        now = datetime.now(UTC)
+        await GiftCards().give_back(connection, new_id(), payment_id, new_id(), 1_000, now)

@@ -27,6 +27,9 @@ class Permission(StrEnum):
     """give a customer a code for another password: who has it is that customer"""
     EDIT_PROMOTIONS = "promotions.edit"
     EDIT_PAGES = "pages.edit"
+    SEE_GIFT_CARDS = "gift_cards.see"
+    EDIT_GIFT_CARDS = "gift_cards.edit"
+    """issue them, make them void"""
     SEE_BOOKS = "books.see"
     """postings, statements, what the shop pays to the platform"""
     EDIT_SETTINGS = "settings.edit"
@@ -45,7 +48,8 @@ _TABLE: dict[str, frozenset[Permission]] = {
     "owner": frozenset(Permission),
     "manager": frozenset(Permission) - {Permission.EDIT_STAFF, Permission.EDIT_KEYS},
     "clerk": _EVERYDAY | {Permission.EDIT_PRODUCTS, Permission.FULFIL_ORDERS},
-    "finance": _EVERYDAY | {Permission.DECIDE_REFUNDS, Permission.SEE_BOOKS},
+    "finance": _EVERYDAY
+    | {Permission.DECIDE_REFUNDS, Permission.SEE_BOOKS, Permission.SEE_GIFT_CARDS, Permission.EDIT_GIFT_CARDS},
     "viewer": frozenset({Permission.SEE_DASHBOARD, Permission.SEE_PRODUCTS, Permission.SEE_ORDERS}),
 }
 

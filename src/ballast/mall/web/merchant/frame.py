@@ -40,6 +40,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, Permission], ...]], ...] = 
         (
             ("trade.menu.customers", "/customers", "user-heart", Permission.SEE_CUSTOMERS),
             ("selling.menu", "/promotions", "discount", Permission.EDIT_PROMOTIONS),
+            ("gift.menu", "/gift-cards", "gift-card", Permission.SEE_GIFT_CARDS),
             ("decor.menu", "/pages", "layout", Permission.EDIT_PAGES),
         ),
     ),

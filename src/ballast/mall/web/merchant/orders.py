@@ -356,6 +356,7 @@ async def _page(
         may_print=fulfils,
         may_refund=shop_visit.may(Permission.DECIDE_REFUNDS) and Event.REFUND_FULL in possible and order.paid_fen > 0,
         may_see_customer=shop_visit.may(Permission.SEE_CUSTOMERS),
+        may_see_cards=shop_visit.may(Permission.SEE_GIFT_CARDS),
     )
 
 

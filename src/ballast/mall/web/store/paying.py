@@ -144,7 +144,7 @@ async def _pay_page(
             return go(request, visit, f"/orders/{order_id}")
         url = await payments.where_to_pay(visit.connection, order_id, Sandbox.name)
         takes_cards = gift_card.at_home(visit.connection)
-        if url is None and not takes_cards:
+        if url is None and not takes_cards and error is None:
             return go(request, visit, f"/orders/{order_id}")
         return await shown(
             request,
