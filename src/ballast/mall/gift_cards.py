@@ -153,7 +153,9 @@ async def issue(
     await idempotency.once(connection, f"gift_cards:{actor}", key, terms, _Done, work, now)
     if not made:
         raise Refused(
-            "gift_card.issued_before", "These cards were issued before.", "Their codes are told no more: void them if they are lost."
+            "gift_card.issued_before",
+            "These cards were issued before.",
+            "Their codes are told no more: void them if they are lost.",
         )
     return made
 

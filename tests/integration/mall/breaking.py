@@ -137,7 +137,7 @@ def furnish(database: MallDatabase, shop: Shop, account_id: UUID) -> None:
     database.run("UPDATE mall.shop SET name = %s, intro = %s WHERE shop_id = %s", MARK, MARK, this)
     product_id = shop.add_product(MARK, skus=2).product_id
     sku = shop.goods[-1].sku_ids[0]
-    customer, order, payment, coupon, claim, event, hook, apart = (new_id() for _ in range(8))
+    customer, order, payment, coupon, claim, event, hook, apart, card = (new_id() for _ in range(9))
     rows: list[tuple[str, dict[str, Any]]] = [
         ("staff", {"account_id": account_id, "role": "owner"}),
         ("category", {"category_id": new_id(), "name": MARK}),
@@ -155,6 +155,8 @@ def furnish(database: MallDatabase, shop: Shop, account_id: UUID) -> None:
         ("orders", {"order_id": order, "number": f"{MARK}-1", "status": "paid", "customer_id": customer, "owner_id": customer, "buyer_name": MARK, "delivery": "pickup", "items_fen": 1000, "discount_fen": 0, "shipping_fen": 0, "total_fen": 1000, "paid_fen": 1000, "source": "web", "placed_at": "2026-01-01", "pay_by": "2026-01-02"}),
         ("order_line", {"order_id": order, "line": 1, "product_id": product_id, "sku_id": sku, "title": MARK, "list_fen": 1000, "price_fen": 1000, "quantity": 1, "total_fen": 1000}),
         ("payment", {"payment_id": payment, "order_id": order, "provider": "sandbox", "amount_fen": 1000, "status": "succeeded", "succeeded_at": "2026-01-01"}),
+        ("gift_card", {"card_id": card, "code_hash": b"3" * 32, "last4": "7F3A", "initial_fen": 1000, "balance_fen": 1000, "note": MARK, "issued_by": MARK}),
+        ("gift_card_movement", {"movement_id": new_id(), "card_id": card, "kind": "issued", "amount_fen": 1000, "actor": MARK, "reason": MARK}),
         ("shipment", {"shipment_id": new_id(), "order_id": order, "carrier": MARK, "lines": "[]"}),
         ("refund", {"refund_id": new_id(), "order_id": order, "payment_id": payment, "status": "requested", "with_return": False, "lines": '[{"line":1,"quantity":1,"amount_fen":1000}]', "amount_fen": 1000, "reason": MARK, "requested_by": "x"}),
         ("outbox", {"event_id": event, "kind": "order.paid", "body": "{}"}),

@@ -51,7 +51,7 @@ def balance(shop: Shop, card_id: UUID) -> int:
         shop.shop_id,
         card_id,
     )
-    assert found and found[0][0] == found[0][1], found
+    assert found[0][0] == found[0][1], found
     return int(found[0][0])
 
 

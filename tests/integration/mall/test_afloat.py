@@ -661,7 +661,8 @@ def test_gift_cards_are_not_taken_in_a_lifeboat_where_the_same_balance_would_be_
         assert browser.client.get(browser.base + f"{order}/pay", follow_redirects=False).status_code == 303
         # Whose page was there before is told.
         sent = browser.send(f"{order}/pay/card", 409, gift_card=cards[1].code)
-        assert "暂时不能使用礼品卡" in sent.text and 'name="gift_card"' not in sent.text
+        assert "暂时不能使用礼品卡" in sent.text
+        assert 'name="gift_card"' not in sent.text
         chinese = client.post(
             f"{program.root}/orders/{waits}/payments",
             json=body,
@@ -681,7 +682,10 @@ def test_gift_cards_are_not_taken_in_a_lifeboat_where_the_same_balance_would_be_
     here.told.tell(Course())
     with TestClient[Litestar](create_app(here.settings)) as client:
         program = Caller(client, program.root, program.token)
-        assert program.call("POST", f"/orders/{waits}/payments", {"gift_card": cards[0].code}, status=201)["status"] == "paid"
+        assert (
+            program.call("POST", f"/orders/{waits}/payments", {"gift_card": cards[0].code}, status=201)["status"]
+            == "paid"
+        )
     assert balance(shop, cards[0].card_id) == 8_000
 
 

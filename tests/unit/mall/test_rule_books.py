@@ -15,6 +15,7 @@ from ballast.mall.rules.books import (
     Transaction,
     balances,
     by_day,
+    holder,
     paid,
     paid_undue,
     refunded,
@@ -38,6 +39,7 @@ def test_an_order_refunded_whole_leaves_no_income_and_nothing_owed() -> None:
     stand = balances(book)
     assert stand[DAY] == {
         "provider": 9300,
+        "gift_cards": 0,
         "sales": -10_000,
         "discounts": 1500,
         "shipping": -800,
@@ -47,6 +49,17 @@ def test_an_order_refunded_whole_leaves_no_income_and_nothing_owed() -> None:
     last = stand[DAY + timedelta(2)]
     assert last[Account.PROVIDER] == last[Account.SHIPPING] == 0
     assert last[Account.SALES] + last[Account.DISCOUNTS] + last[Account.REFUNDS] == 0
+
+
+def test_what_gift_cards_paid_is_owed_by_no_provider() -> None:
+    held = holder("gift_card")
+    assert (held, holder("sandbox"), holder("import")) == (Account.GIFT_CARDS, Account.PROVIDER, Account.PROVIDER)
+    book = [
+        paid(number(1), ORDER, DAY, list_fen=1_000, discount_fen=0, shipping_fen=500, held=held),
+        refunded(number(2), ORDER, DAY, goods_fen=300, shipping_fen=0, held=held),
+    ]
+    stand = balances(book)[DAY]
+    assert (stand[Account.GIFT_CARDS], stand[Account.PROVIDER]) == (1_200, 0)
 
 
 def test_a_payment_that_was_not_due_is_no_income() -> None:

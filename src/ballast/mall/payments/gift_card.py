@@ -82,7 +82,9 @@ def cover(connection: Connection, found: dict[str, Any] | None, amount_fen: int)
     return card_id
 
 
-async def charge(connection: Connection, card_id: UUID, order_id: UUID, amount_fen: int, owner: Owner, now: datetime) -> UUID:
+async def charge(
+    connection: Connection, card_id: UUID, order_id: UUID, amount_fen: int, owner: Owner, now: datetime
+) -> UUID:
     """Take it off the card; at the latest by `settle`, which hears of it if it cannot be. Returns the payment's id."""
     payment_id = new_id()
     given = {

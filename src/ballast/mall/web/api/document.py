@@ -29,7 +29,7 @@ Two kinds of callers:
 * **A mini-program** (or any program of a shopper) under `/api/v1/shops/{slug}`. Whoever puts the first goods into a cart without
   a token (`PUT …/cart/lines/{sku_id}`) finds that of a new guest in the answer (`POST …/visitors` gives one beforehand): keep it,
   send it as `Authorization: Bearer …`. Signing up or in gives another token. An order is a quote, `POST …/orders` with `pay`, and
-  the `pay_url` of its answer.
+  the `pay_url` of its answer; or with a `gift_card`, and it is paid.
 * **A shop's own software** under `/api/v1/merchant`, with a key that the shop's owner makes in the admin
   (`Authorization: Bearer bk_…`). The key says which shop, and what it is good for.
 
@@ -57,6 +57,7 @@ _PROBLEMS = {
     "503": "Too busy, or the database or the payment provider is away; Retry-After says when again.",
 }
 _PICTURES = "/api/v1/merchant/pictures"
+_PAYMENTS = "/api/v1/shops/{slug}/orders/{order_id}/payments"
 _UNCHANGED = {"description": "Unchanged since the ETag of If-None-Match."}
 
 
@@ -108,6 +109,11 @@ def built() -> dict[str, Any]:
     found["paths"][_PICTURES]["post"]["requestBody"] = {
         "required": True,
         "content": {one: {"schema": {"type": "string", "format": "binary"}} for one in own_pictures.TAKES},
+    }
+    # … nor that a body may be left out.
+    found["paths"][_PAYMENTS]["post"]["requestBody"] = {
+        "required": False,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PaymentRequest"}}},
     }
     for methods in found["paths"].values():
         for method, operation in methods.items():

@@ -146,9 +146,7 @@ def _until(sent: Form) -> date | None:
     return day
 
 
-def _file(
-    request: Request[Any, Any, Any], shop_visit: ShopVisit, made: Sequence[Issued], terms: Terms
-) -> str:
+def _file(request: Request[Any, Any, Any], shop_visit: ShopVisit, made: Sequence[Issued], terms: Terms) -> str:
     t = translator(spoken(request, shop_visit.visit.session))
     out = io.StringIO(newline="")
     table = csv.writer(out)
