@@ -21,10 +21,11 @@ import pytest
 from litestar.routes import HTTPRoute
 from playwright.sync_api import Browser, expect
 
-from ballast.mall import exceptions, keys, review, staff
+from ballast.mall import exceptions, gift_cards, keys, review, staff
 from ballast.mall.audit import By
 from ballast.mall.db import Connection, Database
 from ballast.mall.deed_kinds import Cancelled
+from ballast.mall.gift_cards import Terms
 from ballast.mall.ids import new_id
 from ballast.mall.order_life import Unknown
 from ballast.mall.owner import Owner
@@ -91,7 +92,7 @@ def platform(mall_database: MallDatabase, tmp_path_factory: pytest.TempPathFacto
 
 
 def _dressed(platform: Platform) -> Platform:
-    """What a seeded shop lacks and what has pages: a key, a webhook, exceptions, somebody invited, an operator."""
+    """What a seeded shop lacks and what has pages: a key, a webhook, gift cards, exceptions, somebody invited, an operator."""
     now, by, shop_id = datetime.now(UTC), By(None, "test"), platform.shop_id
 
     async def work(database: Database) -> str:
@@ -101,6 +102,8 @@ def _dressed(platform: Platform) -> Platform:
                 connection, shop_id, "https://example.com/hook", endpoints.KINDS[:3], by, now, safe=safe, private=True
             )
             await keys.make(connection, shop_id, name="Warehouse", scopes=keys.SCOPES, days=30, by=by, now=now)
+            terms = Terms(2, 20_000, None, "周年庆 Anniversary")
+            await gift_cards.issue(connection, shop_id, terms, key="k", by=by, actor="account:x", now=now)
             goods = await connection.execute(
                 "SELECT sku_id FROM mall.sku JOIN mall.stock USING (shop_id, sku_id) WHERE active AND on_hand - reserved > 5 LIMIT 2"
             )

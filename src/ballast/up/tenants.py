@@ -26,6 +26,7 @@ COUNTERS = (
     "mall.coupon.claimed",
     "mall.coupon.used",
     "mall.limited_price.sold",
+    "mall.gift_card.balance_fen",
 )
 """Columns to which the mall adds and from which it subtracts, and which no person sets to a number but by such a difference."""
 _WITHOUT_SHOP = """

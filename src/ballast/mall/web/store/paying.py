@@ -156,7 +156,7 @@ async def _pay_page(
             order=order,
             url=url,
             takes_cards=takes_cards,
-            typed=typed,
+            card_code=typed,
         )
 
 
