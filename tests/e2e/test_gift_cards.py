@@ -101,7 +101,9 @@ def test_a_card_from_its_issue_to_its_end(
 
     # The shopper has no script.
     shopper = browser.new_context(
-        viewport=desk.viewport_size, locale=VIEWS[view][2], java_script_enabled=False  # type: ignore[arg-type]
+        viewport=desk.viewport_size,
+        locale=VIEWS[view][2],
+        java_script_enabled=False,  # type: ignore[arg-type]
     )
     shopper.set_default_timeout(30_000)
     page = shopper.new_page()

@@ -64,10 +64,13 @@ async def pieces(connection: Connection, order_id: UUID) -> tuple[OrderPieces, .
     return tuple(OrderPieces(**row) for row in await cursor.fetchall())
 
 
-async def sell_stock(connection: Connection, order_id: UUID, goods: str, *, actor: str, now: datetime) -> None:
-    """Reserved pieces become sold ones. `goods`: of the order that is locked."""
+async def sell_stock(
+    connection: Connection, order_id: UUID, goods: str, *, actor: str, now: datetime, moved: bool = False
+) -> None:
+    """Reserved pieces become sold ones. `goods`: of the order that is locked. `moved`: they have left, unreserved."""
     lines = msgspec.json.decode(goods, type=tuple[Ordered, ...])
-    await stock.sell(connection, _by_sku(lines), order_id, actor=actor, now=now)
+    if not moved:
+        await stock.sell(connection, _by_sku(lines), order_id, actor=actor, now=now)
     await _count_sold(connection, lines)
 
 

@@ -103,10 +103,12 @@ async def step(
     reason: str = "",
     refunded_fen: int = 0,
     detail: Mapping[str, object] | None = None,
+    written: bool = False,
 ) -> Locked:
     """Let `event` happen to an order that is locked.
 
     Args:
+        written: the order's row and its stock say so already (`checkout.record`, with `paid`).
         actor: who did it, as events name him ("customer:…", "account:…", "job", "provider:…").
         refunded_fen: what went back with this event.
 
@@ -131,7 +133,7 @@ async def step(
         detail = {**(detail or {}), "points_per_100_yuan": order.points_per_yuan * 100}
     await later(
         connection,
-        queries.load("orders").step,
+        queries.load("orders").told if written else queries.load("orders").step,
         {
             "order_id": order.order_id,
             "status": outcome.life.status.value,
@@ -157,7 +159,7 @@ async def step(
         shipped_at=order.shipped_at or (now if outcome.life.status == Status.SHIPPED else None),
         received_at=order.received_at or (now if outcome.life.status == Status.RECEIVED else None),
     )
-    await _follow(connection, order, moved, outcome.effects, actor, now, refunded_fen)
+    await _follow(connection, order, moved, outcome.effects, actor, now, refunded_fen, written)
     return moved
 
 
@@ -169,6 +171,7 @@ async def _follow(
     actor: str,
     now: datetime,
     refunded_fen: int,
+    written: bool,
 ) -> None:
     if order.status == Status.CANCELLED and before.status != Status.CANCELLED:
         await connection.execute(queries.load("orders").close_payments, {"order_id": order.order_id})
@@ -176,7 +179,7 @@ async def _follow(
     if Effect.RETURN_COUPON in wanted:
         await effects.return_coupon(connection, order.order_id, order.coupon_claim_id)
     if Effect.SELL_STOCK in wanted:
-        await effects.sell_stock(connection, order.order_id, order.goods, actor=actor, now=now)
+        await effects.sell_stock(connection, order.order_id, order.goods, actor=actor, now=now, moved=written)
     if Effect.RELEASE_STOCK in wanted:
         await effects.release(connection, order.order_id, order.goods, actor=actor, now=now)
     if Effect.SETTLE_POINTS in wanted:

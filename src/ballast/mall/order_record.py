@@ -112,20 +112,21 @@ async def write_paid(
         last: nothing else is done in this transaction.
     """
     total = order.quote.total_fen
-    given = _given(order, whole=True)
+    given = _given(order, whole=True, paid=True)
     if last:
         ending(connection)
     try:
         payment_id = await gift_card.charge(connection, card_id, order.order_id, total, order.owner, order.at)
         await later(connection, queries.load("checkout").record, given)
         # Nobody else knows of it: it is as good as locked.
-        await gift_card.settle(connection, _as_locked(order, read, given), card_id, payment_id, order.at)
+        locked = _as_locked(order, read, given)
+        await gift_card.settle(connection, locked, card_id, payment_id, order.at, written=True)
     except CheckViolation as error:
         await gift_card.refuse(connection, card, total, error, order.at)
         await stock.short_of(connection, order.pieces, error)
 
 
-def _given(order: Checkout, *, whole: bool) -> dict[str, Any]:
+def _given(order: Checkout, *, whole: bool, paid: bool = False) -> dict[str, Any]:
     """For `record`."""
     return {
         **row_of(order, order.at, "order.placed", "pending_payment"),
@@ -135,6 +136,7 @@ def _given(order: Checkout, *, whole: bool) -> dict[str, Any]:
         "pieces": list(order.pieces.values()),
         "movements": [new_id() for _ in order.pieces],
         "whole": whole,
+        "paid": paid,
     }
 
 

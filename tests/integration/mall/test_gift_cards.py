@@ -69,6 +69,11 @@ def test_an_order_is_paid_as_it_is_placed(client: TestClient[Litestar], open_sho
     assert (balance(shop, card.card_id), balance(shop, other.card_id)) == (3_000, 10_000)
     assert moves(shop, card.card_id) == [("issued", 5_000), ("paid", -2_000)]
     assert stock_of(shop, sku) == (98, 0)
+    moved = "SELECT kind, on_hand, reserved FROM mall.stock_movement WHERE sku_id = %s ORDER BY at DESC, movement_id LIMIT 2"
+    assert ("sell", -2, 0) in shop.database.run(moved, sku)
+    assert shop.database.run("SELECT sum(on_hand), sum(reserved) FROM mall.stock_movement WHERE sku_id = %s", sku) == [
+        (98, 0)
+    ]
     assert books_of(shop) == {"gift_cards": 2_000, "sales": -2_000}
     # As with any payment that comes: what is told to others, what happened, how often it was sold.
     kinds = "SELECT kind FROM mall.outbox WHERE shop_id = %s ORDER BY created_at, event_id"

@@ -99,13 +99,16 @@ async def charge(
     return payment_id
 
 
-async def settle(connection: Connection, order: Locked, card_id: UUID, payment_id: UUID, now: datetime) -> None:
-    """The order is paid by what was charged: all that was put off is done now.
+async def settle(
+    connection: Connection, order: Locked, card_id: UUID, payment_id: UUID, now: datetime, *, written: bool = False
+) -> None:
+    """The order is paid by what was charged: all that was put off is done now. `written`: see `received.settled`.
 
     Raises:
         CheckViolation: the card could not pay any more (`refuse`), or what was put off before cannot be.
     """
-    await received.settled(connection, order, payment_id, provider=GiftCards.name, code=str(card_id), now=now)
+    code = str(card_id)
+    await received.settled(connection, order, payment_id, provider=GiftCards.name, code=code, now=now, written=written)
     await flush(connection)
 
 

@@ -22,11 +22,22 @@ async def pay_nothing(connection: Connection, order_id: UUID, now: datetime) -> 
 
 
 async def settled(
-    connection: Connection, order: Locked, payment_id: UUID, *, provider: str, code: str, now: datetime
+    connection: Connection,
+    order: Locked,
+    payment_id: UUID,
+    *,
+    provider: str,
+    code: str,
+    now: datetime,
+    written: bool = False,
 ) -> None:
-    """A payment of all of an order that waits for it, begun and done at once. `order` is locked; nothing is waited for."""
+    """A payment of all of an order that waits for it, begun and done at once. `order` is locked; nothing is waited for.
+
+    Args:
+        written: its row and its stock say already that it is paid.
+    """
     actor = f"provider:{provider}"
-    await _settled(connection, order, payment_id, provider=provider, code=code, actor=actor, now=now)
+    await _settled(connection, order, payment_id, provider=provider, code=code, actor=actor, now=now, written=written)
 
 
 async def succeeded(connection: Connection, order: Locked, payment: dict[str, Any], *, code: str, now: datetime) -> str:
@@ -74,6 +85,7 @@ async def _settled(
     code: str | None,
     actor: str,
     now: datetime,
+    written: bool = False,
 ) -> None:
     await later(
         connection,
@@ -87,13 +99,21 @@ async def _settled(
             "now": now,
         },
     )
-    await _due(connection, order, payment_id, provider=provider, actor=actor, now=now)
+    await _due(connection, order, payment_id, provider=provider, actor=actor, now=now, written=written)
 
 
 async def _due(
-    connection: Connection, order: Locked, payment_id: UUID, *, provider: str, actor: str, now: datetime
+    connection: Connection,
+    order: Locked,
+    payment_id: UUID,
+    *,
+    provider: str,
+    actor: str,
+    now: datetime,
+    written: bool = False,
 ) -> None:
-    await step(connection, order, Event.PAY, actor=actor, now=now, detail={"payment_id": str(payment_id)})
+    detail = {"payment_id": str(payment_id)}
+    await step(connection, order, Event.PAY, actor=actor, now=now, detail=detail, written=written)
     transaction = books.paid(
         payment_id,
         order.order_id,

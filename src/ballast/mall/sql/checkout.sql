@@ -85,12 +85,14 @@ RETURNING c.coupon_id;
 -- name: record
 -- The order with all that belongs to it, its goods out of the cart and out of the free stock: one statement, whole or not at all.
 -- Stock as in stock.sql (`change`): rows locked in the order of their SKUs; fewer SKUs returned than asked, someone was short. With
--- `whole` that is an error instead, of the table's CHECK (a SKU that has no stock at all: a movement without a shop).
+-- `whole` that is an error instead, of the table's CHECK (a SKU that has no stock at all: a movement without a shop). With `paid` it
+-- is paid by what is written along with it (then `told` says so, not `step`): its goods are sold and were never reserved.
 WITH placed AS (
     INSERT INTO mall.orders (shop_id, order_id, number, status, customer_id, owner_id, buyer_name, buyer_phone, delivery, address,
-        items_fen, discount_fen, shipping_fen, total_fen, breakdown, coupon_claim_id, note, source, placed_from, placed_at, pay_by)
-    VALUES (mall.current_shop(), :order_id, :number, 'pending_payment', :customer_id, :owner_id, :buyer_name, :buyer_phone, :delivery, :address ::jsonb,
-        :items_fen, :discount_fen, :shipping_fen, :total_fen, :breakdown ::jsonb, :claim_id, :note, :source, :placed_from, :now, :pay_by)
+        items_fen, discount_fen, shipping_fen, total_fen, breakdown, coupon_claim_id, note, source, placed_from, placed_at, pay_by, paid_fen, paid_at)
+    VALUES (mall.current_shop(), :order_id, :number, CASE WHEN :paid ::boolean THEN 'paid' ELSE 'pending_payment' END, :customer_id, :owner_id, :buyer_name, :buyer_phone, :delivery, :address ::jsonb,
+        :items_fen, :discount_fen, :shipping_fen, :total_fen, :breakdown ::jsonb, :claim_id, :note, :source, :placed_from, :now, :pay_by,
+        CASE WHEN :paid ::boolean THEN :total_fen ELSE 0 END, CASE WHEN :paid ::boolean THEN :now ::timestamptz END)
 ), lines AS (
     INSERT INTO mall.order_line (shop_id, order_id, line, product_id, sku_id, title, title_en, options, picture, list_fen, price_fen,
         quantity, discount_fen, total_fen, limited_price_id)
@@ -107,18 +109,18 @@ WITH placed AS (
 ), emptied AS (
     DELETE FROM mall.cart_line WHERE owner_id = :owner_id AND sku_id = ANY(:skus ::uuid[])
 ), wanted AS (
-    SELECT w.sku_id, w.reserved, w.movement_id
-    FROM unnest(:skus ::uuid[], :pieces ::integer[], :movements ::uuid[]) AS w (sku_id, reserved, movement_id)
+    SELECT w.sku_id, CASE WHEN :paid ::boolean THEN w.pieces ELSE 0 END AS sold, CASE WHEN :paid ::boolean THEN 0 ELSE w.pieces END AS reserved, w.movement_id
+    FROM unnest(:skus ::uuid[], :pieces ::integer[], :movements ::uuid[]) AS w (sku_id, pieces, movement_id)
 ), locked AS MATERIALIZED (
     SELECT s.sku_id FROM mall.stock s JOIN wanted w USING (sku_id) ORDER BY s.sku_id FOR UPDATE OF s
 ), changed AS (
-    UPDATE mall.stock s SET reserved = s.reserved + w.reserved
+    UPDATE mall.stock s SET on_hand = s.on_hand - w.sold, reserved = s.reserved + w.reserved
     FROM locked l JOIN wanted w USING (sku_id)
-    WHERE s.sku_id = l.sku_id AND (:whole ::boolean OR s.on_hand >= s.reserved + w.reserved)
+    WHERE s.sku_id = l.sku_id AND (:whole ::boolean OR s.on_hand - w.sold >= s.reserved + w.reserved)
     RETURNING s.shop_id, s.sku_id
 )
 INSERT INTO mall.stock_movement (shop_id, movement_id, sku_id, kind, on_hand, reserved, order_id, actor, reason, at)
-SELECT c.shop_id, w.movement_id, w.sku_id, 'reserve', 0, w.reserved, :order_id ::uuid, :actor ::text, '', :now ::timestamptz
+SELECT c.shop_id, w.movement_id, w.sku_id, CASE WHEN :paid ::boolean THEN 'sell' ELSE 'reserve' END, - w.sold, w.reserved, :order_id ::uuid, :actor ::text, '', :now ::timestamptz
 FROM wanted w LEFT JOIN changed c USING (sku_id)
 WHERE c.shop_id IS NOT NULL OR :whole ::boolean
 RETURNING sku_id;

@@ -46,6 +46,15 @@ WITH changed AS (
 INSERT INTO mall.outbox (shop_id, event_id, kind, body, created_at)
 VALUES (mall.current_shop(), :event_id, :kind, :body ::jsonb, :now);
 
+-- name: told!
+-- The event, and what goes out about it, of an order whose row says so already.
+WITH event AS (
+    INSERT INTO mall.order_event (shop_id, order_id, event_id, event, status, actor, detail, at)
+    VALUES (mall.current_shop(), :order_id, :event_id, :event, :status, :actor, :detail ::jsonb, :now)
+)
+INSERT INTO mall.outbox (shop_id, event_id, kind, body, created_at)
+VALUES (mall.current_shop(), :event_id, :kind, :body ::jsonb, :now);
+
 -- name: pieces
 -- The lines of an order as far as goods move.
 SELECT line, product_id, sku_id, quantity, shipped_quantity, dropped_quantity, refunded_quantity, refunded_fen, total_fen

@@ -410,9 +410,9 @@ class QuoteInfo(Shown, frozen=True):
 
 
 class PlacedInfo(Shown, frozen=True):
-    """An order that was placed; while its `status` is `pending_payment` its goods are kept until `pay_by`. `pay_url`: where it is
-    paid; null where that was not asked for, where there is nothing to pay (any more), and where the provider cannot be reached:
-    then begin its payment later."""
+    """An order that was placed, as it stands now; while its `status` is `pending_payment` its goods are kept until `pay_by`.
+    `pay_url`: where it is paid; null where that was not asked for, where there is nothing to pay (any more), and where the
+    provider cannot be reached: then begin its payment later."""
 
     order_id: UUID
     number: str
