@@ -172,13 +172,14 @@ async def shopper_shows_card(db: Database, shop_id: UUID, address: str, now: dat
         yield
     except Unusable:
         async with db.identity(passing=True) as connection:
-            wait_s = await count(connection, most, now)
-        if wait_s is None:
+            waits = {one: await count(connection, {one: allowed}, now) for one, allowed in most.items()}
+        full = {one: wait_s for one, wait_s in waits.items() if wait_s is not None}
+        if not full:
             raise
         if len(_shut) >= _MOST_SHUT:
             _shut.clear()
-        _shut.update(dict.fromkeys(most, now + timedelta(seconds=wait_s)))
-        raise TooOften(wait_s) from None
+        _shut.update({one: now + timedelta(seconds=wait_s) for one, wait_s in full.items()})
+        raise TooOften(max(full.values())) from None
 
 
 def bucket(*what: object) -> bytes:

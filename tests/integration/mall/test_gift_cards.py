@@ -244,8 +244,8 @@ def test_a_card_that_is_made_void_at_this_moment_pays_nothing(
 def test_who_shows_many_wrong_codes_is_refused_whatever_he_shows(
     client: TestClient[Litestar], open_shop: OpenShop
 ) -> None:
-    shop = open_shop(products=1)
-    card = gift_card(shop)
+    shop, elsewhere = open_shop(products=1), open_shop(products=1)
+    card, others = gift_card(shop), gift_card(elsewhere)
     caller = shopper_of(client, shop)
     assert _two(caller, shop, gift_card=card.code)["status"] == "paid"
     for _ in range(attempts.MOST_WRONG_CARDS_FROM_ONE_ADDRESS):
@@ -259,6 +259,16 @@ def test_who_shows_many_wrong_codes_is_refused_whatever_he_shows(
     attempts._shut.clear()
     assert _two(caller, shop, gift_card="x", status=429)["code"] == "signin.often"
     assert _two(caller, shop)["status"] == "pending_payment"
+    # … and nobody is turned away from another shop, before he has gone from one to the next.
+    assert _two(shopper_of(client, elsewhere), elsewhere, gift_card=others.code)["status"] == "paid"
+    left = attempts.MOST_WRONG_CARDS_OVER_ALL_SHOPS - attempts.MOST_WRONG_CARDS_FROM_ONE_ADDRESS - 2
+    for number in range(left + 1):
+        if number % attempts.MOST_WRONG_CARDS_FROM_ONE_ADDRESS == 0:
+            another = open_shop(products=1)
+            there = shopper_of(client, another)
+        said = _two(there, another, gift_card="x", status=429 if number == left else 409)
+    assert said["code"] == "signin.often"
+    assert _two(shopper_of(client, elsewhere), elsewhere, gift_card=others.code, status=429)["code"] == "signin.often"
 
 
 def test_what_is_refunded_is_on_the_card_again_also_when_that_is_void(open_shop: OpenShop) -> None:
