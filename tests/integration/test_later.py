@@ -11,7 +11,6 @@ import psycopg
 import pytest
 
 from ballast.recovery import (
-    KIND,
     Later,
     MergeItem,
     MergeReport,
@@ -22,8 +21,9 @@ from ballast.recovery import (
     open_for,
     refusals,
     restore,
+    settle,
     take_in,
-    taking_in,
+    try_again,
 )  # fmt: skip
 from ballast.recovery.later import Redone
 from ballast.vault.moment import show
@@ -140,10 +140,12 @@ def test_what_was_made_anew_is_added_up_and_what_cannot_be_done_is_kept_with_the
     assert (set(only.of), only.shared, only.transactions) == ({"2"}, (), 2)
 
 
-def test_what_was_merged_and_could_not_be_done_is_handled_once_more(
+def test_what_was_merged_and_could_not_be_done_is_tried_again(
     pg18: Database, new_protected: Callable[..., Protected]
 ) -> None:
-    """One by the database's refusal, one that the application keeps, which says so; what was done comes as it was done."""
+    """By the database's refusal, or the application keeps it; but for what somebody has settled. What came for what is kept
+    finds it."""
+    pg18.run("CREATE TABLE apart (shop int, said text PRIMARY KEY, paid int NOT NULL DEFAULT 0)")
     protected = start(pg18, new_protected)
     merge(pg18.dsn, [], handler)  # the register is there before
     since = protected.look().cut
@@ -153,37 +155,46 @@ def test_what_was_merged_and_could_not_be_done_is_handled_once_more(
         MergeItem("2", "a", "part", {"id": 3, "n": 7}, at),
         MergeItem("2", "b", "log", {"said": "done then"}, at),
         MergeItem("2", "c", "keep", {"said": "kept then", "id": 3}, at),
+        MergeItem("2", "d", "keep", {"said": "kept still", "id": 99}, at),
+        MergeItem("2", "e", "part", {"id": 4, "n": 8}, at),
     ]
     report = merge(pg18.dsn, items, handler)
-    assert (report.applied, len(report.refused)) == (2, 1)
-    assert pg18.query("SELECT said FROM log WHERE said IN ('done then', 'kept then', 'apart')") == [
-        ("done then",),
-        ("apart",),
-    ]
+    assert (report.applied, len(report.refused)) == (3, 2)
+    assert settle(pg18.dsn, "2", "e", "paid back") == 1
+    together(pg18, "UPDATE apart SET paid = 1 WHERE said = 'kept then'")
     protected.sealed(protected.look().cut)
     vault, target = protected.vault(), pg18.another()
     restore(vault, vault.resolve(show(since)), target.dsn, Request())
 
     found = later(vault, (Span(show(since)),))
-    assert [item.key if item.kind != KIND else KIND for item in found.of["2"]] == ["a", KIND, "c"]
-    assert [item for item in found.of["2"] if item.kind != KIND] == [items[0], items[2]]
+    assert {item.key for item in found.refused["2"]} == {"a", "c", "d", "e"}
     assert open_for(target.dsn, found) == ()
-    again = merge(target.dsn, found.of["2"], taking_in(handler))
-    assert (again.applied, again.refused) == (3, ())
-    assert target.query("SELECT item_id, n FROM part WHERE item_shop = 2 AND n = 7") == [(3, 7)]
-    told = target.query("SELECT said FROM log WHERE said IN ('done then', 'kept then', 'apart')")
-    assert told == [("done then",), ("kept then",)]
-    assert merge(target.dsn, items, handler).already == 3
+    assert brought_in(target, found).refused == ()
+    for applied in (2, 0):  # whoever called it was killed before he could note it
+        again = try_again(target.dsn, found.refused["2"], handler)
+        assert (again.applied, again.refused, again.open, again.settled) == (applied, (), 1, 1)
+    assert target.query("SELECT item_id, n FROM part WHERE item_shop = 2 AND n > 6") == [(3, 7)]
+    assert target.query("SELECT said FROM log WHERE said LIKE '% then%' ORDER BY 1") == [
+        ("done then",),
+        ("kept then, 1",),
+    ]
+    assert target.query("SELECT said FROM apart") == [("kept still",)]
+    assert refusals(target.dsn) == []
+    assert merge(target.dsn, items, handler).already == 4
 
 
-def handler(conn: psycopg.Connection[Any], item: MergeItem) -> bool:
+def handler(conn: psycopg.Connection[Any], item: MergeItem) -> Any:
+    """Gives something in any case: only True says that it is kept."""
     said = item.payload
     if item.kind == "part":
-        conn.execute("INSERT INTO part (item_shop, item_id, n) VALUES (2, %s, %s)", (said["id"], said["n"]))
-        return False
-    is_kept = item.kind == "keep" and not conn.execute("SELECT FROM item WHERE shop = 2 AND id = 3").rowcount
-    conn.execute("INSERT INTO log VALUES (2, %s)", ("apart" if is_kept else said["said"],))
-    return is_kept
+        return conn.execute("INSERT INTO part (item_shop, item_id, n) VALUES (2, %s, %s)", (said["id"], said["n"]))
+    if item.kind == "log":
+        return conn.execute("INSERT INTO log VALUES (2, %s)", (said["said"],))
+    if not conn.execute("SELECT FROM item WHERE shop = 2 AND id = %s", (said["id"],)).rowcount:
+        conn.execute("INSERT INTO apart VALUES (2, %s) ON CONFLICT DO NOTHING", (said["said"],))
+        return True
+    row = conn.execute("DELETE FROM apart WHERE said = %s RETURNING paid", (said["said"],)).fetchone()
+    return conn.execute("INSERT INTO log VALUES (2, %s)", (f"{said['said']}, {row[0] if row else None}",))
 
 
 def test_what_the_sentinel_put_back_is_neither_done_again_nor_told_as_unclear(

@@ -24,7 +24,7 @@ from ballast.continuity.room import free, taken
 from ballast.errors import BallastError, ServerError
 from ballast.postgres import EmbeddedServer
 from ballast.postgres.account import server_account
-from ballast.recovery import KIND, Handler, Later, merge, open_for, taking_in
+from ballast.recovery import Handler, Later, merge, open_for, take_in, try_again
 from ballast.recovery.aim import has_same_structure
 from ballast.vault import Resolved, Vault
 from ballast.vault.durable import make_folder
@@ -81,7 +81,7 @@ class Boats:
         self._making: threading.Thread | None = None
         self._hurry = threading.Event()
         self._lock = threading.Lock()
-        self._fits: tuple[int, int, int] | None = None
+        self._fits: tuple[int, int] | None = None
         self._build_at = self._rest_until = 0.0
         self.trouble = ""
         """Why there is no spare one."""
@@ -301,9 +301,9 @@ class Boats:
             yield tenant
 
 
-def _structure(vault: Vault) -> tuple[int, int, int]:
+def _structure(vault: Vault) -> tuple[int, int]:
     """Where this is the same, so is the structure."""
-    return vault.index.newest_timeline, max(vault.index.schemas, default=0), len(vault.index.dumps)
+    return vault.index.newest_timeline, max(vault.index.schemas, default=0)
 
 
 def _apart(work: Callable[[], object]) -> threading.Thread:
@@ -329,13 +329,14 @@ def do_again(boat: Lifeboat, entries: Iterable[Entry], handler: Handler) -> int:
 
 
 def bring_in_again(boat: Lifeboat, later: Later, handler: Handler | None) -> None:
-    """What was committed after the moment that it is of; what could not be merged then, by `handler` if there is one.
-    BallastError, psycopg.Error."""
+    """What was committed after the moment that it is of; what could not be merged then is tried again by `handler`, if there is
+    one. BallastError, psycopg.Error."""
     open_for(boat.dsn(), later)
     for tenant in later.of:
         boat.fetch(tenant)
-    items = (item for items in later.of.values() for item in items if handler is not None or item.kind == KIND)
-    merge(boat.dsn(), items, taking_in(handler), jobs=2)
+    merge(boat.dsn(), (item for items in later.of.values() for item in items), take_in, jobs=2)
+    if later.refused and handler is not None:
+        try_again(boat.dsn(), (item for items in later.refused.values() for item in items), handler, jobs=2)
 
 
 def roster(boat: Lifeboat) -> list[str]:

@@ -22,7 +22,7 @@ import psycopg
 from ballast.continuity.entries import AWAY, HOME, MERGED, Entry, Offered, open_entries
 from ballast.continuity.intake import Intake
 from ballast.errors import BallastError, ConfigError
-from ballast.recovery import KIND, Handler, Later, MergeError, MergeItem, Refusal, merge, taking_in
+from ballast.recovery import Handler, Later, MergeError, MergeItem, Refusal, merge, take_in, try_again
 
 _FEW, _PASSES = 3, 4
 _JOBS = 4
@@ -124,11 +124,13 @@ class HomeComing:
         self._see_whether_given_up()
         items = [item for tenant in tenants if tenant not in self._brought for item in self._later.of.get(tenant, ())]
         if items:
-            if refused := next((item for item in items if item.kind != KIND), None):
-                self._need_handler(refused.tenant)
-            report = merge(self._dsn, items, taking_in(self._handler), jobs=2)
-            self._not_again += (refusal for refusal in report.refused if refusal.kind == KIND)
-            self._refused += sum(refusal.kind != KIND for refusal in report.refused)
+            self._not_again += merge(self._dsn, items, take_in, jobs=2).refused
+        left = [
+            item for tenant in tenants if tenant not in self._brought for item in self._later.refused.get(tenant, ())
+        ]
+        if left:
+            again = try_again(self._dsn, left, self._need_handler(left[0].tenant), jobs=2)
+            self._refused += len(again.refused)
         self._brought.update(tenants)
 
     def _told(self) -> tuple[Refusal, ...]:

@@ -130,6 +130,15 @@ class Kept(msgspec.Struct, frozen=True):
         return self.paid_fen >= self.amount_fen > 0
 
 
+class OfDeed(msgspec.Struct, frozen=True):
+    """Where a deed is kept."""
+
+    exception_id: UUID
+    is_open: bool
+    is_first: bool
+    """It is the one that could not be done; else it came for the same order."""
+
+
 class Cursor(msgspec.Struct, frozen=True):
     """The last one of the page before."""
 
@@ -141,7 +150,7 @@ async def keep(
     connection: Connection, key: str, kind: str, deed: msgspec.Struct, error: Refused, now: datetime
 ) -> bool:
     """The deed cannot be done. One that is kept already stays as it is. Returns whether it is kept only now."""
-    if await _is_kept(connection, key):
+    if await of_deed(connection, key) is not None:
         return False
     owner = _owner_of(deed)
     given = {
@@ -287,8 +296,10 @@ def _owner_of(deed: msgspec.Struct) -> Owner | None:
     return Owner(visitor_id=owner_id) if owner_id else None
 
 
-async def _is_kept(connection: Connection, key: str) -> bool:
-    return await (await connection.execute(queries.load("exceptions").has_deed, {"key": key})).fetchone() is not None
+async def of_deed(connection: Connection, key: str) -> OfDeed | None:
+    """The exception that a deed is kept with, until the transaction's end nobody else's to settle; None: it is not kept."""
+    row = await (await connection.execute(queries.load("exceptions").of_deed, {"key": key})).fetchone()
+    return None if row is None else msgspec.convert(row, OfDeed)
 
 
 async def _add(

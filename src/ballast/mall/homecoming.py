@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
+from uuid import UUID
 
+import msgspec
 import psycopg
 from psycopg.rows import dict_row
 
@@ -42,6 +44,11 @@ def take_in(conn: psycopg.Connection[Any], item: MergeItem) -> bool:
         raise CannotApply(str(error)) from error
     now = datetime.now(UTC)
     with _as_shop(conn, item.tenant) as connection:
+        if (there := run_through(exceptions.of_deed(connection, item.key))) is not None:
+            is_kept = there.is_open and not (there.is_first and _is_done_now(conn, connection, there.exception_id, now))
+            if not is_kept:
+                _adopt(connection, deed)
+            return is_kept
         if kept := run_through(exceptions.follow(connection, item.key, item.kind, deed, now)):
             if isinstance(deed, Cancelled):  # who ordered it does not want it any more: nothing is left to be decided
                 run_through(remedies.refund(connection, kept, actor=deed.actor, now=now, answer=deed.reason))
@@ -53,9 +60,24 @@ def take_in(conn: psycopg.Connection[Any], item: MergeItem) -> bool:
         except (Refused, psycopg.IntegrityError) as error:
             run_through(exceptions.keep(connection, item.key, item.kind, deed, _refusal(error), now))
             is_kept = True
-        if isinstance(deed, Checkout) and deed.owner.visitor_id and not deed.owner.customer_id:
-            run_through(visitors.adopt(connection, deed.owner.visitor_id))
+        _adopt(connection, deed)
     return is_kept
+
+
+def _is_done_now(conn: psycopg.Connection[Any], connection: Connection, exception_id: UUID, now: datetime) -> bool:
+    """Of what is kept: it may have lacked what has come back since."""
+    try:
+        with conn.transaction():
+            run_through(remedies.do_again(connection, exception_id, now=now))
+    except (Refused, psycopg.IntegrityError):
+        return False
+    return True
+
+
+def _adopt(connection: Connection, deed: msgspec.Struct) -> None:
+    """A guest who ordered and has logged in since."""
+    if isinstance(deed, Checkout) and deed.owner.visitor_id and not deed.owner.customer_id:
+        run_through(visitors.adopt(connection, deed.owner.visitor_id))
 
 
 def _refusal(error: Refused | psycopg.IntegrityError) -> Refused:

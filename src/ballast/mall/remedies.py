@@ -99,6 +99,18 @@ async def accept(connection: Connection, exception_id: UUID, *, actor: str, now:
     return order
 
 
+async def do_again(connection: Connection, exception_id: UUID, *, now: datetime) -> None:
+    """What could not be done for want of what is there by now: by today's rules, with all that came for it, and it is over.
+
+    Raises:
+        Refused: it still cannot be done; then what this did must be rolled back.
+    """
+    kept = await exceptions.held(connection, exception_id)
+    for one in kept.deeds:
+        await again.do(connection, one.deed)
+    await exceptions.settle(connection, exception_id, "accept", actor="system", now=now)
+
+
 async def substitute(
     connection: Connection, exception_id: UUID, instead: Mapping[int, UUID], *, actor: str, now: datetime
 ) -> tuple[Checkout, int]:

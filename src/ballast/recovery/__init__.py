@@ -21,15 +21,15 @@ from ballast.recovery.dask_crew import Crew, crew
 from ballast.recovery.drill import DrillOutcome, DrillRequest, drill
 from ballast.recovery.ensure import ensure
 from ballast.recovery.hands import Hands, Threads
-from ballast.recovery.later import KIND, Later, Span, later
-from ballast.recovery.merge import MergeReport, merge, retry
+from ballast.recovery.later import Later, Span, later
+from ballast.recovery.merge import MergeReport, merge, retry, try_again
 from ballast.recovery.merge_items import CannotApply, Handler, Handlers, MergeError, MergeItem, read_items
 from ballast.recovery.merge_register import Refusal, refusals, settle
 from ballast.recovery.priority import Priority
 from ballast.recovery.protecting import Protecting
 from ballast.recovery.recover import Recovered, Wish, recover
 from ballast.recovery.recover import begun as recovery_begun
-from ballast.recovery.redo import open_for, take_in, taking_in
+from ballast.recovery.redo import open_for, take_in
 from ballast.recovery.report import Report, TableProof, Tally
 from ballast.recovery.restore import Restorer, begun, restore
 from ballast.recovery.roster import Progress
@@ -37,7 +37,6 @@ from ballast.recovery.tally import tally_of_query
 from ballast.recovery.watcher import Onlooker, Watcher
 
 __all__ = [
-    "KIND",
     "CannotApply",
     "Crew",
     "Difference",
@@ -80,6 +79,6 @@ __all__ = [
     "retry",
     "settle",
     "take_in",
-    "taking_in",
     "tally_of_query",
+    "try_again",
 ]

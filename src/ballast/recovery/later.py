@@ -3,8 +3,8 @@
 A deletion that takes seconds, table by table, has the work of others in between, and going back to before the deletion leaves
 that out as well. Here it is read from the record: each transaction's rows, tenant by tenant, in the order of the commits.
 
-What was merged then and could not be done, by the handler's rules or the database's, may have lacked just what was deleted: it
-stands here as the item that it was, to be handled once more.
+What was merged then and could not be done, by the handler's rules or the database's, may have lacked just what was deleted: its
+rows come in as all others, and then it is to be tried again (`refused`).
 
 Left out is what belongs to the deletion. A transaction that deleted rows of more than one tenant does, since hardly any
 application makes one; so does one that took more rows than it added: an order takes lines from a cart, and adds more than
@@ -81,7 +81,7 @@ class Later(msgspec.Struct, frozen=True):
     """What came after a moment."""
 
     of: Mapping[str, tuple[MergeItem, ...]] = {}
-    """By tenant, in order: of the kind `KIND`, and what could not be merged then, as it was given."""
+    """By tenant, in order."""
     shared: tuple[MergeItem, ...] = ()
     """No register keeps them, since it is kept by tenant: whoever has them done notes that they are."""
     transactions: int = 0
@@ -90,6 +90,8 @@ class Later(msgspec.Struct, frozen=True):
     """Positions of those that are left out although they added or changed rows."""
     deletions: int = 0
     """So many that did nothing else are left out."""
+    refused: Mapping[str, tuple[MergeItem, ...]] = {}
+    """By tenant, in order: what could not be merged then, for `merge.try_again` when all else is in."""
 
 
 class Packed(Mapping[str, tuple[MergeItem, ...]]):
@@ -141,7 +143,7 @@ def later(vault: Vault, spans: Sequence[Span], counters: Collection[str] = ()) -
     """Of these stretches, which do not overlap. `counters`: `schema.table.column`, see `reversal.merged`.
 
     StoreError, IntegrityError: the record cannot be read; GapError: one of the positions is not in it."""
-    of = Packed()
+    of, refused = Packed(), Packed()
     shared: list[MergeItem] = []
     unclear: list[str] = []
     transactions = deletions = 0
@@ -152,9 +154,11 @@ def later(vault: Vault, spans: Sequence[Span], counters: Collection[str] = ()) -
                 shared.append(item)
             else:
                 of.add(item)
+        for item in reading.refused:
+            refused.add(item)
         unclear += reading.unclear
         transactions, deletions = transactions + reading.transactions, deletions + reading.deletions
-    return Later(of, tuple(shared), transactions, tuple(unclear), deletions)
+    return Later(of, tuple(shared), transactions, tuple(unclear), deletions, refused)
 
 
 class _Reading:
@@ -166,6 +170,7 @@ class _Reading:
         self._seen: dict[tuple[int, bytes], bytes] = {}
         """Rows, packed, as the last transaction left them, by relation and key."""
         self.unclear: list[str] = []
+        self.refused: list[MergeItem] = []
         self.transactions = self.deletions = 0
 
     def items(self) -> Iterator[tuple[str | None, MergeItem]]:
@@ -205,30 +210,27 @@ class _Reading:
         picked: list[dict[str, Any]] = []
         for rows in self._rows(segment, columns):
             picked += rows.filter(pc.is_in(rows["lsn"], pa.array(wanted, pa.int64()))).to_pylist()
-        refused = {(row["lsn"], row["tenant"]): item for row in picked if (item := self._refused(row)) is not None}
-        picked = [row for row in picked if (row["lsn"], row["tenant"]) not in refused]
         self._see_what_counts(picked)
-        by_item: dict[tuple[int, str | None], list[Redone]] = {at: [] for at in refused}
+        by_item: dict[tuple[int, str | None], list[Redone]] = {}
         times: dict[int, Any] = {}
         for row in sorted(picked, key=lambda row: (row["lsn"], row["seq"])):
             by_item.setdefault((row["lsn"], row["tenant"]), []).append(self._redone(row))
+            self._see_refused(row)
             times[row["lsn"]] = row["committed_at"]
-        for (lsn, tenant), changes in sorted(by_item.items(), key=lambda one: one[0][0]):
-            if (lsn, tenant) in refused:
-                yield tenant, refused[lsn, tenant]
-                continue
+        for (lsn, tenant), changes in by_item.items():
             position = show(Cut(segment.timeline, lsn))
             payload = {"position": position, "changes": msgspec.to_builtins(changes)}
             whose = SHARED if tenant is None else tenant
             yield tenant, MergeItem(whose, f"recorded:{position}", KIND, payload, times[lsn])
 
-    def _refused(self, row: Mapping[str, Any]) -> MergeItem | None:
-        """The item that its transaction could not do; None: it tells of none."""
+    def _see_refused(self, row: Mapping[str, Any]) -> None:
         relation = self._vault.schema(row["schema"])[row["relation"]]
         if relation.schema != MERGE_SCHEMA or row["op"] == "D":
-            return None
+            return
         names = {column.attnum: column.name for column in relation.columns}
-        return refused_item(relation.name, _values([names[attnum] for attnum in relation.row_columns], row["row"]))
+        in_row = [names[attnum] for attnum in relation.row_columns]
+        if (item := refused_item(relation.name, _values(in_row, row["row"]))) is not None:
+            self.refused.append(item)
 
     def _see_what_counts(self, picked: Sequence[Mapping[str, Any]]) -> None:
         """Rows with columns that count as they were at the moment, where one of these is the first to change them: in a lifeboat

@@ -90,6 +90,20 @@ def retry(
 ) -> MergeReport:
     """Try again what was refused and is open (of one tenant, of one key); what is applied now is settled with that."""
     items = [refusal.item for refusal in register.refusals(dsn, tenant=tenant, key=key)]
+    return try_again(dsn, items, handler, jobs=jobs, watcher=watcher, hands=hands)
+
+
+def try_again(
+    dsn: str,
+    items: Iterable[MergeItem],
+    handler: Handler,
+    *,
+    jobs: int = 2,
+    watcher: Watcher | None = None,
+    hands: Hands | None = None,
+) -> MergeReport:
+    """Those of `items` that were refused and are open, or that the application keeps (see `Handler`), once more; as `merge`.
+    What is done of the latter counts as applied, what is still kept as open."""
     return _Merging(dsn, handler, jobs, watcher or Silent(), hands, again=True).run(items)
 
 
@@ -262,7 +276,7 @@ class _Applying:
             register.take_turn(conn, item.tenant)
             applied, is_open = register.known(conn, item)
             if applied == item.digest():
-                fate: Fate = "already"
+                fate: Fate = self._keep_no_more(conn, item) if self._again else "already"
             elif is_open is not None and not (self._again and is_open):
                 fate = "open" if is_open else "settled"
             elif applied is not None:
@@ -274,12 +288,30 @@ class _Applying:
         reach("merge.committed")
         return fate
 
+    def _keep_no_more(self, conn: psycopg.Connection[Any], item: MergeItem) -> Fate:
+        """Of one that the application keeps: whether it can be done by now."""
+        if not register.is_kept(conn, item):
+            return "already"
+        try:
+            with conn.transaction():
+                if self._call(conn, item):
+                    return "open"
+                register.note_kept(conn, item, kept=False)
+                conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        except CannotApply:
+            return "open"
+        except psycopg.Error as error:
+            if conn.closed or not (error.sqlstate or "").startswith(_REFUSALS):
+                raise
+            return "open"
+        return "applied"
+
     def _handle(self, conn: psycopg.Connection[Any], item: MergeItem) -> Fate:
         try:
             with conn.transaction():
                 register.note(conn, item)  # first: a handler that ends the transaction against the rule is noted, too
                 if self._call(conn, item):
-                    register.note_kept(conn, item)
+                    register.note_kept(conn, item, kept=True)
                 conn.execute("SET CONSTRAINTS ALL IMMEDIATE")  # what would be refused at COMMIT is refused here
                 if self._again:
                     register.close(conn, item.tenant, item.key, "applied when it was tried again")
@@ -295,9 +327,10 @@ class _Applying:
             return "refused"
         return "applied"
 
-    def _call(self, conn: psycopg.Connection[Any], item: MergeItem) -> bool | None:
+    def _call(self, conn: psycopg.Connection[Any], item: MergeItem) -> bool:
+        """Whether the application keeps it."""
         try:
-            kept = self._handler(conn, item)
+            kept = self._handler(conn, item) is True
         except (CannotApply, psycopg.Error, KeyboardInterrupt, SystemExit):
             raise
         except Exception as error:

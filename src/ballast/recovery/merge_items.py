@@ -44,7 +44,7 @@ class MergeItem(msgspec.Struct, frozen=True):
 
 Handler = Callable[[psycopg.Connection[Any], MergeItem], bool | None]
 """Applies one item by the connection it is given, inside a transaction that it neither commits nor rolls back. True: it could not
-be done, and the application keeps it for people to decide.
+be done, and the application keeps it for people to decide; given the same once more it says whether it keeps it still.
 
 CannotApply, or what the database refuses, keeps the item; any other exception stops the merge."""
 

@@ -22,10 +22,9 @@ from ballast.vault.tables import MERGE_SCHEMA
 
 SCHEMA = MERGE_SCHEMA
 
-_THERE = f"""
-SELECT to_regclass('{SCHEMA}.exception') IS NOT NULL
-   AND EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass('{SCHEMA}.applied') AND attname = 'kept')
-"""
+_THERE = f"SELECT to_regclass('{SCHEMA}.exception') IS NOT NULL"
+_IS_NEW = f"SELECT FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass('{SCHEMA}.applied') AND attname = 'kept'"
+_RENEW = f"ALTER TABLE {SCHEMA}.applied ADD COLUMN IF NOT EXISTS kept json"
 # Two that begin at the same time must not both create.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('ballast_merge', 0))"
 _CREATE = f"""
@@ -57,7 +56,6 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.exception (
     settlement text,
     PRIMARY KEY (tenant, key, digest)
 );
-ALTER TABLE {SCHEMA}.applied ADD COLUMN IF NOT EXISTS kept json;
 """
 # `kept`: the payload of an item that the handler could not do, and the application keeps for people to decide.
 # Items of one tenant come one after the other, whoever merges.
@@ -70,6 +68,7 @@ _APPLIED_SINCE = f"SELECT FROM {SCHEMA}.applied WHERE tenant = %s AND key = %s A
 _REFUSED_SINCE = f"SELECT FROM {SCHEMA}.exception WHERE tenant = %s AND key = %s AND digest = %s AND refused_at > %s"
 _NOTE = f"INSERT INTO {SCHEMA}.applied (tenant, key, kind, digest, made_at) VALUES (%s, %s, %s, %s, %s)"
 _NOTE_KEPT = f"UPDATE {SCHEMA}.applied SET kept = %s::json WHERE tenant = %s AND key = %s"
+_IS_KEPT = f"SELECT FROM {SCHEMA}.applied WHERE tenant = %s AND key = %s AND kept IS NOT NULL"
 _KEEP = f"""
 INSERT INTO {SCHEMA}.exception (tenant, key, kind, digest, payload, made_at, reason, sqlstate)
 VALUES (%s, %s, %s, %s, %s::json, %s, %s, %s)
@@ -119,8 +118,10 @@ class Refusal(msgspec.Struct, frozen=True):
         return MergeItem(self.tenant, self.key, self.kind, msgspec.json.decode(self.payload), self.made_at)
 
 
-def prepare(conn: psycopg.Connection[Any]) -> None:
-    """Have the tables be there. MergeError where somebody else's objects stand in the schema, or this role may not."""
+def prepare(conn: psycopg.Connection[Any], *, renew: bool = True) -> None:
+    """Have the tables be there; `renew`: as this version writes them.
+
+    MergeError where somebody else's objects stand in the schema, or this role may not."""
     stranger = stranger_in(conn, SCHEMA)
     if stranger is not None:
         raise MergeError(
@@ -128,6 +129,8 @@ def prepare(conn: psycopg.Connection[Any]) -> None:
             "Merge as that role; or look at what it has put there, and drop it.",
         )
     if _one(conn, _THERE):
+        if renew and not conn.execute(_IS_NEW.encode()).rowcount:
+            conn.execute(_RENEW.encode())
         return
     try:
         with conn.transaction():
@@ -175,9 +178,15 @@ def note(conn: psycopg.Connection[Any], item: MergeItem) -> None:
     conn.execute(_NOTE.encode(), (item.tenant, item.key, item.kind, item.digest(), item.made_at))
 
 
-def note_kept(conn: psycopg.Connection[Any], item: MergeItem) -> None:
-    """Of an item that is noted: its handler has not done it, and the application keeps it."""
-    conn.execute(_NOTE_KEPT.encode(), (msgspec.json.encode(item.payload).decode(), item.tenant, item.key))
+def note_kept(conn: psycopg.Connection[Any], item: MergeItem, *, kept: bool) -> None:
+    """Of an item that is noted: whether its handler has not done it, and the application keeps it."""
+    payload = msgspec.json.encode(item.payload).decode() if kept else None
+    conn.execute(_NOTE_KEPT.encode(), (payload, item.tenant, item.key))
+
+
+def is_kept(conn: psycopg.Connection[Any], item: MergeItem) -> bool:
+    """Whether the application still keeps what is noted under the item's key."""
+    return conn.execute(_IS_KEPT.encode(), (item.tenant, item.key)).rowcount == 1
 
 
 def refused_item(table: str, values: Mapping[str, str | None]) -> MergeItem | None:
@@ -186,10 +195,13 @@ def refused_item(table: str, values: Mapping[str, str | None]) -> MergeItem | No
     payload = values.get("kept") if table == "applied" else values.get("payload") if table == "exception" else None
     if payload is None or values.get("settled_at") is not None:
         return None
-    made_at = datetime.fromisoformat(str(values["made_at"]))
-    return MergeItem(
-        str(values["tenant"]), str(values["key"]), str(values["kind"]), msgspec.json.decode(payload), made_at
-    )
+    try:
+        made_at = datetime.fromisoformat(str(values["made_at"]))
+        return MergeItem(
+            str(values["tenant"]), str(values["key"]), str(values["kind"]), msgspec.json.decode(payload), made_at
+        )
+    except (KeyError, ValueError, msgspec.DecodeError):  # somebody else's table of that name
+        return None
 
 
 def keep(conn: psycopg.Connection[Any], item: MergeItem, reason: str, sqlstate: str | None) -> None:
@@ -225,7 +237,7 @@ def refusals(dsn: str, *, tenant: str | None = None, key: str | None = None, set
 @contextmanager
 def _open(dsn: str) -> Iterator[psycopg.Connection[Any]]:
     with connect(dsn) as conn:
-        prepare(conn)
+        prepare(conn, renew=False)
         yield conn
 
 

@@ -17,8 +17,8 @@ import psycopg
 from psycopg import sql
 
 from ballast.postgres import connect, read_catalog
-from ballast.recovery.later import KIND, OURS, Later, Redone, Values
-from ballast.recovery.merge_items import CannotApply, Handler, MergeItem
+from ballast.recovery.later import OURS, Later, Redone, Values
+from ballast.recovery.merge_items import CannotApply, MergeItem
 from ballast.recovery.sequences import past_value
 
 _BEGIN = """
@@ -31,6 +31,8 @@ _TABLE = """
 SELECT c.oid, c.relkind = 'r', (
     SELECT json_object_agg(a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod)) FROM pg_catalog.pg_attribute a
      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+), (
+    SELECT array_agg(a.attname::text) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attidentity = 'a'
 )
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')
@@ -74,6 +76,8 @@ class _Table(msgspec.Struct, frozen=True):
     only: sql.Composable
     """The name for statements that must not touch tables that inherit from this one."""
     types: Mapping[str, str]
+    fixed: Collection[str]
+    """Identity columns that nobody may change: a row that is there has what they were given."""
 
 
 class _Key(msgspec.Struct, frozen=True):
@@ -98,20 +102,6 @@ def take_in(conn: Connection, item: MergeItem) -> None:
         _Redoing(conn, payload.changes).run()
     except psycopg.ProgrammingError as error:  # the structure is another
         raise CannotApply(error.diag.message_primary or str(error)) from error
-
-
-def taking_in(handler: Handler | None) -> Handler:
-    """The handler of all items of `later`: what could not be merged then is handled once more, by the application's `handler`.
-    None: there is none, and nothing of the kind among them."""
-
-    def take(conn: Connection, item: MergeItem) -> bool | None:
-        if item.kind == KIND:
-            take_in(conn, item)
-            return None
-        assert handler is not None
-        return handler(conn, item)
-
-    return take
 
 
 def open_for(dsn: str, later: Later) -> tuple[str, ...]:
@@ -141,7 +131,7 @@ def open_for(dsn: str, later: Later) -> tuple[str, ...]:
 def _every(later: Later) -> Iterable[MergeItem]:
     yield from later.shared
     for items in later.of.values():
-        yield from (item for item in items if item.kind == KIND)
+        yield from items
 
 
 def _set_sequences(conn: Connection, changes: Iterable[Redone]) -> None:
@@ -195,7 +185,8 @@ class _Redoing:
         if row is None:
             raise CannotApply(f"there is no table {schema}.{name} any more")
         named = sql.Identifier(schema, name)
-        return _Table(row[0], named, sql.SQL("ONLY {}").format(named) if row[1] else named, row[2] or {})
+        only = sql.SQL("ONLY {}").format(named) if row[1] else named
+        return _Table(row[0], named, only, row[2] or {}, row[3] or ())
 
     def _insert(self, table: _Table, change: Redone) -> None:
         if not change.keyless and self._is_there(table, change):
@@ -217,6 +208,7 @@ class _Redoing:
 
     def _update(self, table: _Table, change: Redone, row: Values, add: Values) -> None:
         where, values = self._which(table, change)
+        row = {name: value for name, value in row.items() if name not in table.fixed}
         sets = [sql.SQL("{} = {}").format(sql.Identifier(name), _value(table, name)) for name in row]
         sets += [
             sql.SQL("{} = t.{} + {}").format(sql.Identifier(name), sql.Identifier(name), _value(table, name))

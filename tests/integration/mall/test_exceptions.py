@@ -14,6 +14,7 @@ from ballast.mall.checkout import Wanted
 from ballast.mall.db import Connection
 from ballast.mall.deeds import Deed
 from ballast.mall.exceptions import Kept
+from ballast.mall.homecoming import take_in
 from ballast.mall.ids import new_id
 from ballast.mall.order_life import Unknown
 from ballast.mall.owner import Owner
@@ -21,8 +22,9 @@ from ballast.mall.payments.callbacks import UnknownReference
 from ballast.mall.rules.refunding import RefundState
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Status
+from ballast.recovery import try_again
 from tests.fix_mall import MallDatabase, OpenShop, Shop
-from tests.integration.mall.journals import afloat, come_home, kept_apart, listening, twin
+from tests.integration.mall.journals import afloat, come_home, items, kept_apart, listening, twin
 from tests.integration.mall.ordering import HOME, NOW, buy, guest, in_shop, stock_of
 from tests.integration.mall.paying import Till, at_till, books_of
 
@@ -103,6 +105,36 @@ def test_a_paid_order_whose_goods_are_gone_waits_with_its_payment_and_is_kept_on
         assert (again.order_id, again.repeated) == (accepted.placed.order_id, True)
         with pytest.raises(Refused, match="already"):
             in_shop(accepted.home, lambda c: remedies.refund(c, kept.exception_id, actor=BY, now=LATER))
+
+
+def test_what_lacked_only_what_has_come_back_is_done_when_it_is_tried_again_but_not_what_people_decided(
+    mall_database: MallDatabase, open_shop: OpenShop
+) -> None:
+    """Home was being emptied when it was merged there."""
+    shop = open_shop(products=1)
+    sku = shop.goods[0].sku_ids[0]
+    with twin(mall_database) as home:
+        accepted, given_up = (Accepted(shop, home, paid=True) for _ in range(2))
+        sold_out(shop, home)
+        deeds = items(accepted.kind.all_deeds()), items(given_up.kind.all_deeds())
+        kept = accepted.comes_home()
+        assert try_again(home.dsn, deeds[0], take_in).open == 4
+        assert accepted.comes_home() == kept
+        decided = given_up.comes_home()
+        in_shop(given_up.home, lambda c: remedies.refund(c, decided.exception_id, actor=BY, now=LATER))
+
+        home.run("UPDATE mall.stock SET on_hand = 100 WHERE sku_id = %s", sku)
+        for applied in (4, 0):
+            for those in deeds:
+                again = try_again(home.dsn, those, take_in)
+                assert (again.applied, again.open, again.refused) == (applied, 0, ())
+        order = accepted.order()
+        assert (order.status, order.paid_fen, order.number) == (Status.PAID, 2000, accepted.placed.number)
+        assert given_up.order().status == Status.CANCELLED
+        assert in_shop(accepted.home, lambda c: exceptions.of_shopper(c, accepted.owner)) == ()
+        settled = in_shop(accepted.home, lambda c: exceptions.one(c, kept.exception_id))
+        assert (settled.remedy, settled.settled_by) == ("accept", "system")
+        assert stock_of(accepted.home, sku) == (98, 0)
 
 
 def test_an_order_that_is_given_up_is_cancelled_and_its_money_goes_back(

@@ -11,9 +11,10 @@ SELECT mall.current_shop(), :exception_id ::uuid, COALESCE(max(d.number), 0) + 1
 FROM mall.exception_deed d WHERE d.exception_id = :exception_id ::uuid
 ON CONFLICT (shop_id, key) DO NOTHING;
 
--- name: has_deed
--- Whether this deed is kept already.
-SELECT exception_id FROM mall.exception_deed WHERE key = :key;
+-- name: of_deed
+-- The exception that this deed is kept with already, until the transaction's end nobody else's to settle.
+SELECT e.exception_id, e.settled_at IS NULL AS is_open, d.number = 1 AS is_first
+FROM mall.exception_deed d JOIN mall.exception e USING (shop_id, exception_id) WHERE d.key = :key FOR UPDATE OF e;
 
 -- name: open_of_order
 -- The open exception of an order, until the transaction's end nobody else's to settle.
