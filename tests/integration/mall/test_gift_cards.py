@@ -337,6 +337,76 @@ def test_money_is_given_back_to_no_card_that_did_not_pay(open_shop: OpenShop) ->
     assert balance(shop, card.card_id) == 9_000
 
 
+@pytest.mark.parametrize("promise", ["quota", "coupon"])
+def test_a_refund_and_an_order_with_the_same_card_and_promise_do_not_wait_for_each_other_for_ever(
+    open_shop: OpenShop, promise: str
+) -> None:
+    shop = open_shop(products=1)
+    sku, card, owners = shop.goods[0].sku_ids[0], gift_card(shop), [guest(), guest()]
+    claims = _promised(shop, promise, owners)
+
+    async def story(db: Database) -> int:
+        async def order(number: int) -> UUID:
+            async with db.shop(shop.shop_id) as connection:
+                placed = await buy(
+                    connection,
+                    owners[number],
+                    sku,
+                    key=f"k{number}",
+                    claim_id=claims[number],
+                    gift_card=card.code,
+                    last=True,
+                )
+            return placed.order_id
+
+        first = await order(0)
+        async with db.shop(shop.shop_id) as connection:
+            await aftersales.cancel_paid(connection, first, actor="a", reason="x", now=NOW)
+        holder = await psycopg.AsyncConnection.connect(shop.database.dsn)
+        async with holder:
+            await holder.execute("SELECT FROM mall.gift_card WHERE card_id = %s FOR UPDATE", (card.card_id,))
+            back = asyncio.create_task(jobs.pay_back(db, {}, NOW))
+            await _until_waiting(shop, 1)
+            second = asyncio.create_task(order(1))
+            await _until_waiting(shop, 2)
+        await second
+        return await back
+
+    assert _with(shop, story) == 1
+    assert balance(shop, card.card_id) == 10_000 - (700 if promise == "quota" else 900)
+
+
+def _promised(shop: Shop, promise: str, owners: list[Any]) -> list[UUID | None]:
+    """A limited-time price, or a coupon of which each has one: the claims."""
+    run, made, ends = shop.database.run, new_id(), NOW + timedelta(days=1)
+    if promise == "quota":
+        run(
+            "INSERT INTO mall.limited_price (shop_id, promotion_id, sku_id, name, price_fen, quota, starts_at, ends_at)"
+            " VALUES (%s, %s, %s, 'limited', 700, 10, %s, %s)",
+            *(shop.shop_id, made, shop.goods[0].sku_ids[0], NOW, ends),
+        )
+        return [None for _ in owners]
+    run(
+        "INSERT INTO mall.coupon (shop_id, coupon_id, name, kind, amount_fen, starts_at, ends_at) VALUES (%s, %s, 'c', 'fixed', 100, %s, %s)",
+        *(shop.shop_id, made, NOW, ends),
+    )
+    claims = [new_id() for _ in owners]
+    for claim, owner in zip(claims, owners, strict=True):
+        run(
+            "INSERT INTO mall.coupon_claim (shop_id, claim_id, coupon_id, owner_id) VALUES (%s, %s, %s, %s)",
+            *(shop.shop_id, claim, made, owner.id),
+        )
+    return [*claims]
+
+
+async def _until_waiting(shop: Shop, sessions: int) -> None:
+    waiting = (
+        "SELECT count(*)::integer FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    while await asyncio.to_thread(shop.database.run, waiting) != [(sessions,)]:
+        await asyncio.sleep(0.02)
+
+
 _DEEDS = st.lists(st.sampled_from(["pay", "pay", "give_back", "void"]), max_size=12)
 
 

@@ -4,7 +4,7 @@ A card pays all of an order or nothing. It pays where it is kept: while a shop i
 not taken, since the same balance could be spent here and there (`at_home`). Nobody reads a balance and then writes another: the
 database subtracts, and refuses what a card has not (`gift_card_covers`), so that two orders never share the same fen.
 
-The card's row is locked after order, quotas and coupon, before member, stock and product, as everywhere.
+The card's row is locked after order, refund, quotas, coupon and member, before stock and product, as everywhere.
 """
 
 from __future__ import annotations
