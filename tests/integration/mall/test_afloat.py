@@ -36,7 +36,7 @@ from ballast.mall.db import Busy, Connection, Database, Turned
 from ballast.mall.deeds import Deed
 from ballast.mall.ids import new_id, token_hash
 from ballast.mall.payments.callbacks import send_refund
-from ballast.mall.payments.gift_card import GiftCards
+from ballast.mall.payments.gift_card import GiftCards, pay
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.app import create_app
@@ -693,3 +693,22 @@ async def _give_back(here: Sea, shop: Shop, payment_id: Any) -> None:
     async with opened(here.settings) as db, db.shop(shop.shop_id) as connection:
         now = datetime.now(UTC)
         await GiftCards().give_back(connection, new_id(), payment_id, new_id(), 1_000, now)
+
+
+def test_what_a_gift_card_has_paid_before_is_paid_also_in_the_lifeboat(sea: tuple[Sea, Shop]) -> None:
+    here, shop = sea
+    boarded, owner = replace(shop, database=here.lifeboat), guest()
+    card = gift_card(boarded)
+    placed = in_shop(
+        boarded, lambda c: buy(c, owner, shop.goods[0].sku_ids[0], now=datetime.now(UTC), gift_card=card.code)
+    )
+    here.launch()
+
+    async def again() -> None:
+        async with opened(here.settings) as db, db.shop(shop.shop_id) as connection:
+            assert deeds.are_heard(connection)
+            await pay(connection, placed.order_id, card.code, owner=owner, now=datetime.now(UTC))
+
+    asyncio.run(again())
+    assert here.deeds() == []
+    assert balance(boarded, card.card_id) == 9_000

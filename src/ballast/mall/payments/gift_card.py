@@ -141,6 +141,7 @@ async def pay(connection: Connection, order_id: UUID, typed: str, *, owner: Owne
     if order.status != Status.PENDING_PAYMENT or order.pay_by <= now:
         given = {"code_hash": card.code_hash, "order_id": order_id}
         if await (await connection.execute(_SQL.paid_by, given)).fetchone() is not None:
+            deeds.of_no_weight(connection)
             return
         raise Refused("payment.not_due", f"Order {order.number} does not wait for a payment.", "Look at the order.")
     found = await (await connection.execute(*card.look(now))).fetchone()
