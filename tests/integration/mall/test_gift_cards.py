@@ -241,6 +241,36 @@ def test_a_card_that_is_made_void_at_this_moment_pays_nothing(
     assert shop.database.run(_ORDERS, shop.shop_id) == [(1,)]
 
 
+@pytest.mark.parametrize("how", ["order", "pay"])
+def test_a_card_that_is_taken_away_at_this_moment_pays_nothing(open_shop: OpenShop, how: str) -> None:
+    """As where its shop goes back to before it was issued."""
+    shop = open_shop(products=1)
+    card, owner, sku = gift_card(shop), guest(), shop.goods[0].sku_ids[0]
+    waits = in_shop(shop, lambda c: buy(c, owner, sku)).order_id
+
+    async def story(db: Database) -> None:
+        async def act() -> None:
+            async with db.shop(shop.shop_id) as connection:
+                if how == "order":
+                    await buy(connection, owner, sku, key="other", gift_card=card.code, last=True)
+                else:
+                    await paying.pay(connection, waits, card.code, owner=owner, now=NOW)
+
+        async with await psycopg.AsyncConnection.connect(shop.database.dsn) as holder:
+            await holder.execute("DELETE FROM mall.gift_card_movement WHERE card_id = %s", (card.card_id,))
+            await holder.execute("DELETE FROM mall.gift_card WHERE card_id = %s", (card.card_id,))
+            acting = asyncio.create_task(act())
+            await _until_waiting(shop, 1)
+        with pytest.raises(Refused, match="has this code"):
+            await acting
+
+    _with(shop, story)
+    assert shop.database.run("SELECT status FROM mall.orders WHERE shop_id = %s", shop.shop_id) == [
+        ("pending_payment",)
+    ]
+    assert books_of(shop) == {}
+
+
 def test_who_shows_many_wrong_codes_is_refused_whatever_he_shows(
     client: TestClient[Litestar], open_shop: OpenShop
 ) -> None:

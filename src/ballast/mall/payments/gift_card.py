@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from psycopg.errors import CheckViolation
+from psycopg import IntegrityError
 
 from ballast.mall import deeds
 from ballast.mall.db import Connection
@@ -31,7 +31,7 @@ from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Status
 
 _SQL = load("gift_cards")
-_COVERS = "gift_card_covers"
+_TABLES = ("gift_card", "gift_card_movement")
 
 
 class Unusable(Refused):
@@ -105,7 +105,7 @@ async def settle(
     """The order is paid by what was charged: all that was put off is done now. `written`: see `received.settled`.
 
     Raises:
-        CheckViolation: the card could not pay any more (`refuse`), or what was put off before cannot be.
+        IntegrityError: the card could not pay any more (`refuse`), or what was put off before cannot be.
     """
     code = str(card_id)
     await received.settled(connection, order, payment_id, provider=GiftCards.name, code=code, now=now, written=written)
@@ -113,11 +113,11 @@ async def settle(
 
 
 async def refuse(
-    connection: Connection, card: Presented, amount_fen: int, error: CheckViolation, now: datetime
+    connection: Connection, card: Presented, amount_fen: int, error: IntegrityError, now: datetime
 ) -> None:
     """After an error of the database, in another transaction: if it is the card's, say why. Unusable; Refused:
     `gift_card.short`."""
-    if error.diag.constraint_name != _COVERS:
+    if error.diag.table_name not in _TABLES:
         return
     await begin_anew(connection)
     row = await (await connection.execute(*card.look(now))).fetchone()
@@ -149,7 +149,7 @@ async def pay(connection: Connection, order_id: UUID, typed: str, *, owner: Owne
     payment_id = await charge(connection, card_id, order_id, order.total_fen, owner, now)
     try:
         await settle(connection, order, card_id, payment_id, now)
-    except CheckViolation as error:
+    except IntegrityError as error:
         await refuse(connection, card, order.total_fen, error, now)
         raise
 
