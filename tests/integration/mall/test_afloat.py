@@ -31,7 +31,8 @@ from ballast.continuity.entries import Offered, Taken
 from ballast.continuity.helm import BOARD, INTAKE
 from ballast.continuity.intake import Intake
 from ballast.continuity.signs import Sign
-from ballast.mall import deeds, jobs, links, outbox, webhooks
+from ballast.mall import deeds, gift_cards, idempotency, jobs, links, outbox, webhooks
+from ballast.mall.audit import By
 from ballast.mall.db import Busy, Connection, Database, Turned
 from ballast.mall.deeds import Deed
 from ballast.mall.ids import new_id, token_hash
@@ -164,6 +165,10 @@ async def broken_off(db: Database, shop: Shop) -> None:
 NOTED = "UPDATE mall.shop SET name = 'changed'"
 
 
+async def _rename(connection: Connection) -> None:
+    await connection.execute(NOTED)
+
+
 def test_what_is_done_in_the_lifeboat_is_accepted_before_it_commits_and_what_nobody_notes_is_refused(
     sea: tuple[Sea, Shop],
 ) -> None:
@@ -176,6 +181,13 @@ def test_what_is_done_in_the_lifeboat_is_accepted_before_it_commits_and_what_nob
             with pytest.raises(Refused) as refused:
                 async with db.shop(shop.shop_id) as connection:
                     await connection.execute(NOTED)
+            assert refused.value.key == "afloat.read_only"
+            # What is done once for a key is none the more brought home by the answer that is.
+            with pytest.raises(Refused) as refused:
+                async with db.shop(shop.shop_id) as connection:
+                    await idempotency.once(
+                        connection, "s", "k", None, type(None), lambda: _rename(connection), datetime.now(UTC)
+                    )
             assert refused.value.key == "afloat.read_only"
             async with db.shop(shop.shop_id) as connection:
                 row = await (await connection.execute("SELECT name FROM mall.shop")).fetchone()
@@ -712,3 +724,19 @@ def test_what_a_gift_card_has_paid_before_is_paid_also_in_the_lifeboat(sea: tupl
     asyncio.run(again())
     assert here.deeds() == []
     assert balance(boarded, card.card_id) == 9_000
+
+
+def test_gift_cards_are_not_issued_in_a_lifeboat_which_would_not_bring_them_home(sea: tuple[Sea, Shop]) -> None:
+    here, shop = sea
+    here.launch()
+
+    async def issue() -> None:
+        async with opened(here.settings) as db, db.shop(shop.shop_id) as connection:
+            terms, by, now = gift_cards.Terms(1, 10_000), By(None, "owner"), datetime.now(UTC)
+            await gift_cards.issue(connection, shop.shop_id, terms, key="k", by=by, actor="account:x", now=now)
+
+    with pytest.raises(Refused) as refused:
+        asyncio.run(issue())
+    assert refused.value.key == "afloat.read_only"
+    assert here.deeds() == []
+    assert here.lifeboat.run("SELECT 1 FROM mall.gift_card WHERE shop_id = %s", shop.shop_id) == []
