@@ -350,6 +350,28 @@ def test_what_is_refunded_is_on_the_card_again_also_when_that_is_void(open_shop:
     assert books_of(shop).get("gift_cards", 0) == 0
 
 
+def test_an_order_whose_money_is_back_on_the_card_is_not_paid_by_being_sent_again(
+    client: TestClient[Litestar], open_shop: OpenShop
+) -> None:
+    shop = open_shop(products=1)
+    card = gift_card(shop)
+    caller = shopper_of(client, shop)
+    placed = _two(caller, shop, key="k", gift_card=card.code)
+    pay = f"/orders/{placed['order_id']}/payments"
+    assert caller.call("POST", pay, {"gift_card": card.code}, status=201)["status"] == "paid"
+
+    async def cancel(till: Till) -> int:
+        order_id = UUID(placed["order_id"])
+        await till.act(lambda c: aftersales.cancel_paid(c, order_id, actor="a", reason="x", now=NOW))
+        return await jobs.pay_back(till.db, {}, NOW)
+
+    assert at_till(shop, cancel) == 1
+    assert caller.call("POST", pay, {"gift_card": card.code}, status=409)["code"] == "payment.not_due"
+    again = _two(caller, shop, key="k", gift_card=card.code)
+    assert (again["order_id"], again["status"]) == (placed["order_id"], "cancelled")
+    assert balance(shop, card.card_id) == 10_000
+
+
 def test_money_is_given_back_to_no_card_that_did_not_pay(open_shop: OpenShop) -> None:
     shop = open_shop(products=1)
     card = gift_card(shop)

@@ -28,7 +28,7 @@ from ballast.mall.round_trips import begin_anew, flush, later
 from ballast.mall.rules import gift_codes
 from ballast.mall.rules.money import plain_yuan
 from ballast.mall.rules.refused import Refused
-from ballast.mall.rules.states import Status
+from ballast.mall.rules.states import RefundStatus, Status
 
 _SQL = load("gift_cards")
 _TABLES = ("gift_card", "gift_card_movement")
@@ -127,7 +127,7 @@ async def refuse(
 
 
 async def pay(connection: Connection, order_id: UUID, typed: str, *, owner: Owner, now: datetime) -> None:
-    """Pay an order that waits for it. What this very card has paid before is paid.
+    """Pay an order that waits for it. What this very card has paid before is paid, until all of it went back.
 
     Args:
         typed: the card's code.
@@ -140,7 +140,8 @@ async def pay(connection: Connection, order_id: UUID, typed: str, *, owner: Owne
     order = await lock(connection, order_id, owner)
     if order.status != Status.PENDING_PAYMENT or order.pay_by <= now:
         given = {"code_hash": card.code_hash, "order_id": order_id}
-        if await (await connection.execute(_SQL.paid_by, given)).fetchone() is not None:
+        stands = order.refund_status != RefundStatus.REFUNDED
+        if stands and await (await connection.execute(_SQL.paid_by, given)).fetchone() is not None:
             deeds.of_no_weight(connection)
             return
         raise Refused("payment.not_due", f"Order {order.number} does not wait for a payment.", "Look at the order.")
