@@ -459,6 +459,26 @@ async def _until_waiting(shop: Shop, sessions: int) -> None:
         await asyncio.sleep(0.02)
 
 
+def test_a_refund_that_a_card_cannot_hold_fails_with_the_reason_until_its_balance_is_put_right(
+    open_shop: OpenShop,
+) -> None:
+    shop = open_shop(products=1)
+    card = gift_card(shop)
+    order_id = card_order(shop, card.code, 3)
+    shop.database.run("UPDATE mall.gift_card SET balance_fen = initial_fen WHERE card_id = %s", card.card_id)
+
+    async def story(till: Till) -> None:
+        made = await till.act(lambda c: aftersales.cancel_paid(c, order_id, actor="a", reason="x", now=NOW))
+        assert await jobs.pay_back(till.db, {}, NOW) == 0
+        refund = await till.act(lambda c: aftersales.get(c, made))
+        assert (refund.status, "more than it was issued for" in refund.answer) == (RefundState.FAILED, True)
+        shop.database.run("UPDATE mall.gift_card SET balance_fen = 7000 WHERE card_id = %s", card.card_id)
+        assert await jobs.pay_back(till.db, {}, NOW + jobs.REFUND_AGAIN) == 1
+
+    at_till(shop, story)
+    assert balance(shop, card.card_id) == 10_000
+
+
 _DEEDS = st.lists(st.sampled_from(["pay", "pay", "give_back", "void"]), max_size=12)
 
 

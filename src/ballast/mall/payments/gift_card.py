@@ -15,6 +15,7 @@ from uuid import UUID
 
 import msgspec
 from psycopg import IntegrityError
+from psycopg.errors import CheckViolation
 
 from ballast.mall import deeds
 from ballast.mall.db import Connection
@@ -175,8 +176,13 @@ class GiftCards:
             "actor": f"provider:{self.name}",
             "now": now,
         }
-        if await (await connection.execute(_SQL.give_back, given)).fetchone() is None:
-            raise ProviderRefused("payment.refused", f"No gift card paid {payment_id}.", "Pay it back in another way.")
+        other = "Pay it back in another way."
+        try:
+            if await (await connection.execute(_SQL.give_back, given)).fetchone() is None:
+                raise ProviderRefused("payment.refused", f"No gift card paid {payment_id}.", other)
+        except CheckViolation as error:  # somebody has written a balance by hand
+            what = f"The gift card that paid {payment_id} would hold more than it was issued for."
+            raise ProviderRefused("payment.refused", what, other) from error
 
 
 def _afloat() -> Refused:
