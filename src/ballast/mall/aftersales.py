@@ -150,9 +150,10 @@ async def request(
         },
     )
     await _tell(connection, "refund.requested", order, made, plan.total_fen, now)
-    asked = tuple(items) if items is not None else None
-    deed = RefundAsked(order_id, made, asked, shipping_fen, with_return, reason, actor, now)
-    deeds.note(connection, "refund_asked", deed, key=str(made))
+    if owner is not None:  # what the shop's people do away from home is refused, and not noted by half
+        asked = tuple(items) if items is not None else None
+        deed = RefundAsked(order_id, made, asked, shipping_fen, with_return, reason, actor, now)
+        deeds.note(connection, "refund_asked", deed, key=str(made))
     return made
 
 

@@ -31,7 +31,7 @@ from ballast.continuity.entries import Offered, Taken
 from ballast.continuity.helm import BOARD, INTAKE
 from ballast.continuity.intake import Intake
 from ballast.continuity.signs import Sign
-from ballast.mall import deeds, gift_cards, idempotency, jobs, links, outbox, webhooks
+from ballast.mall import aftersales, deeds, gift_cards, idempotency, jobs, links, outbox, webhooks
 from ballast.mall.audit import By
 from ballast.mall.db import Busy, Connection, Database, Turned
 from ballast.mall.deeds import Deed
@@ -46,7 +46,7 @@ from ballast.recovery import MergeReport
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.fix_people import Visitor
 from tests.integration.mall.calling import Caller, shopper_of
-from tests.integration.mall.cards import balance, gift_card
+from tests.integration.mall.cards import balance, card_order, gift_card
 from tests.integration.mall.journals import come_home
 from tests.integration.mall.ordering import buy, guest, in_shop
 from tests.integration.mall.shopping import Shopper, checkout_form
@@ -740,3 +740,23 @@ def test_gift_cards_are_not_issued_in_a_lifeboat_which_would_not_bring_them_home
     assert refused.value.key == "afloat.read_only"
     assert here.deeds() == []
     assert here.lifeboat.run("SELECT 1 FROM mall.gift_card WHERE shop_id = %s", shop.shop_id) == []
+
+
+def test_a_shop_gives_nothing_back_in_a_lifeboat_since_only_the_half_of_it_would_come_home(
+    sea: tuple[Sea, Shop],
+) -> None:
+    here, shop = sea
+    boarded = replace(shop, database=here.lifeboat)
+    order_id = card_order(boarded, gift_card(boarded).code)
+    here.launch()
+
+    async def cancel() -> None:
+        async with opened(here.settings) as db, db.shop(shop.shop_id) as connection:
+            now = datetime.now(UTC)
+            await aftersales.cancel_paid(connection, order_id, actor="account:x", reason="x", now=now)
+
+    with pytest.raises(Refused) as refused:
+        asyncio.run(cancel())
+    assert refused.value.key == "afloat.read_only"
+    assert here.deeds() == []
+    assert here.lifeboat.run("SELECT 1 FROM mall.refund WHERE order_id = %s", order_id) == []
