@@ -9,7 +9,7 @@ Approving only marks the refund as to be paid; `payments.sending` asks the provi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -150,9 +150,10 @@ async def request(
         },
     )
     await _tell(connection, "refund.requested", order, made, plan.total_fen, now)
-    asked = tuple(items) if items is not None else None
-    deed = RefundAsked(order_id, made, asked, shipping_fen, with_return, reason, actor, now)
-    deeds.note(connection, "refund_asked", deed, key=str(made))
+    if owner is not None:  # what the shop's people do away from home is refused, and not noted by half
+        asked = tuple(items) if items is not None else None
+        deed = RefundAsked(order_id, made, asked, shipping_fen, with_return, reason, actor, now)
+        deeds.note(connection, "refund_asked", deed, key=str(made))
     return made
 
 
@@ -273,15 +274,33 @@ async def cancel_paid(
     return made
 
 
-async def succeeded(connection: Connection, refund_id: UUID, *, actor: str, now: datetime) -> str:
-    """The provider has paid back. Returns what was made of it: `refunded` or `known`. Raises UnknownRefund,
-    IllegalTransition (nobody had asked it to)."""
+async def succeeded(
+    connection: Connection,
+    refund_id: UUID,
+    *,
+    actor: str,
+    now: datetime,
+    pay: Callable[[], Awaitable[None]] | None = None,
+) -> str:
+    """The provider has paid back.
+
+    Args:
+        pay: pays it back, where that is done in this transaction: called when its turn in the order of locks has come.
+
+    Returns:
+        What was made of it: `refunded` or `known`.
+
+    Raises:
+        UnknownRefund; IllegalTransition (nobody had asked it to); what `pay` raises.
+    """
     order, refund = await _lock(connection, refund_id)
     if refund.status == RefundState.SUCCEEDED:
         return "known"
     await _change(connection, refund, refunding.REFUND.step(refund.status, RefundEvent.SUCCEED), now)
     day = bookkeeping.day_of(now)
     if refund.undue:
+        if pay:
+            await pay()
         await bookkeeping.book(connection, books.sent_back(refund_id, order.order_id, day, refund.amount_fen), now)
         await _tell(connection, "refund.succeeded", order, refund_id, refund.amount_fen, now)
         return "refunded"
@@ -304,6 +323,8 @@ async def succeeded(connection: Connection, refund_id: UUID, *, actor: str, now:
         refunded_fen=refund.amount_fen,
         detail={"refund_id": str(refund_id), "amount_fen": refund.amount_fen},
     )
+    if pay:
+        await pay()
     never_left = {one.line: one.dropped for one in refund.lines if one.dropped}
     await effects.restock(connection, order.order_id, never_left, actor=actor, now=now)
     await bookkeeping.book(

@@ -411,9 +411,10 @@ class Database:
 
         Turned: the shop has gone home, or a deed was accepted before and is not in this lifeboat, and is now."""
         assert self._helm is not None
+        lost = not journal.of_no_weight and all(deed.beside for deed in journal.deeds)
+        if lost and await _has_written(connection):
+            raise _read_only()
         if not journal.deeds:
-            if not journal.of_no_weight and await _has_written(connection):
-                raise _read_only()
             return
         now = datetime.now(UTC)
         offers = [Offered(tenant, deed.key, deed.kind, deed.payload, now, deed.urgent) for deed in journal.deeds]

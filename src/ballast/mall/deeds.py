@@ -2,7 +2,8 @@
 
 At home nobody listens, and a note costs nothing. While a shop is served without its own database (`db`), what was noted in a
 transaction is accepted durably before the transaction commits, and is done again at home afterwards by the same functions, with
-the same ids and times. A transaction that has changed rows and noted nothing is a change that would be lost: it is refused.
+the same ids and times. A transaction that has changed rows and noted nothing is a change that would be lost: it is refused. So is
+one that noted only what was answered.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class Deed(msgspec.Struct, frozen=True):
     """For msgspec to encode as JSON: all that is needed to do it again."""
     urgent: bool = False
     """It must be taken in even where there is hardly room left: money came for an accepted order."""
+    beside: bool = False
+    """It goes along with another, and is none by itself."""
 
 
 class Journal:
@@ -35,11 +38,13 @@ class Journal:
         """Something was changed that need not be kept."""
 
 
-def note(connection: Any, kind: str, payload: Any, *, key: str = "", urgent: bool = False) -> None:
+def note(
+    connection: Any, kind: str, payload: Any, *, key: str = "", urgent: bool = False, beside: bool = False
+) -> None:
     """This was done, in the transaction of `connection`. `key`: where the same deed may come twice; default: a new one."""
     journal = _journal(connection)
     if journal is not None:
-        journal.deeds.append(Deed(kind, f"{kind}:{key or new_id()}", payload, urgent))
+        journal.deeds.append(Deed(kind, f"{kind}:{key or new_id()}", payload, urgent, beside))
 
 
 def are_heard(connection: Any) -> bool:

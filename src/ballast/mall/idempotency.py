@@ -51,7 +51,8 @@ async def once(
         answer = await work()
         text = msgspec.json.encode(answer).decode()
         await connection.execute(_SQL.answer, {**this, "answer": text})
-        deeds.note(connection, "answered", Answered(scope, key, hashed, text, now), key=f"{scope}:{key}")
+        answered = Answered(scope, key, hashed, text, now)
+        deeds.note(connection, "answered", answered, key=f"{scope}:{key}", beside=True)
         return answer
     row = await (await connection.execute(_SQL.answered, this)).fetchone()
     if row is None or row["request_hash"] != hashed or row["answer"] is None:

@@ -11,6 +11,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import msgspec
+from psycopg import IntegrityError
 from psycopg.errors import CheckViolation
 
 from ballast.mall import effects, queries, stock
@@ -121,7 +122,7 @@ async def write_paid(
         # Nobody else knows of it: it is as good as locked.
         locked = _as_locked(order, read, given)
         await gift_card.settle(connection, locked, card_id, payment_id, order.at, written=True)
-    except CheckViolation as error:
+    except IntegrityError as error:
         await gift_card.refuse(connection, card, total, error, order.at)
         await stock.short_of(connection, order.pieces, error)
 

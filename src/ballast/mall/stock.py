@@ -13,8 +13,7 @@ from typing import Literal, NoReturn
 from uuid import UUID
 
 import msgspec
-from psycopg import AsyncCursor
-from psycopg.errors import CheckViolation
+from psycopg import AsyncCursor, IntegrityError
 from psycopg.rows import DictRow
 
 from ballast.mall import queries
@@ -209,7 +208,7 @@ async def _change(
         await all_changed(connection, pieces, await connection.execute(text, given))
 
 
-async def short_of(connection: Connection, pieces: Mapping[UUID, int], error: CheckViolation) -> NoReturn:
+async def short_of(connection: Connection, pieces: Mapping[UUID, int], error: IntegrityError) -> NoReturn:
     """What the database refused since fewer are there than should be reserved: OutOfStock, with what is left. What it refused for
     another reason is raised as it is."""
     if error.diag.constraint_name != _NOT_OVERSOLD:

@@ -31,12 +31,13 @@ from ballast.continuity.entries import Offered, Taken
 from ballast.continuity.helm import BOARD, INTAKE
 from ballast.continuity.intake import Intake
 from ballast.continuity.signs import Sign
-from ballast.mall import deeds, jobs, links, outbox, webhooks
+from ballast.mall import aftersales, deeds, gift_cards, idempotency, jobs, links, outbox, webhooks
+from ballast.mall.audit import By
 from ballast.mall.db import Busy, Connection, Database, Turned
 from ballast.mall.deeds import Deed
 from ballast.mall.ids import new_id, token_hash
 from ballast.mall.payments.callbacks import send_refund
-from ballast.mall.payments.gift_card import GiftCards
+from ballast.mall.payments.gift_card import GiftCards, pay
 from ballast.mall.rules.refused import Refused
 from ballast.mall.settings import Settings
 from ballast.mall.web.app import create_app
@@ -45,7 +46,7 @@ from ballast.recovery import MergeReport
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.fix_people import Visitor
 from tests.integration.mall.calling import Caller, shopper_of
-from tests.integration.mall.cards import balance, gift_card
+from tests.integration.mall.cards import balance, card_order, gift_card
 from tests.integration.mall.journals import come_home
 from tests.integration.mall.ordering import buy, guest, in_shop
 from tests.integration.mall.shopping import Shopper, checkout_form
@@ -164,6 +165,10 @@ async def broken_off(db: Database, shop: Shop) -> None:
 NOTED = "UPDATE mall.shop SET name = 'changed'"
 
 
+async def _rename(connection: Connection) -> None:
+    await connection.execute(NOTED)
+
+
 def test_what_is_done_in_the_lifeboat_is_accepted_before_it_commits_and_what_nobody_notes_is_refused(
     sea: tuple[Sea, Shop],
 ) -> None:
@@ -176,6 +181,13 @@ def test_what_is_done_in_the_lifeboat_is_accepted_before_it_commits_and_what_nob
             with pytest.raises(Refused) as refused:
                 async with db.shop(shop.shop_id) as connection:
                     await connection.execute(NOTED)
+            assert refused.value.key == "afloat.read_only"
+            # What is done once for a key is none the more brought home by the answer that is.
+            with pytest.raises(Refused) as refused:
+                async with db.shop(shop.shop_id) as connection:
+                    await idempotency.once(
+                        connection, "s", "k", None, type(None), lambda: _rename(connection), datetime.now(UTC)
+                    )
             assert refused.value.key == "afloat.read_only"
             async with db.shop(shop.shop_id) as connection:
                 row = await (await connection.execute("SELECT name FROM mall.shop")).fetchone()
@@ -693,3 +705,58 @@ async def _give_back(here: Sea, shop: Shop, payment_id: Any) -> None:
     async with opened(here.settings) as db, db.shop(shop.shop_id) as connection:
         now = datetime.now(UTC)
         await GiftCards().give_back(connection, new_id(), payment_id, new_id(), 1_000, now)
+
+
+def test_what_a_gift_card_has_paid_before_is_paid_also_in_the_lifeboat(sea: tuple[Sea, Shop]) -> None:
+    here, shop = sea
+    boarded, owner = replace(shop, database=here.lifeboat), guest()
+    card = gift_card(boarded)
+    placed = in_shop(
+        boarded, lambda c: buy(c, owner, shop.goods[0].sku_ids[0], now=datetime.now(UTC), gift_card=card.code)
+    )
+    here.launch()
+
+    async def again() -> None:
+        async with opened(here.settings) as db, db.shop(shop.shop_id) as connection:
+            assert deeds.are_heard(connection)
+            await pay(connection, placed.order_id, card.code, owner=owner, now=datetime.now(UTC))
+
+    asyncio.run(again())
+    assert here.deeds() == []
+    assert balance(boarded, card.card_id) == 9_000
+
+
+def test_gift_cards_are_not_issued_in_a_lifeboat_which_would_not_bring_them_home(sea: tuple[Sea, Shop]) -> None:
+    here, shop = sea
+    here.launch()
+
+    async def issue() -> None:
+        async with opened(here.settings) as db, db.shop(shop.shop_id) as connection:
+            terms, by, now = gift_cards.Terms(1, 10_000), By(None, "owner"), datetime.now(UTC)
+            await gift_cards.issue(connection, shop.shop_id, terms, key="k", by=by, actor="account:x", now=now)
+
+    with pytest.raises(Refused) as refused:
+        asyncio.run(issue())
+    assert refused.value.key == "afloat.read_only"
+    assert here.deeds() == []
+    assert here.lifeboat.run("SELECT 1 FROM mall.gift_card WHERE shop_id = %s", shop.shop_id) == []
+
+
+def test_a_shop_gives_nothing_back_in_a_lifeboat_since_only_the_half_of_it_would_come_home(
+    sea: tuple[Sea, Shop],
+) -> None:
+    here, shop = sea
+    boarded = replace(shop, database=here.lifeboat)
+    order_id = card_order(boarded, gift_card(boarded).code)
+    here.launch()
+
+    async def cancel() -> None:
+        async with opened(here.settings) as db, db.shop(shop.shop_id) as connection:
+            now = datetime.now(UTC)
+            await aftersales.cancel_paid(connection, order_id, actor="account:x", reason="x", now=now)
+
+    with pytest.raises(Refused) as refused:
+        asyncio.run(cancel())
+    assert refused.value.key == "afloat.read_only"
+    assert here.deeds() == []
+    assert here.lifeboat.run("SELECT 1 FROM mall.refund WHERE order_id = %s", order_id) == []

@@ -241,6 +241,36 @@ def test_a_card_that_is_made_void_at_this_moment_pays_nothing(
     assert shop.database.run(_ORDERS, shop.shop_id) == [(1,)]
 
 
+@pytest.mark.parametrize("how", ["order", "pay"])
+def test_a_card_that_is_taken_away_at_this_moment_pays_nothing(open_shop: OpenShop, how: str) -> None:
+    """As where its shop goes back to before it was issued."""
+    shop = open_shop(products=1)
+    card, owner, sku = gift_card(shop), guest(), shop.goods[0].sku_ids[0]
+    waits = in_shop(shop, lambda c: buy(c, owner, sku)).order_id
+
+    async def story(db: Database) -> None:
+        async def act() -> None:
+            async with db.shop(shop.shop_id) as connection:
+                if how == "order":
+                    await buy(connection, owner, sku, key="other", gift_card=card.code, last=True)
+                else:
+                    await paying.pay(connection, waits, card.code, owner=owner, now=NOW)
+
+        async with await psycopg.AsyncConnection.connect(shop.database.dsn) as holder:
+            await holder.execute("DELETE FROM mall.gift_card_movement WHERE card_id = %s", (card.card_id,))
+            await holder.execute("DELETE FROM mall.gift_card WHERE card_id = %s", (card.card_id,))
+            acting = asyncio.create_task(act())
+            await _until_waiting(shop, 1)
+        with pytest.raises(Refused, match="has this code"):
+            await acting
+
+    _with(shop, story)
+    assert shop.database.run("SELECT status FROM mall.orders WHERE shop_id = %s", shop.shop_id) == [
+        ("pending_payment",)
+    ]
+    assert books_of(shop) == {}
+
+
 def test_who_shows_many_wrong_codes_is_refused_whatever_he_shows(
     client: TestClient[Litestar], open_shop: OpenShop
 ) -> None:
@@ -320,6 +350,28 @@ def test_what_is_refunded_is_on_the_card_again_also_when_that_is_void(open_shop:
     assert books_of(shop).get("gift_cards", 0) == 0
 
 
+def test_an_order_whose_money_is_back_on_the_card_is_not_paid_by_being_sent_again(
+    client: TestClient[Litestar], open_shop: OpenShop
+) -> None:
+    shop = open_shop(products=1)
+    card = gift_card(shop)
+    caller = shopper_of(client, shop)
+    placed = _two(caller, shop, key="k", gift_card=card.code)
+    pay = f"/orders/{placed['order_id']}/payments"
+    assert caller.call("POST", pay, {"gift_card": card.code}, status=201)["status"] == "paid"
+
+    async def cancel(till: Till) -> int:
+        order_id = UUID(placed["order_id"])
+        await till.act(lambda c: aftersales.cancel_paid(c, order_id, actor="a", reason="x", now=NOW))
+        return await jobs.pay_back(till.db, {}, NOW)
+
+    assert at_till(shop, cancel) == 1
+    assert caller.call("POST", pay, {"gift_card": card.code}, status=409)["code"] == "payment.not_due"
+    again = _two(caller, shop, key="k", gift_card=card.code)
+    assert (again["order_id"], again["status"]) == (placed["order_id"], "cancelled")
+    assert balance(shop, card.card_id) == 10_000
+
+
 def test_money_is_given_back_to_no_card_that_did_not_pay(open_shop: OpenShop) -> None:
     shop = open_shop(products=1)
     card = gift_card(shop)
@@ -335,6 +387,96 @@ def test_money_is_given_back_to_no_card_that_did_not_pay(open_shop: OpenShop) ->
 
     assert at_till(shop, story) == RefundState.FAILED
     assert balance(shop, card.card_id) == 9_000
+
+
+@pytest.mark.parametrize("promise", ["quota", "coupon"])
+def test_a_refund_and_an_order_with_the_same_card_and_promise_do_not_wait_for_each_other_for_ever(
+    open_shop: OpenShop, promise: str
+) -> None:
+    shop = open_shop(products=1)
+    sku, card, owners = shop.goods[0].sku_ids[0], gift_card(shop), [guest(), guest()]
+    claims = _promised(shop, promise, owners)
+
+    async def story(db: Database) -> int:
+        async def order(number: int) -> UUID:
+            async with db.shop(shop.shop_id) as connection:
+                placed = await buy(
+                    connection,
+                    owners[number],
+                    sku,
+                    key=f"k{number}",
+                    claim_id=claims[number],
+                    gift_card=card.code,
+                    last=True,
+                )
+            return placed.order_id
+
+        first = await order(0)
+        async with db.shop(shop.shop_id) as connection:
+            await aftersales.cancel_paid(connection, first, actor="a", reason="x", now=NOW)
+        holder = await psycopg.AsyncConnection.connect(shop.database.dsn)
+        async with holder:
+            await holder.execute("SELECT FROM mall.gift_card WHERE card_id = %s FOR UPDATE", (card.card_id,))
+            back = asyncio.create_task(jobs.pay_back(db, {}, NOW))
+            await _until_waiting(shop, 1)
+            second = asyncio.create_task(order(1))
+            await _until_waiting(shop, 2)
+        await second
+        return await back
+
+    assert _with(shop, story) == 1
+    assert balance(shop, card.card_id) == 10_000 - (700 if promise == "quota" else 900)
+
+
+def _promised(shop: Shop, promise: str, owners: list[Any]) -> list[UUID | None]:
+    """A limited-time price, or a coupon of which each has one: the claims."""
+    run, made, ends = shop.database.run, new_id(), NOW + timedelta(days=1)
+    if promise == "quota":
+        run(
+            "INSERT INTO mall.limited_price (shop_id, promotion_id, sku_id, name, price_fen, quota, starts_at, ends_at)"
+            " VALUES (%s, %s, %s, 'limited', 700, 10, %s, %s)",
+            *(shop.shop_id, made, shop.goods[0].sku_ids[0], NOW, ends),
+        )
+        return [None for _ in owners]
+    run(
+        "INSERT INTO mall.coupon (shop_id, coupon_id, name, kind, amount_fen, starts_at, ends_at) VALUES (%s, %s, 'c', 'fixed', 100, %s, %s)",
+        *(shop.shop_id, made, NOW, ends),
+    )
+    claims = [new_id() for _ in owners]
+    for claim, owner in zip(claims, owners, strict=True):
+        run(
+            "INSERT INTO mall.coupon_claim (shop_id, claim_id, coupon_id, owner_id) VALUES (%s, %s, %s, %s)",
+            *(shop.shop_id, claim, made, owner.id),
+        )
+    return [*claims]
+
+
+async def _until_waiting(shop: Shop, sessions: int) -> None:
+    waiting = (
+        "SELECT count(*)::integer FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    while await asyncio.to_thread(shop.database.run, waiting) != [(sessions,)]:
+        await asyncio.sleep(0.02)
+
+
+def test_a_refund_that_a_card_cannot_hold_fails_with_the_reason_until_its_balance_is_put_right(
+    open_shop: OpenShop,
+) -> None:
+    shop = open_shop(products=1)
+    card = gift_card(shop)
+    order_id = card_order(shop, card.code, 3)
+    shop.database.run("UPDATE mall.gift_card SET balance_fen = initial_fen WHERE card_id = %s", card.card_id)
+
+    async def story(till: Till) -> None:
+        made = await till.act(lambda c: aftersales.cancel_paid(c, order_id, actor="a", reason="x", now=NOW))
+        assert await jobs.pay_back(till.db, {}, NOW) == 0
+        refund = await till.act(lambda c: aftersales.get(c, made))
+        assert (refund.status, "more than it was issued for" in refund.answer) == (RefundState.FAILED, True)
+        shop.database.run("UPDATE mall.gift_card SET balance_fen = 7000 WHERE card_id = %s", card.card_id)
+        assert await jobs.pay_back(till.db, {}, NOW + jobs.REFUND_AGAIN) == 1
+
+    at_till(shop, story)
+    assert balance(shop, card.card_id) == 10_000
 
 
 _DEEDS = st.lists(st.sampled_from(["pay", "pay", "give_back", "void"]), max_size=12)

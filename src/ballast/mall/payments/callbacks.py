@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -180,8 +181,9 @@ async def send_refund(
             elif refund.status != RefundState.PROCESSING or refund.provider_code:
                 return False
             if here := SETTLING.get(refund.provider):
-                await here.give_back(connection, refund_id, refund.payment_id, refund.order_id, refund.amount_fen, now)
-                await aftersales.succeeded(connection, refund_id, actor=f"provider:{here.name}", now=now)
+                given = (connection, refund_id, refund.payment_id, refund.order_id, refund.amount_fen, now)
+                actor, pay = f"provider:{here.name}", partial(here.give_back, *given)
+                await aftersales.succeeded(connection, refund_id, actor=actor, now=now, pay=pay)
                 return True
     except ProviderRefused as error:
         async with db.shop(shop_id) as connection:

@@ -4,7 +4,7 @@ A card pays all of an order or nothing. It pays where it is kept: while a shop i
 not taken, since the same balance could be spent here and there (`at_home`). Nobody reads a balance and then writes another: the
 database subtracts, and refuses what a card has not (`gift_card_covers`), so that two orders never share the same fen.
 
-The card's row is locked after order, quotas and coupon, before member, stock and product, as everywhere.
+The card's row is locked after order, refund, quotas, coupon and member, before stock and product, as everywhere.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from psycopg import IntegrityError
 from psycopg.errors import CheckViolation
 
 from ballast.mall import deeds
@@ -28,10 +29,10 @@ from ballast.mall.round_trips import begin_anew, flush, later
 from ballast.mall.rules import gift_codes
 from ballast.mall.rules.money import plain_yuan
 from ballast.mall.rules.refused import Refused
-from ballast.mall.rules.states import Status
+from ballast.mall.rules.states import RefundStatus, Status
 
 _SQL = load("gift_cards")
-_COVERS = "gift_card_covers"
+_TABLES = ("gift_card", "gift_card_movement")
 
 
 class Unusable(Refused):
@@ -105,7 +106,7 @@ async def settle(
     """The order is paid by what was charged: all that was put off is done now. `written`: see `received.settled`.
 
     Raises:
-        CheckViolation: the card could not pay any more (`refuse`), or what was put off before cannot be.
+        IntegrityError: the card could not pay any more (`refuse`), or what was put off before cannot be.
     """
     code = str(card_id)
     await received.settled(connection, order, payment_id, provider=GiftCards.name, code=code, now=now, written=written)
@@ -113,11 +114,11 @@ async def settle(
 
 
 async def refuse(
-    connection: Connection, card: Presented, amount_fen: int, error: CheckViolation, now: datetime
+    connection: Connection, card: Presented, amount_fen: int, error: IntegrityError, now: datetime
 ) -> None:
     """After an error of the database, in another transaction: if it is the card's, say why. Unusable; Refused:
     `gift_card.short`."""
-    if error.diag.constraint_name != _COVERS:
+    if error.diag.table_name not in _TABLES:
         return
     await begin_anew(connection)
     row = await (await connection.execute(*card.look(now))).fetchone()
@@ -127,7 +128,7 @@ async def refuse(
 
 
 async def pay(connection: Connection, order_id: UUID, typed: str, *, owner: Owner, now: datetime) -> None:
-    """Pay an order that waits for it. What this very card has paid before is paid.
+    """Pay an order that waits for it. What this very card has paid before is paid, until all of it went back.
 
     Args:
         typed: the card's code.
@@ -140,7 +141,9 @@ async def pay(connection: Connection, order_id: UUID, typed: str, *, owner: Owne
     order = await lock(connection, order_id, owner)
     if order.status != Status.PENDING_PAYMENT or order.pay_by <= now:
         given = {"code_hash": card.code_hash, "order_id": order_id}
-        if await (await connection.execute(_SQL.paid_by, given)).fetchone() is not None:
+        stands = order.refund_status != RefundStatus.REFUNDED
+        if stands and await (await connection.execute(_SQL.paid_by, given)).fetchone() is not None:
+            deeds.of_no_weight(connection)
             return
         raise Refused("payment.not_due", f"Order {order.number} does not wait for a payment.", "Look at the order.")
     found = await (await connection.execute(*card.look(now))).fetchone()
@@ -148,7 +151,7 @@ async def pay(connection: Connection, order_id: UUID, typed: str, *, owner: Owne
     payment_id = await charge(connection, card_id, order_id, order.total_fen, owner, now)
     try:
         await settle(connection, order, card_id, payment_id, now)
-    except CheckViolation as error:
+    except IntegrityError as error:
         await refuse(connection, card, order.total_fen, error, now)
         raise
 
@@ -173,8 +176,13 @@ class GiftCards:
             "actor": f"provider:{self.name}",
             "now": now,
         }
-        if await (await connection.execute(_SQL.give_back, given)).fetchone() is None:
-            raise ProviderRefused("payment.refused", f"No gift card paid {payment_id}.", "Pay it back in another way.")
+        other = "Pay it back in another way."
+        try:
+            if await (await connection.execute(_SQL.give_back, given)).fetchone() is None:
+                raise ProviderRefused("payment.refused", f"No gift card paid {payment_id}.", other)
+        except CheckViolation as error:  # somebody has written a balance by hand
+            what = f"The gift card that paid {payment_id} would hold more than it was issued for."
+            raise ProviderRefused("payment.refused", what, other) from error
 
 
 def _afloat() -> Refused:

@@ -4,15 +4,16 @@ SELECT card_id, balance_fen FROM mall.gift_card
 WHERE code_hash = :code_hash AND status = 'active' AND (expires_at IS NULL OR expires_at > :now ::timestamptz);
 
 -- name: pay
--- The card pays. Where it is not good (any more) or has too little it is an error of the table's CHECK (`gift_card_covers`).
+-- The card pays. Where it is not good (any more) or has too little it is an error of the table's CHECK (`gift_card_covers`); where it
+-- is not there any more, of its movement, which is of no card then.
 WITH paid AS (
     UPDATE mall.gift_card SET balance_fen =
         CASE WHEN status = 'active' AND (expires_at IS NULL OR expires_at > :now ::timestamptz) THEN balance_fen - :amount_fen ::bigint ELSE -1 END
     WHERE card_id = :card_id
-    RETURNING shop_id, card_id
+    RETURNING card_id
 )
 INSERT INTO mall.gift_card_movement (shop_id, movement_id, card_id, kind, amount_fen, order_id, actor, at)
-SELECT shop_id, :payment_id ::uuid, card_id, 'paid', - :amount_fen ::bigint, :order_id ::uuid, :actor ::text, :now ::timestamptz FROM paid;
+VALUES (mall.current_shop(), :payment_id ::uuid, (SELECT card_id FROM paid), 'paid', - :amount_fen ::bigint, :order_id ::uuid, :actor ::text, :now ::timestamptz);
 
 -- name: give_back
 -- What a refund gives back stands on the card that paid, whatever became of the card since. No row: no card paid this.
