@@ -31,9 +31,9 @@ MOST_FROM_ONE_ADDRESS_OVER_ALL_SHOPS = 300
 MOST_COUPONS_FROM_ONE_ADDRESS = 30
 """A household or an office behind one address; who clears his cookies drains no stock."""
 MOST_CODES_FOR_ONE_CUSTOMER = 5
-MOST_WRONG_CARDS_FROM_ONE_ADDRESS = 20
+MOST_WRONG_CARDS_FROM_ONE_ADDRESS = 100
 """Codes of gift cards; a mini-program's server, where it has one, shows its shoppers' cards from one address."""
-MOST_WRONG_CARDS_OVER_ALL_SHOPS = 60
+MOST_WRONG_CARDS_OVER_ALL_SHOPS = 300
 _MOST_SHUT = 10_000
 _shut: dict[bytes, datetime] = {}
 """Buckets of wrong gift cards that are full, as far as this process has heard, and until when."""
