@@ -412,7 +412,7 @@ class Database:
         Turned: the shop has gone home, or a deed was accepted before and is not in this lifeboat, and is now."""
         assert self._helm is not None
         lost = not journal.of_no_weight and all(deed.beside for deed in journal.deeds)
-        if lost and await _has_written(connection):
+        if journal.for_home_alone or (lost and await _has_written(connection)):
             raise _read_only()
         if not journal.deeds:
             return

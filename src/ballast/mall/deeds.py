@@ -36,6 +36,8 @@ class Journal:
         self.deeds: list[Deed] = []
         self.of_no_weight = False
         """Something was changed that need not be kept."""
+        self.for_home_alone = False
+        """Something was changed that no deed tells of: away from home it is refused, whatever else was noted."""
 
 
 def note(
@@ -57,6 +59,13 @@ def of_no_weight(connection: Any) -> None:
     journal = _journal(connection)
     if journal is not None:
         journal.of_no_weight = True
+
+
+def for_home_alone(connection: Any) -> None:
+    """What this transaction changes is noted by nobody, or not all of it: away from home it would be lost, or half of it."""
+    journal = _journal(connection)
+    if journal is not None:
+        journal.for_home_alone = True
 
 
 def _journal(connection: Any) -> Journal | None:

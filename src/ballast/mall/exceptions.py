@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from ballast.mall import idempotency, order_record, outbox, queries
+from ballast.mall import deeds, idempotency, order_record, outbox, queries
 from ballast.mall.db import Connection
 from ballast.mall.deed_kinds import KINDS, Answered, Callback, Checkout, PaymentBegun
 from ballast.mall.ids import new_id
@@ -247,6 +247,7 @@ async def settle(
     connection: Connection, exception_id: UUID, remedy: Remedy, *, actor: str, now: datetime, answer: str = ""
 ) -> None:
     """It is over."""
+    deeds.for_home_alone(connection)
     given = {"exception_id": exception_id, "remedy": remedy, "actor": actor, "now": now, "answer": answer}
     await connection.execute(queries.load("exceptions").settle, given)
 

@@ -31,7 +31,7 @@ from ballast.continuity.entries import Offered, Taken
 from ballast.continuity.helm import BOARD, INTAKE
 from ballast.continuity.intake import Intake
 from ballast.continuity.signs import Sign
-from ballast.mall import aftersales, deeds, gift_cards, idempotency, jobs, links, outbox, webhooks
+from ballast.mall import aftersales, deeds, exceptions, gift_cards, idempotency, jobs, links, outbox, remedies, webhooks
 from ballast.mall.audit import By
 from ballast.mall.db import Busy, Connection, Database, Turned
 from ballast.mall.deeds import Deed
@@ -47,7 +47,7 @@ from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.fix_people import Visitor
 from tests.integration.mall.calling import Caller, shopper_of
 from tests.integration.mall.cards import balance, card_order, gift_card
-from tests.integration.mall.journals import come_home
+from tests.integration.mall.journals import come_home, kept_apart
 from tests.integration.mall.ordering import buy, guest, in_shop
 from tests.integration.mall.shopping import Shopper, checkout_form
 from tests.small_disk import Hog, small_disk
@@ -760,3 +760,23 @@ def test_a_shop_gives_nothing_back_in_a_lifeboat_since_only_the_half_of_it_would
     assert refused.value.key == "afloat.read_only"
     assert here.deeds() == []
     assert here.lifeboat.run("SELECT 1 FROM mall.refund WHERE order_id = %s", order_id) == []
+
+
+def test_a_shop_decides_about_no_exception_in_a_lifeboat_since_only_the_money_would_come_home(
+    sea: tuple[Sea, Shop],
+) -> None:
+    here, shop = sea
+    boarded, owner = replace(shop, database=here.lifeboat), guest()
+    order_id = in_shop(boarded, lambda c: kept_apart(c, owner, [shop.goods[0].sku_ids[0]]))
+    (kept,) = in_shop(boarded, lambda c: exceptions.of_shopper(c, owner, order_id))
+    here.launch()
+
+    async def accept() -> None:
+        async with opened(here.settings) as db, db.shop(shop.shop_id) as connection:
+            await remedies.accept(connection, kept.exception_id, actor="account:x", now=datetime.now(UTC))
+
+    with pytest.raises(Refused) as refused:
+        asyncio.run(accept())
+    assert refused.value.key == "afloat.read_only"
+    assert here.deeds() == []
+    assert here.lifeboat.run("SELECT 1 FROM mall.orders WHERE order_id = %s", order_id) == []
