@@ -24,7 +24,7 @@ from ballast.continuity.room import free, taken
 from ballast.errors import BallastError, ServerError
 from ballast.postgres import EmbeddedServer
 from ballast.postgres.account import server_account
-from ballast.recovery import Handler, Later, merge, open_for, take_in, try_again
+from ballast.recovery import Handler, Later, again_by, merge, open_for, take_in, try_again
 from ballast.recovery.aim import has_same_structure
 from ballast.vault import Resolved, Vault
 from ballast.vault.durable import make_folder
@@ -335,8 +335,9 @@ def bring_in_again(boat: Lifeboat, later: Later, handler: Handler | None) -> Non
     for tenant in later.of:
         boat.fetch(tenant)
     merge(boat.dsn(), (item for items in later.of.values() for item in items), take_in, jobs=2)
-    if later.refused and handler is not None:
-        try_again(boat.dsn(), (item for items in later.refused.values() for item in items), handler, jobs=2)
+    again, items = again_by(handler, (item for items in later.refused.values() for item in items))
+    if items:
+        try_again(boat.dsn(), items, again, jobs=2)
 
 
 def roster(boat: Lifeboat) -> list[str]:

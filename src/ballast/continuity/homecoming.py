@@ -4,6 +4,7 @@
     merged ahead     what is in the intake so far, while the tenant is still served in the lifeboat
     ballast.home     the intake is closed for it: whoever comes later is sent home
     merged           the few that came in between
+    tried again      what could not be merged after that moment, before home went back
     ballast.merged   all of it is there; what the intake holds of it is never done again
 
 Interrupted anywhere the same begins anew: an item is applied once (`recovery.merge`), in the order of acceptance.
@@ -22,7 +23,7 @@ import psycopg
 from ballast.continuity.entries import AWAY, HOME, MERGED, Entry, Offered, open_entries
 from ballast.continuity.intake import Intake
 from ballast.errors import BallastError, ConfigError
-from ballast.recovery import Handler, Later, MergeError, MergeItem, Refusal, merge, take_in, try_again
+from ballast.recovery import Handler, Later, MergeError, MergeItem, Refusal, again_by, merge, take_in, try_again
 
 _FEW, _PASSES = 3, 4
 _JOBS = 4
@@ -74,6 +75,7 @@ class HomeComing:
         self._intake, self._handler, self._dsn = intake, handler, dsn
         self._later = later or Later()
         self._brought: set[str] = set()
+        self._tried: set[str] = set()
         self._not_again: list[Refusal] = []
         self._ahead: dict[str, int] = {}
         self._merged = self._refused = 0
@@ -92,6 +94,7 @@ class HomeComing:
             self.merge_ahead(tenants)
             self._close(tenants)
             self._merge(tenants)
+            self._try_again(tenants)
             self._note(MERGED, tenants)
         except (MergeError, BallastError, psycopg.Error) as error:
             if len(tenants) == 1:
@@ -125,13 +128,16 @@ class HomeComing:
         items = [item for tenant in tenants if tenant not in self._brought for item in self._later.of.get(tenant, ())]
         if items:
             self._not_again += merge(self._dsn, items, take_in, jobs=2).refused
-        left = [
-            item for tenant in tenants if tenant not in self._brought for item in self._later.refused.get(tenant, ())
-        ]
-        if left:
-            again = try_again(self._dsn, left, self._need_handler(left[0].tenant), jobs=2)
-            self._refused += len(again.refused)
         self._brought.update(tenants)
+
+    def _try_again(self, tenants: Sequence[str]) -> None:
+        """Last of all: what was accepted meanwhile may be that somebody does not want it any more."""
+        self._see_whether_given_up()
+        left = (item for tenant in tenants if tenant not in self._tried for item in self._later.refused.get(tenant, ()))
+        handler, items = again_by(self._handler, left)
+        if items:
+            self._refused += len(try_again(self._dsn, items, handler, jobs=2).refused)
+        self._tried.update(tenants)
 
     def _told(self) -> tuple[Refusal, ...]:
         told, self._not_again = tuple(self._not_again), []
@@ -155,20 +161,16 @@ class HomeComing:
         left = self._left(tenants)
         if not left:
             return
-        report = merge(self._dsn, items_of(left), self._need_handler(left[0].tenant), jobs=_JOBS)
+        if self._handler is None:
+            raise ConfigError(
+                f"nobody is named who does again at home what was accepted of {left[0].tenant}",
+                "Name the application's function as [continuity] handler in ballast.toml; the sentinel's log says more.",
+            )
+        report = merge(self._dsn, items_of(left), self._handler, jobs=_JOBS)
         self._merged += report.applied
         self._refused += len(report.refused)
         for entry in left:
             self._ahead[entry.tenant] = entry.number
-
-    def _need_handler(self, tenant: str) -> Handler:
-        """The application's. ConfigError: there is none."""
-        if self._handler is None:
-            raise ConfigError(
-                f"nobody is named who does again at home what was accepted of {tenant}",
-                "Name the application's function as [continuity] handler in ballast.toml; the sentinel's log says more.",
-            )
-        return self._handler
 
     def _left(self, tenants: Collection[str]) -> list[Entry]:
         found = open_entries(self._intake.entries())

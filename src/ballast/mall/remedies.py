@@ -103,10 +103,15 @@ async def do_again(connection: Connection, exception_id: UUID, *, now: datetime)
     """What could not be done for want of what is there by now: by today's rules, with all that came for it, and it is over.
 
     Raises:
-        Refused: it still cannot be done; then what this did must be rolled back.
+        Refused: it still cannot be done, or is no order and no money (something newer may have taken its place); then what this
+            did must be rolled back.
     """
     kept = await exceptions.held(connection, exception_id)
-    for one in kept.deeds:
+    if not kept.is_order:
+        raise _no_order()
+    order = kept.order
+    await again.do(connection, kept.deeds[0].deed if order is None else await _of_now(connection, kept, order, now))
+    for one in kept.deeds[1:]:
         await again.do(connection, one.deed)
     await exceptions.settle(connection, exception_id, "accept", actor="system", now=now)
 
@@ -218,20 +223,24 @@ async def _with_others(
 
 async def _place(connection: Connection, kept: Kept, order: Checkout, actor: str, now: datetime) -> None:
     """Whatever the rules say of it today: it was accepted. What came for it is done after it."""
-    text = queries.load("exceptions")
-    row = await (await connection.execute(text.pay_within)).fetchone()
-    order = msgspec.structs.replace(
-        order,
-        number=await _free_number(connection, order),
-        owner=await _owner(connection, kept),
-        # Who has not paid yet gets the usual time from now on.
-        pay_by=order.pay_by if kept.is_paid or row is None else now + timedelta(seconds=row["pay_within_s"]),
-    )
+    order = await _of_now(connection, kept, order, now)
+    order = msgspec.structs.replace(order, number=await _free_number(connection, order))
     order = await _with_promises(connection, order)
     await _fill_up(connection, order, actor, now)
     await order_record.write(connection, order)
     for one in kept.deeds[1:]:
         await again.do(connection, one.deed)
+
+
+async def _of_now(connection: Connection, kept: Kept, order: Checkout, now: datetime) -> Checkout:
+    """Whose it is now, and until when it may be paid."""
+    row = await (await connection.execute(queries.load("exceptions").pay_within)).fetchone()
+    return msgspec.structs.replace(
+        order,
+        owner=await _owner(connection, kept),
+        # Who has not paid yet gets the usual time from now on.
+        pay_by=order.pay_by if kept.is_paid or row is None else now + timedelta(seconds=row["pay_within_s"]),
+    )
 
 
 async def _with_promises(connection: Connection, order: Checkout) -> Checkout:

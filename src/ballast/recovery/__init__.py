@@ -29,7 +29,7 @@ from ballast.recovery.priority import Priority
 from ballast.recovery.protecting import Protecting
 from ballast.recovery.recover import Recovered, Wish, recover
 from ballast.recovery.recover import begun as recovery_begun
-from ballast.recovery.redo import open_for, take_in
+from ballast.recovery.redo import again_by, open_for, take_in
 from ballast.recovery.report import Report, TableProof, Tally
 from ballast.recovery.restore import Restorer, begun, restore
 from ballast.recovery.roster import Progress
@@ -64,6 +64,7 @@ __all__ = [
     "Threads",
     "Watcher",
     "Wish",
+    "again_by",
     "begun",
     "crew",
     "drill",

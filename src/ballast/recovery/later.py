@@ -117,7 +117,33 @@ class Packed(Mapping[str, tuple[MergeItem, ...]]):
         return len(self._held)
 
 
-_pack, _unpack = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(MergeItem).decode
+# As JSON: MessagePack has no integers beyond 64 bits, and an application's payload may.
+_pack, _unpack = msgspec.json.Encoder().encode, msgspec.json.Decoder(MergeItem).decode
+
+
+class Refused:
+    """Items that could not be merged, as the last row of the register about each tells."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str | None, ...], MergeItem] = {}
+
+    def see(self, table: str, values: Values) -> None:
+        """A row that was written there."""
+        what = tuple(values.get(name) for name in ("tenant", "key", "digest"))
+        item = refused_item(table, values)
+        if item is None:
+            self._held.pop(what, None)
+        else:
+            self._held.setdefault(what, item)
+
+    def packed(self) -> Packed:
+        """Those that are open, in order."""
+        found = Packed()
+        for item in self._held.values():
+            found.add(item)
+        return found
+
+
 _pack_row, _unpack_row = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Values).decode
 
 
@@ -143,34 +169,31 @@ def later(vault: Vault, spans: Sequence[Span], counters: Collection[str] = ()) -
     """Of these stretches, which do not overlap. `counters`: `schema.table.column`, see `reversal.merged`.
 
     StoreError, IntegrityError: the record cannot be read; GapError: one of the positions is not in it."""
-    of, refused = Packed(), Packed()
+    of, refused = Packed(), Refused()
     shared: list[MergeItem] = []
     unclear: list[str] = []
     transactions = deletions = 0
     for span in spans:
-        reading = _Reading(vault, span, frozenset(counters))
+        reading = _Reading(vault, span, frozenset(counters), refused)
         for tenant, item in reading.items():
             if tenant is None:
                 shared.append(item)
             else:
                 of.add(item)
-        for item in reading.refused:
-            refused.add(item)
         unclear += reading.unclear
         transactions, deletions = transactions + reading.transactions, deletions + reading.deletions
-    return Later(of, tuple(shared), transactions, tuple(unclear), deletions, refused)
+    return Later(of, tuple(shared), transactions, tuple(unclear), deletions, refused.packed())
 
 
 class _Reading:
-    def __init__(self, vault: Vault, span: Span, counters: Collection[str]) -> None:
-        self._vault, self._span, self._counters = vault, span, counters
+    def __init__(self, vault: Vault, span: Span, counters: Collection[str], refused: Refused) -> None:
+        self._vault, self._span, self._counters, self._refused = vault, span, counters, refused
         self._since = since = vault.resolve(span.since).cut
         until = vault.resolve(span.until).cut.lsn if span.until else vault.index.recorded_until(since.timeline)
         self._part = Stretch(since.timeline, since.lsn, until)
         self._seen: dict[tuple[int, bytes], bytes] = {}
         """Rows, packed, as the last transaction left them, by relation and key."""
         self.unclear: list[str] = []
-        self.refused: list[MergeItem] = []
         self.transactions = self.deletions = 0
 
     def items(self) -> Iterator[tuple[str | None, MergeItem]]:
@@ -229,8 +252,7 @@ class _Reading:
             return
         names = {column.attnum: column.name for column in relation.columns}
         in_row = [names[attnum] for attnum in relation.row_columns]
-        if (item := refused_item(relation.name, _values(in_row, row["row"]))) is not None:
-            self.refused.append(item)
+        self._refused.see(relation.name, _values(in_row, row["row"]))
 
     def _see_what_counts(self, picked: Sequence[Mapping[str, Any]]) -> None:
         """Rows with columns that count as they were at the moment, where one of these is the first to change them: in a lifeboat

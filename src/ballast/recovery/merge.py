@@ -185,7 +185,8 @@ class _Merging:
                     self._put(mine, None)
         for worker in workers:
             worker.result()
-        now = {(refusal.tenant, refusal.key): refusal for refusal in register.refusals(self._dsn)}
+        kept = register.refusals(self._dsn) if self._refused else ()
+        now = {(refusal.tenant, refusal.key): refusal for refusal in kept}
         refused = tuple(now[at] for at in dict.fromkeys(self._refused) if at in now)
         return MergeReport(
             self._counts["applied"], self._counts["already"], refused, self._counts["open"], self._counts["settled"],
@@ -294,9 +295,9 @@ class _Applying:
             return "already"
         try:
             with conn.transaction():
-                if self._call(conn, item):
-                    return "open"
-                register.note_kept(conn, item, kept=False)
+                is_kept = self._call(conn, item)
+                if not is_kept:
+                    register.note_kept(conn, item, kept=False)
                 conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
         except CannotApply:
             return "open"
@@ -304,7 +305,7 @@ class _Applying:
             if conn.closed or not (error.sqlstate or "").startswith(_REFUSALS):
                 raise
             return "open"
-        return "applied"
+        return "open" if is_kept else "applied"
 
     def _handle(self, conn: psycopg.Connection[Any], item: MergeItem) -> Fate:
         try:

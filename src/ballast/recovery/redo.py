@@ -17,8 +17,8 @@ import psycopg
 from psycopg import sql
 
 from ballast.postgres import connect, read_catalog
-from ballast.recovery.later import OURS, Later, Redone, Values
-from ballast.recovery.merge_items import CannotApply, MergeItem
+from ballast.recovery.later import KIND, OURS, Later, Redone, Values
+from ballast.recovery.merge_items import CannotApply, Handler, MergeItem
 from ballast.recovery.sequences import past_value
 
 _BEGIN = """
@@ -102,6 +102,19 @@ def take_in(conn: Connection, item: MergeItem) -> None:
         _Redoing(conn, payload.changes).run()
     except psycopg.ProgrammingError as error:  # the structure is another
         raise CannotApply(error.diag.message_primary or str(error)) from error
+
+
+def again_by(handler: Handler | None, items: Iterable[MergeItem]) -> tuple[Handler, list[MergeItem]]:
+    """What `merge.try_again` is given for what `Later.refused` holds: the application's by its `handler`, where there is one;
+    what was itself brought in again by `take_in`."""
+
+    def take(conn: Connection, item: MergeItem) -> bool | None:
+        if item.kind == KIND or handler is None:
+            take_in(conn, item)
+            return None
+        return handler(conn, item)
+
+    return take, [item for item in items if item.kind == KIND or handler is not None]
 
 
 def open_for(dsn: str, later: Later) -> tuple[str, ...]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import msgspec
 import pytest
 
+from ballast.continuity import Intake, Offered
+from ballast.continuity.homecoming import HomeComing
 from ballast.mall import aftersales, checkout, exceptions, orders, payments, remedies
 from ballast.mall.checkout import Wanted
 from ballast.mall.db import Connection
+from ballast.mall.deed_kinds import Cancelled
 from ballast.mall.deeds import Deed
 from ballast.mall.exceptions import Kept
 from ballast.mall.homecoming import take_in
@@ -22,7 +26,7 @@ from ballast.mall.payments.callbacks import UnknownReference
 from ballast.mall.rules.refunding import RefundState
 from ballast.mall.rules.refused import Refused
 from ballast.mall.rules.states import Status
-from ballast.recovery import try_again
+from ballast.recovery import Later, try_again
 from tests.fix_mall import MallDatabase, OpenShop, Shop
 from tests.integration.mall.journals import afloat, come_home, items, kept_apart, listening, twin
 from tests.integration.mall.ordering import HOME, NOW, buy, guest, in_shop, stock_of
@@ -135,6 +139,28 @@ def test_what_lacked_only_what_has_come_back_is_done_when_it_is_tried_again_but_
         settled = in_shop(accepted.home, lambda c: exceptions.one(c, kept.exception_id))
         assert (settled.remedy, settled.settled_by) == ("accept", "system")
         assert stock_of(accepted.home, sku) == (98, 0)
+
+
+def test_who_gave_his_order_up_meanwhile_does_not_get_it_when_it_is_tried_again(
+    mall_database: MallDatabase, open_shop: OpenShop, tmp_path: Path
+) -> None:
+    shop = open_shop(products=1)
+    with twin(mall_database) as home:
+        accepted = Accepted(shop, home, paid=True)
+        sold_out(shop, home)
+        kept = accepted.comes_home()
+        home.run("UPDATE mall.stock SET on_hand = 100 WHERE sku_id = %s", shop.goods[0].sku_ids[0])
+        tenant, order_id = str(shop.shop_id), accepted.placed.order_id
+        later = Later(refused={tenant: tuple(items(accepted.kind.all_deeds()))})
+        # Nobody is named who could do it: it stays as it is, and the shop comes home all the same.
+        assert HomeComing(Intake(tmp_path / "empty"), None, home.dsn, later).bring((tenant,)).home == (tenant,)
+        assert accepted.comes_home() == kept
+        intake, deed = Intake(tmp_path / "intake"), Cancelled(order_id, "shopper", "shopper", "", NOW)
+        intake.take([Offered(tenant, f"cancelled:{order_id}", "cancelled", deed, NOW)])
+        came = HomeComing(intake, take_in, home.dsn, later).bring((tenant,))
+        assert (came.home, came.trouble) == ((tenant,), "")
+        assert accepted.order().status == Status.CANCELLED
+        assert home.run("SELECT amount_fen FROM mall.refund WHERE order_id = %s", order_id) == [(2000,)]
 
 
 def test_an_order_that_is_given_up_is_cancelled_and_its_money_goes_back(
@@ -385,8 +411,9 @@ def test_what_is_no_order_is_settled_by_saying_what_was_done(mall_database: Mall
         assert in_shop(at_home, exceptions.counts) == {"open": 0, "settled": 1}
 
 
+@pytest.mark.parametrize("by", ["the shop", "the way home"])
 def test_a_guest_who_becomes_a_member_keeps_his_order_that_waits(
-    mall_database: MallDatabase, open_shop: OpenShop
+    mall_database: MallDatabase, open_shop: OpenShop, by: str
 ) -> None:
     shop = open_shop(products=1)
     with twin(mall_database) as home:
@@ -402,7 +429,11 @@ def test_a_guest_who_becomes_a_member_keeps_his_order_that_waits(
         guest_id = accepted.owner.visitor_id
         assert guest_id is not None
         in_shop(accepted.home, lambda c: exceptions.adopt(c, guest_id, member))
-        in_shop(accepted.home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=LATER))
+        if by == "the shop":
+            in_shop(accepted.home, lambda c: remedies.accept(c, kept.exception_id, actor=BY, now=LATER))
+        else:
+            home.run("UPDATE mall.stock SET on_hand = 100 WHERE sku_id = %s", shop.goods[0].sku_ids[0])
+            assert try_again(home.dsn, items(accepted.kind.all_deeds()), take_in).applied == 4
         order = in_shop(
             accepted.home, lambda c: orders.get(c, accepted.placed.order_id, owner=Owner(customer_id=member))
         )
