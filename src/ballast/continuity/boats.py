@@ -227,11 +227,12 @@ class Boats:
             _apart(former.sink)
 
     def _is_fit(self, vault: Vault) -> bool:
-        """Whether its structure is still that of the record."""
+        """Whether its structure is still that of the record. Roles are brought up to date when it is made anew: any of them may
+        change its own settings without end."""
         built = self._spare[1].built if self._spare is not None else None
         newest = vault.index.newest_timeline
         return built is not None and has_same_structure(
-            vault, built.cut, Cut(newest, vault.index.recorded_until(newest))
+            vault, built.cut, Cut(newest, vault.index.recorded_until(newest)), but_roles=True
         )
 
     def _wait_for_maker(self) -> None:
