@@ -81,7 +81,7 @@ class Boats:
         self._making: threading.Thread | None = None
         self._hurry = threading.Event()
         self._lock = threading.Lock()
-        self._fits: tuple[int, int] | None = None
+        self._fits: tuple[int, int, int] | None = None
         self._build_at = self._rest_until = 0.0
         self.trouble = ""
         """Why there is no spare one."""
@@ -302,9 +302,9 @@ class Boats:
             yield tenant
 
 
-def _structure(vault: Vault) -> tuple[int, int]:
+def _structure(vault: Vault) -> tuple[int, int, int]:
     """Where this is the same, so is the structure."""
-    return vault.index.newest_timeline, max(vault.index.schemas, default=0)
+    return vault.index.newest_timeline, max(vault.index.schemas, default=0), len(vault.index.dumps)
 
 
 def _apart(work: Callable[[], object]) -> threading.Thread:
