@@ -407,6 +407,7 @@ def test_what_was_changed_in_the_structure_just_before(protected: Protected, pla
 AROUND = (
     "CREATE ROLE drill_owner NOLOGIN", "CREATE ROLE drill_app LOGIN", "CREATE ROLE drill_clerk LOGIN IN ROLE drill_app",
     "ALTER ROLE drill_clerk SET search_path = desk, pg_catalog", "ALTER ROLE drill_clerk SET statement_timeout = '7s'",
+    "ALTER ROLE drill_clerk SET desk.jwt = 's3cret, the first'",
     "CREATE SCHEMA desk AUTHORIZATION drill_owner", "GRANT USAGE ON SCHEMA desk, public TO drill_app",
     "CREATE FUNCTION desk.shop() RETURNS int LANGUAGE sql STABLE RETURN current_setting('desk.shop', true)::int",
     "REVOKE EXECUTE ON FUNCTION desk.shop() FROM PUBLIC", "GRANT EXECUTE ON FUNCTION desk.shop() TO drill_app",
@@ -486,6 +487,17 @@ def test_each_thing_around_the_rows_that_is_otherwise_is_named(protected: Protec
     looked = status(protected.config)
     assert not looked.protected
     assert "drill" in looked.verdict.headline
+
+
+def test_the_value_of_a_setting_is_shown_nowhere(protected: Protected, place: Path) -> None:
+    protected.db.run(*AROUND)
+    outcome = run(protected, place, "ALTER ROLE drill_clerk SET desk.jwt = 's3cret, the second'", tenants=1)
+    assert [d.what for d in outcome.differences] == [
+        "settings of role drill_clerk (desk.jwt, search_path, statement_timeout) have other values on production than restored"
+    ]
+    notes = [entry.body for entry in protected.vault().ledger.read(0)]
+    kept = [path.read_text() for path in protected.config.state_dir.glob("*.json")]
+    assert not [told for told in (repr(outcome), repr(notes), *kept) if "s3cret" in told]
 
 
 @pytest.mark.parametrize("on_demand", [False, True], ids=["restore", "recover"])

@@ -81,7 +81,7 @@ class Boats:
         self._making: threading.Thread | None = None
         self._hurry = threading.Event()
         self._lock = threading.Lock()
-        self._fits: tuple[int, int] | None = None
+        self._fits: tuple[int, int, int] | None = None
         self._build_at = self._rest_until = 0.0
         self.trouble = ""
         """Why there is no spare one."""
@@ -227,11 +227,12 @@ class Boats:
             _apart(former.sink)
 
     def _is_fit(self, vault: Vault) -> bool:
-        """Whether its structure is still that of the record."""
+        """Whether its structure is still that of the record. Roles are brought up to date when it is made anew: any of them may
+        change its own settings without end."""
         built = self._spare[1].built if self._spare is not None else None
         newest = vault.index.newest_timeline
         return built is not None and has_same_structure(
-            vault, built.cut, Cut(newest, vault.index.recorded_until(newest))
+            vault, built.cut, Cut(newest, vault.index.recorded_until(newest)), but_roles=True
         )
 
     def _wait_for_maker(self) -> None:
@@ -301,9 +302,9 @@ class Boats:
             yield tenant
 
 
-def _structure(vault: Vault) -> tuple[int, int]:
+def _structure(vault: Vault) -> tuple[int, int, int]:
     """Where this is the same, so is the structure."""
-    return vault.index.newest_timeline, max(vault.index.schemas, default=0)
+    return vault.index.newest_timeline, max(vault.index.schemas, default=0), len(vault.index.dumps)
 
 
 def _apart(work: Callable[[], object]) -> threading.Thread:

@@ -68,17 +68,19 @@ def structure_of(vault: Vault, resolved: Resolved, dsn: str) -> Target:
         return read_structure(conn, relations, relations)
 
 
-def has_same_structure(vault: Vault, one: Cut, other: Cut) -> bool:
-    """Whether what is built for the one moment does for the other: the same tables, by the same dump."""
-    return _built_from(vault, one) == _built_from(vault, other)
+def has_same_structure(vault: Vault, one: Cut, other: Cut, *, but_roles: bool = False) -> bool:
+    """Whether what is built for the one moment does for the other: the same tables, by the same dump (`but_roles`: which may have
+    other roles)."""
+    return _built_from(vault, one, but_roles) == _built_from(vault, other, but_roles)
 
 
-def _built_from(vault: Vault, cut: Cut) -> tuple[object, ...]:
+def _built_from(vault: Vault, cut: Cut, but_roles: bool) -> tuple[object, ...]:
     index = vault.index
     tables, dump = index.schema_at(cut).relations.sha256, index.dump_at(cut)
     if dump is None:
         return (tables,)
-    return tables, index.schemas[dump.version].relations.sha256, dump.roles, dump.pre_data, dump.post_data
+    roles = None if but_roles else dump.roles
+    return tables, index.schemas[dump.version].relations.sha256, roles, dump.pre_data, dump.post_data
 
 
 def _moved(task: progress.Task, cut: Cut) -> progress.Task:

@@ -57,7 +57,7 @@ class Line(msgspec.Struct, frozen=True):
     definition: str | None
     """None: nothing is said of it, and any other is as good."""
     state: str = ""
-    """Valid, enabled, and their like."""
+    """Valid, enabled, and their like; of settings their values, which are shown to nobody."""
 
 
 class Unlike(msgspec.Struct, frozen=True):
@@ -128,6 +128,8 @@ def _compared(there: Line, here: Line, *, sampled: bool, same_major: bool) -> li
         return [Unlike(there.kind, f"{there.what} {said}", there.table)]
     if there.state == here.state:
         return []
+    if there.kind == "setting":
+        return [Unlike(there.kind, f"{there.what} ({a}) have other values on production than restored", there.table)]
     if sampled and b.startswith(_FOREIGN_KEY):
         said = f"is {here.state} here: it leads to rows of tenants that are not in the sample"
         return [Unlike(there.kind, f"{there.what} {said}", there.table, is_fault=False)]

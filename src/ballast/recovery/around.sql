@@ -131,7 +131,9 @@ SELECT 'membership', format('membership of %s in %s', pg_get_userbyid(member), p
  GROUP BY member, roleid
 UNION ALL
 -- What a role has for itself in this database alone is the database's.
+-- A value may be a secret: it is held side by side, and never shown.
 SELECT 'setting', format('settings of role %s', r.rolname), '',
-       (SELECT string_agg(one, ', ' ORDER BY one) FROM unnest(s.setconfig) AS one), ''
+       (SELECT string_agg(split_part(one, '=', 1), ', ' ORDER BY one) FROM unnest(s.setconfig) AS one),
+       (SELECT array_agg(one ORDER BY one)::text FROM unnest(s.setconfig) AS one)
   FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
  WHERE s.setdatabase = 0 AND r.oid <> 10 AND r.oid IN (SELECT oid FROM concerned)

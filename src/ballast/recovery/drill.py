@@ -162,10 +162,9 @@ class _Drill:
 
     def _is_dump_due(self, vault: Vault, conn: psycopg.Connection[Any], cut: Cut) -> bool:
         """Whether the vault's dump is not known to be of what `conn` shows, so that another comes within seconds."""
-        state, dump = self._settings.state_dir, vault.index.dump_at(cut)
+        state = self._settings.state_dir
         is_wished = any(w.kind == "dump" for w in wish.pending(state))
-        is_older = dump is None or dump.version != vault.index.schema_at(cut).version
-        return is_wished or is_older or not is_dumped(conn, state, cut.timeline)
+        return is_wished or not vault.index.is_dumped(cut) or not is_dumped(conn, state, cut.timeline)
 
     def _look(self, vault: Vault, conn: psycopg.Connection[Any], catalog: Catalog, cut: Cut) -> Cut:
         """How far the vault and the recorder's disk are behind the snapshot."""

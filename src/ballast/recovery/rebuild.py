@@ -85,7 +85,8 @@ def create_roles(conn: psycopg.Connection[Any], script: str) -> list[str]:
         if refused is not None and refused.sqlstate == _OBJECT_EXISTS and role:
             present.add(role[2])
         elif refused is not None:
-            warnings.append(f"roles: {statement.splitlines()[0]}: {refused.what}")
+            said = re.sub(r" TO E?'.*", "", statement.splitlines()[0])  # the value of a setting may be a secret
+            warnings.append(f"roles: {said}: {refused.what}")
     return warnings
 
 

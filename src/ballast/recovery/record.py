@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 
 from ballast.errors import RestoreError
@@ -35,11 +37,15 @@ def structure_at(vault: Vault, cut: Cut) -> Structure:
     )
     now = vault.index.schema_at(cut).version
     adjustment = Adjustment()
-    if dump.version != now:
+    if not vault.index.is_dumped(cut):
         adjustment = adjust(vault.schema(dump.version), vault.schema(now), sequences_at(vault, cut))
-        if not adjustment:
-            since = [v.reason for v in vault.index.schemas.values() if dump.version < v.version <= now]
-            adjustment = Adjustment(unknown=(f"commands since the last dump: {', '.join(dict.fromkeys(since))}",))
+        since = [v for v in vault.index.schemas.values() if dump.version <= v.version <= now]
+        beside = [v.reason for before, v in pairwise(since) if v.relations == before.relations]
+        if not adjustment and not beside:
+            beside = [v.reason for v in since[1:] or since]
+        if beside:
+            said = f"commands since the last dump: {', '.join(dict.fromkeys(beside))}"
+            adjustment = msgspec.structs.replace(adjustment, unknown=(*adjustment.unknown, said))
     return Structure(roles, pre_data, post_data, dump.server_version, adjustment)
 
 

@@ -46,6 +46,8 @@ _AT_MOST_EVERY_S = 1.0
 _FOR_STREAM_S = 1.0
 _SETTLED_S = 2.0
 _OVERDUE_S = 30.0
+_EVERYTHING_EVERY_S = 300.0
+"""Where no event triggers tell of structure."""
 
 NO_BASELINE = "it is not known how this server should be, so nobody would notice a change: run `ballast protect`"
 
@@ -65,7 +67,7 @@ class Guardian:
         self._unjudged: Fingerprint | None = None
         self._clean: tuple[float, int] | None = None
         self._passed_over = 0
-        self._has_compared = False
+        self._compare_at = 0.0
         self._sounded: set[str] = set()
         self.alarms: tuple[str, ...] = ()
         """For the health file: what is wrong now, and what was and is not imaged yet."""
@@ -141,7 +143,7 @@ class Guardian:
         more = self._send(conn, baseline)
         if baseline.incident is None:
             found += self._judge_tables(conn, baseline, stop)
-        more += self._see_to_dump(conn)
+        more += self._see_to_dump(conn, baseline.fingerprint)
         self._tell(found, more)
         self.checks += 1
 
@@ -223,14 +225,17 @@ class Guardian:
             return [_refused("the values of sequences cannot be told", error)]
         return []
 
-    def _see_to_dump(self, conn: psycopg.Connection[Any]) -> list[str]:
-        """No event trigger tells of roles; at the start, not of what an earlier version of ours did not heed either."""
+    def _see_to_dump(self, conn: psycopg.Connection[Any], expected: Fingerprint) -> list[str]:
+        """No event trigger tells of roles; at the start, not of what an earlier version of ours did not heed either. Where there
+        are none, of nothing."""
+        everything = time.monotonic() >= self._compare_at
         try:
-            if not standing.is_dumped(conn, self._state_dir, self._timeline, everything=not self._has_compared):
+            if not standing.is_dumped(conn, self._state_dir, self._timeline, everything=everything):
                 standing.ask_for_dump(self._state_dir, self._timeline)
         except psycopg.Error as error:
             return [_refused("whether roles have changed cannot be seen", error)]
-        self._has_compared = True
+        if everything:
+            self._compare_at = float("inf") if expected.event_triggers else time.monotonic() + _EVERYTHING_EVERY_S
         return []
 
     # Alarms

@@ -18,13 +18,13 @@ from typing import Any
 import msgspec
 import psycopg
 
-from ballast.errors import BallastError, StoreError
+from ballast.errors import BallastError, IntegrityError, StoreError
 from ballast.postgres import read_catalog
 from ballast.postgres.snapshot import snapshot_at_cut
 from ballast.vault import catalogfile, config, standing, wish
 from ballast.vault.batch import Batch
 from ballast.vault.catalogfile import CatalogRead
-from ballast.vault.dump import Dump, same_scripts, take_dump
+from ballast.vault.dump import same_scripts, take_dump
 from ballast.vault.durable import keep_private
 from ballast.vault.failpoints import reach
 from ballast.vault.health import only_one
@@ -32,7 +32,7 @@ from ballast.vault.image import read_sequences, take_image
 from ballast.vault.lineage import Families
 from ballast.vault.logbook import Logbook
 from ballast.vault.marker import read_marker
-from ballast.vault.records import Cut, Image, Relation, SchemaDump
+from ballast.vault.records import Cut, Image, ObjectRef, Relation, SchemaDump
 from ballast.vault.registry import key_of_table
 from ballast.vault.renumbering import numberings_of, renumbered_all
 from ballast.vault.tables import TableFacts, tables_of
@@ -79,19 +79,24 @@ class Imager:
             images, wishes = ([w for w in some if w not in later] for some in (images, wishes))
             if images:
                 self._image(conn, cut, images, relations.values(), tables)
+                self._grant(images, lsn)
+                wishes = [w for w in wishes if w not in images]
             version = self._vault.index.schema_at(cut).version
             dump = self._vault.index.dump_at(cut)
             if dump is None or dump.version != version or any(w.kind == "dump" for w in wishes):
                 self._dump(conn, cut, version, dump)
-        for done in wishes:
-            wish.granted(self._settings.state_dir, done)
-            self._log.info("granted", kind=done.kind, reason=done.reason, lsn=lsn, wish=done.id)
+        self._grant(wishes, lsn)
         if later:
             names = sorted(tables[oid].qualified for oid in unlogged)
             raise NotYet(
                 f"UNLOGGED, so that an image would not close their gap: {', '.join(names[:5])}.",
                 "ALTER TABLE … SET LOGGED.",
             )
+
+    def _grant(self, wishes: Sequence[Wish], lsn: int) -> None:
+        for done in wishes:
+            wish.granted(self._settings.state_dir, done)
+            self._log.info("granted", kind=done.kind, reason=done.reason, lsn=lsn, wish=done.id)
 
     def _wishes(self) -> list[Wish]:
         """What may be granted now; those of a former timeline are dropped."""
@@ -207,28 +212,32 @@ class Imager:
             )
 
     def _dump(self, conn: psycopg.Connection[Any], cut: Cut, version: int, last: SchemaDump | None) -> None:
-        """Keep what the structure is, unless the last one says the same."""
+        """Keep what the structure is. A script that says the same as that of the last dump is not stored again."""
         stood = standing.standing(conn)  # before roles are dumped, which belong to no snapshot
         (snapshot,) = conn.execute("SELECT pg_export_snapshot()").fetchone() or ("",)
         server = conn.info.server_version
         taken = take_dump(self._settings.dsn, snapshot, server // 10000, publication=self._settings.publication)
         state = self._settings.state_dir
-        is_new = last is None or last.server_version != server or not self._is_kept(last, taken)
-        if is_new:
-            with Batch(self._vault.store, state, "dump", cut.timeline, cut.lsn, cut.lsn) as batch:
-                pre, post, roles = (
-                    batch.put("dump", "sql", content) for content in (taken.pre_data, taken.post_data, taken.roles)
-                )
-                self._vault.append(SchemaDump(cut.timeline, cut.lsn, version, pre, post, roles, server))
-                batch.done()
-        elif last is not None and last.version != version:
-            self._vault.append(msgspec.structs.replace(last, timeline=cut.timeline, lsn=cut.lsn, version=version))
+        kept = (None, None, None) if last is None else (last.pre_data, last.post_data, last.roles)
+        with Batch(self._vault.store, state, "dump", cut.timeline, cut.lsn, cut.lsn) as batch:
+            pre, post, roles = (
+                ref if ref is not None and self._says(ref, script) else batch.put("dump", "sql", script)
+                for ref, script in zip(kept, (taken.pre_data, taken.post_data, taken.roles), strict=True)
+            )
+            now = SchemaDump(cut.timeline, cut.lsn, version, pre, post, roles, server)
+            is_new = last is None or msgspec.structs.replace(now, timeline=last.timeline, lsn=last.lsn) != last
+            if is_new:
+                self._vault.append(now)
+            batch.done()
         standing.note(state, self._timeline, stood)
         self._log.info("dumped", lsn=cut.lsn, version=version, is_new=is_new)
 
-    def _is_kept(self, last: SchemaDump, taken: Dump) -> bool:
-        kept = [self._vault.read_object(ref) for ref in (last.pre_data, last.post_data, last.roles)]
-        return same_scripts(kept, [taken.pre_data, taken.post_data, taken.roles])
+    def _says(self, kept: ObjectRef, script: bytes) -> bool:
+        """Whether it says the same. One that is damaged or not there any more says nothing: another takes its place."""
+        try:
+            return same_scripts([self._vault.read_object(kept)], [script])
+        except (StoreError, IntegrityError):
+            return False
 
 
 def _with_children(relations: Sequence[Relation], known: Any) -> list[Relation]:

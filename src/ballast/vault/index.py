@@ -16,6 +16,7 @@ from ballast.errors import ConfigError, GapError, IntegrityError
 from ballast.postgres.lsn import format_lsn
 from ballast.vault.plan import Picture, Plan, Stretch, after, lowest_base, make_plan
 from ballast.vault.records import (
+    MANY,
     SHARED_BUCKET,
     Abandoned,
     Body,
@@ -290,7 +291,8 @@ class VaultIndex:
     def dump_at(self, cut: Cut) -> SchemaDump | None:
         """The latest `pg_dump` of the schema version in force at `cut`, or the last one of an earlier version.
 
-        Where that version was dumped again, since roles have changed: the last one before the cut, or else the first."""
+        Where that version was dumped again, since roles have changed: the last one before the cut, or else the first, except
+        of a version that stands for many commands."""
         version = self.schema_at(cut).version
         ends = {part.timeline: part.to_lsn for part in self.chain(cut)}
 
@@ -300,9 +302,20 @@ class VaultIndex:
             return of is not None and of.version <= version and of.lsn <= ends.get(of.timeline, -1)
 
         known = [d for d in self.dumps if d.timeline in ends and leads_here(d)]
+        at_most = [d for d in known if d.lsn <= ends[d.timeline] or self.schemas[d.version].reason != MANY]
+        known = at_most or known  # one of somewhere else is better than none
         newest = max((d.version for d in known), default=0)
         known = sorted((d for d in known if d.version == newest), key=lambda d: (d.timeline, d.lsn))
         return next((d for d in reversed(known) if d.lsn <= ends[d.timeline]), known[0] if known else None)
+
+    def is_dumped(self, cut: Cut) -> bool:
+        """Whether `dump_at` says what only dumps tell as of `cut`; else it may be what was before, or came soon after."""
+        now, dump = self.schema_at(cut), self.dump_at(cut)
+        return (
+            dump is not None
+            and dump.version == now.version
+            and (now.reason != MANY or Cut(dump.timeline, dump.lsn) == cut)
+        )
 
     def gap_at(self, cut: Cut, relation: int | None = None) -> tuple[Gap, ...]:
         """The gaps that make `cut` inexact for `relation` (None: for any). At a gap's two ends all is exact."""

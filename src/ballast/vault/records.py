@@ -197,8 +197,13 @@ class Timeline(msgspec.Struct, frozen=True, tag="timeline"):
     """Names the recovery that put the parent's rows into this server. None: the server is no recovered one."""
 
 
+MANY = "more commands than are told one by one"
+
+
 class SchemaVersion(msgspec.Struct, frozen=True, tag="schema"):
-    """The structure that holds from (lsn, seq) on, until the next one. `relations` is complete, not a difference."""
+    """The structure that holds from (lsn, seq) on, until the next one. `relations` is complete, not a difference.
+
+    Where `reason` is `MANY`, what only dumps tell may change at any position until the next one begins."""
 
     version: int
     timeline: int

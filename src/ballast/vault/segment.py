@@ -21,7 +21,7 @@ from ballast.postgres.copytext import escape
 from ballast.postgres.tuples import TEXT, UNKNOWN, Layouts, RowBatch, RowLayout, decode_rows, split_messages
 from ballast.vault import registry as ddl
 from ballast.vault.lineage import SEPARATOR, Families, Lineage, Unknown, on_leaf, parent_space, values_of
-from ballast.vault.records import ByColumn, Relation, SequenceState, Truncation, Via
+from ballast.vault.records import MANY, ByColumn, Relation, SequenceState, Truncation, Via
 from ballast.vault.registry import Change, Registry
 from ballast.vault.sequences import PREFIX as SEQUENCES
 from ballast.vault.sequences import Told
@@ -35,6 +35,8 @@ FLUSH_BYTES = 16 << 20
 _DDL, _SEQUENCES, _ACTOR = ddl.PREFIX.encode(), SEQUENCES.encode(), b"ballast.actor"
 _ACTOR_BYTES = 1000
 """An actor is a note of the application's, which anybody may write."""
+_MOST_BESIDE = 4
+"""So many versions of a segment begin for what only dumps tell; whoever may COMMENT on anything can have them made for ever."""
 _B, _C, _I, _U, _D, _R, _M, _T, _Y = b"BCIUDRMTY"
 _LOOKED_AT = np.isin(np.arange(256), [_R, _M, _T, _Y])
 _ROWS = np.isin(np.arange(256), [_I, _U, _D])
@@ -98,8 +100,12 @@ class Reader:
         self.unreadable = ""
         """Why a message of ours could not be read."""
         self.changes = 0
-        self._has_begun = False
-        """A schema version begins in this segment."""
+        self._begun_at = self._beside = 0
+        """Where a schema version last began in this segment, and how many did for what only dumps tell."""
+        self._is_many = False
+        """The last of them stands for whatever came after it …"""
+        self._latest = Structure(0, 0, Change(""))
+        """… up to this."""
         self._restructure()
 
     def feed(self, payload: bytes) -> None:
@@ -121,6 +127,8 @@ class Reader:
 
     def finish(self) -> pa.Table | None:
         """Hands out the last rows; gives the transactions, None if there are none."""
+        if self._is_many:  # from the last of them on a dump can be exact again
+            self._on_structure(self._latest)
         self._flush()
         if not self._transactions:
             return None
@@ -193,12 +201,17 @@ class Reader:
 
     def _take(self, change: Change) -> None:
         self._seq += 1
-        # Policies, rights and their like are in dumps alone: from the first of a segment on it is said that they may be others,
-        # which leads to a dump. Whoever may change them can do so without end, and each version is an entry of the ledger.
-        if change.changes_relations or (change.beside and not self._has_begun):
-            self._version = self._on_structure(Structure(self._lsn, self._seq, change))
-            self._has_begun = True
-            self._restructure()
+        # Policies, rights and their like are in dumps alone, and a dump is one of a version. No cut lies inside of a transaction:
+        # one is enough for it. After some in a segment one stands for whatever follows, until relations change or to the last.
+        if change.changes_relations:
+            self._is_many = False
+            self._begin(change)
+        elif change.beside and self._lsn != self._begun_at:
+            self._latest = Structure(self._lsn, self._seq + 1, change)
+            if not self._is_many:
+                self._beside += 1
+                self._is_many = self._beside > _MOST_BESIDE
+                self._begin(msgspec.structs.replace(change, reason=MANY, command=None) if self._is_many else change)
         self.incomplete |= change.incomplete
         if change.rewritten:
             self.doubts.append(
@@ -206,6 +219,11 @@ class Reader:
             )
         if change.unrecorded:
             self.doubts.append(Doubt(self._lsn, change.unrecorded, "UNLOGGED: its changes do not come through"))
+
+    def _begin(self, change: Change) -> None:
+        self._version = self._on_structure(Structure(self._lsn, self._seq, change))
+        self._begun_at = self._lsn
+        self._restructure()
 
     def _restructure(self) -> None:
         relations = self._registry.relations

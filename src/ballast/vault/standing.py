@@ -2,8 +2,8 @@
 
 Most changes of it are told by the event triggers. Commands about roles fire none, and what was changed under a version of
 ours that did not heed it was never dumped. So a fingerprint of both is noted with each dump, in `dumped.json`; the guardian
-compares roles at each look, everything when the recorder starts, and asks for a dump. One that says the same as the last is
-not kept (`imager.py`), so that it does no harm to ask in vain.
+compares roles at each look, everything when the recorder starts (without event triggers: every few minutes), and asks for a
+dump. One that says the same as the last is not kept (`imager.py`), so that it does no harm to ask in vain.
 
 Any role that may change structure can have dumps made: after some in a row the next waits.
 """
