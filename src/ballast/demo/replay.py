@@ -33,7 +33,8 @@ _NOTICED_S = 20.0
 """Who has not noticed the loss by then does not."""
 _CALM_S = 2.0
 """After the last kill, until what follows from it has begun."""
-_LEAVE_S, _NEWS_S, _DRILL_S = 20.0, 20.0, 300.0
+_LEAVE_S, _NEWS_S, _DRILL_S = 20.0, 150.0, 300.0
+"""The provider tries again after one second, two, four and so on: two minutes after a loss that lasted one."""
 _SHOPS = "SELECT slug, shop_id FROM mall.directory"
 
 
