@@ -31,14 +31,8 @@ _SAID = {
 
 @pytest.fixture
 def both(mall_database: MallDatabase, tmp_path: Path) -> Iterator[Both]:
-    running = Both(mall_database, tmp_path)
-    try:
-        running.start("sandbox")
-        running.start("mall")
+    with Both(mall_database, tmp_path) as running:
         yield running
-    finally:
-        running.stop("mall")
-        running.stop("sandbox")
 
 
 def _person(browser: Browser, complaints: list[str], width: int, height: int, locale: str) -> BrowserContext:

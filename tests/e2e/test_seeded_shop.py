@@ -36,14 +36,8 @@ def _apart(work: Callable[[], T]) -> T:
 
 @pytest.fixture(scope="module")
 def both(mall_database: MallDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    running = Both(mall_database, tmp_path_factory.mktemp("both"))
-    try:
-        running.start("sandbox")
-        running.start("mall")
+    with Both(mall_database, tmp_path_factory.mktemp("both")) as running:
         yield running
-    finally:
-        running.stop("mall")
-        running.stop("sandbox")
 
 
 @pytest.fixture(scope="module")

@@ -19,14 +19,8 @@ _PICTURES = os.environ.get("BALLAST_TEST_PICTURES")
 
 @pytest.fixture
 def both(mall_database: MallDatabase, tmp_path: Path) -> Iterator[Both]:
-    running = Both(mall_database, tmp_path)
-    try:
-        running.start("sandbox")
-        running.start("mall")
+    with Both(mall_database, tmp_path) as running:
         yield running
-    finally:
-        running.stop("mall")
-        running.stop("sandbox")
 
 
 def _dressed(shop: Shop) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 from uuid import UUID
 
 import httpx
@@ -62,6 +63,19 @@ class Both:
         )
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
+    def __enter__(self) -> Self:
+        try:
+            self.start("sandbox")
+            self.start("mall")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop("mall")
+        self.stop("sandbox")
+
     def start(self, name: str) -> None:
         target = {"mall": f"{__name__}:mall", "sandbox": "ballast.mall.sandbox.serve:application"}[name]
         given = {
@@ -94,14 +108,8 @@ class Both:
 
 @pytest.fixture
 def both(mall_database: MallDatabase, tmp_path: Path) -> Iterator[Both]:
-    running = Both(mall_database, tmp_path)
-    try:
-        running.start("sandbox")
-        running.start("mall")
+    with Both(mall_database, tmp_path) as running:
         yield running
-    finally:
-        running.stop("mall")
-        running.stop("sandbox")
 
 
 async def _until(till: Till, order: UUID, wanted: tuple[Status, RefundStatus]) -> None:
